@@ -1,0 +1,402 @@
+"""A content-addressed cache of pieces: each is built once, in a temporary place, and renamed when whole.
+
+    <cache>/pieces/<name>/<key>/         what the recipe made
+    <cache>/pieces/<name>/<key>.json     its manifest: size, modification time and SHA-256 of every file
+    <cache>/logs/<name>.log              what the last build of the piece printed
+    <cache>/locks/<name>.lock            held while the piece is built
+    <cache>/tmp/                         half-made pieces, swept under the lock
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import errno
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from toolchain.paths import TOOLCHAIN, cache_directory
+
+STEP_TIMEOUT_S = 40 * 60
+LOG_TAIL_LINES = 15
+PROGRESS_INTERVAL_S = 15
+BUILDERS_AT_ONCE = 2
+
+ADVICE: Mapping[str, str] = {
+    "no space left on device": "the disk is full: free some space (`df -h`), then run the same command again",
+    "dial tcp": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "i/o timeout": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "temporary failure": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "could not resolve": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "eai_again": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "connection refused": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "cannot connect to the docker daemon": "no Docker Engine answers: run `python3 -m toolchain engine --start`",
+}
+
+
+class ToolchainError(Exception):
+    """Something the user can mend; the message says how."""
+
+
+class Recipe(Protocol):
+    """How a piece is made. A frozen dataclass: its repr and its source are part of the piece's key."""
+
+    def sources(self) -> Sequence[Path]:
+        """Files and folders whose contents are part of the key."""
+        ...
+
+    def tools(self) -> Sequence[str]:
+        """Programs that have to be on PATH."""
+        ...
+
+    def make(self, job: Job) -> None:
+        """Fill `job.out`."""
+        ...
+
+    def intact(self, directory: Path) -> bool:
+        """Whether what lies outside the cache (an image in the engine) is still there."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One thing the toolchain provides."""
+
+    name: str
+    version: str
+    recipe: Recipe
+    needs: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One build in progress: where to put the result, and how to run a step into the log."""
+
+    piece: Piece
+    out: Path
+    work: Path
+    log: Path
+    needs: Mapping[str, Path]
+
+    def run(
+        self,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        output: Path | None = None,
+    ) -> None:
+        """Run one step with its output in the log, or its standard output in `output`.
+
+        Raises:
+            ToolchainError: the step failed or ran longer than STEP_TIMEOUT_S.
+        """
+        words = [str(word) for word in command]
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(self.log.open("ab"))
+            log.write(f"$ {' '.join(words)}\n".encode())
+            log.flush()
+            stdout = stack.enter_context(output.open("wb")) if output else log
+            process = subprocess.Popen(
+                words,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=log,
+                start_new_session=True,
+            )
+            stack.callback(_children.discard, process)
+            _children.add(process)
+            try:
+                code = process.wait(timeout=STEP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                raise self._failure(f"`{words[0]}` did not end within {STEP_TIMEOUT_S // 60} minutes") from None
+        if code != 0:
+            raise self._failure(f"`{' '.join(words[:3])}` ended with {code}")
+
+    def _failure(self, what: str) -> ToolchainError:
+        tail = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        text = "\n".join(tail)
+        advice = next((say for word, say in ADVICE.items() if word in text.lower()), None)
+        lines = [f"piece {self.piece.name}: {what}; log: {self.log}", *(f"  | {line}" for line in tail)]
+        return ToolchainError("\n".join([*lines, advice] if advice else lines))
+
+
+_children: set[subprocess.Popen[bytes]] = set()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def end_children() -> None:
+    """End every step in progress, with its own children."""
+    for process in list(_children):
+        _kill(process)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one piece."""
+
+    name: str
+    version: str
+    state: str
+    seconds: float
+    size_bytes: int
+
+
+@dataclass
+class Builder:
+    """Builds pieces into the cache, each after those it needs."""
+
+    pieces: Mapping[str, Piece]
+    cache: Path = field(default_factory=cache_directory)
+    _keys: dict[str, str] = field(default_factory=dict)
+
+    def key(self, name: str) -> str:
+        """The digest over everything that decides what the piece is."""
+        if name not in self._keys:
+            piece = self.pieces[name]
+            digest = hashlib.sha256()
+            for part in (piece.name, piece.version, repr(piece.recipe), inspect.getsource(type(piece.recipe))):
+                digest.update(part.encode() + b"\0")
+            for need in piece.needs:
+                digest.update(self.key(need).encode())
+            for source in piece.recipe.sources():
+                for file in _files(source):
+                    digest.update(file.relative_to(TOOLCHAIN.parent).as_posix().encode() + b"\0")
+                    digest.update(hashlib.sha256(file.read_bytes()).digest())
+            self._keys[name] = digest.hexdigest()[:24]
+        return self._keys[name]
+
+    def directory(self, name: str) -> Path:
+        """Where the piece lies, or will lie."""
+        return self.cache / "pieces" / name / self.key(name)
+
+    def manifest(self, name: str) -> Path:
+        """The piece's list of files; it is written last, so a piece that has one is whole."""
+        return self.directory(name).with_suffix(".json")
+
+    def cached(self, name: str, *, thorough: bool = False) -> bool:
+        """Whether the piece is there and whole.
+
+        A file whose size and time are those of the manifest is taken as it is, unless `thorough`; any other
+        has to have the manifest's digest.
+
+        Raises:
+            ToolchainError: a file of the piece is missing or differs from its digest.
+        """
+        directory, manifest = self.directory(name), self.manifest(name)
+        if not manifest.exists():
+            return False
+        for path, (size, mtime_ns, digest) in json.loads(manifest.read_text())["files"].items():
+            file = directory / path
+            try:
+                stat = file.stat()
+            except FileNotFoundError:
+                raise self._corrupted(name, f"{file} is missing") from None
+            if not thorough and (stat.st_size, stat.st_mtime_ns) == (size, mtime_ns):
+                continue
+            if stat.st_size != size or _digest(file) != digest:
+                raise self._corrupted(name, f"{file} does not have the digest it was stored with")
+        return self.pieces[name].recipe.intact(directory)
+
+    def _corrupted(self, name: str, what: str) -> ToolchainError:
+        return ToolchainError(
+            f"piece {name}: the cache is damaged: {what}; "
+            f"run `python3 -m toolchain clean {name}`, then the same command again"
+        )
+
+    def build(self, names: Sequence[str], *, force: bool = False) -> list[Outcome]:
+        """Build the named pieces and all they need, two at a time.
+
+        Raises:
+            ToolchainError: a piece could not be built; pieces that were whole stay whole.
+        """
+        wanted = self.closure(names)
+        progress = _Progress()
+        done: dict[str, Outcome] = {}
+        waiting = list(wanted)
+        running: dict[concurrent.futures.Future[Outcome], str] = {}
+        with concurrent.futures.ThreadPoolExecutor(BUILDERS_AT_ONCE) as pool, progress:
+            try:
+                while waiting or running:
+                    ready = [n for n in waiting if all(need in done for need in self.pieces[n].needs)]
+                    for name in ready[: BUILDERS_AT_ONCE - len(running)]:
+                        waiting.remove(name)
+                        running[pool.submit(self._one, name, progress, force)] = name
+                    finished, _ = concurrent.futures.wait(
+                        running, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    progress.tick()
+                    for future in finished:
+                        done[running.pop(future)] = future.result()
+            except BaseException:
+                end_children()
+                raise
+        return [done[name] for name in wanted]
+
+    def closure(self, names: Sequence[str]) -> list[str]:
+        """The named pieces and all they need, each after its needs."""
+        ordered: list[str] = []
+
+        def add(name: str) -> None:
+            if name not in ordered:
+                for need in self.pieces[name].needs:
+                    add(need)
+                ordered.append(name)
+
+        for name in names:
+            add(name)
+        return ordered
+
+    def _one(self, name: str, progress: _Progress, force: bool) -> Outcome:
+        piece = self.pieces[name]
+        began_s = time.monotonic()
+        state = "cached"
+        if force or not self.cached(name):
+            progress.begin(name)
+            with _lock(self.cache / "locks" / f"{name}.lock", lambda: progress.note(name, "another builder has it; waiting")):
+                if force or not self.cached(name):
+                    self._make(piece)
+                    state = "built"
+            progress.end(name, state)
+        size = json.loads(self.manifest(name).read_text())["size_bytes"]
+        return Outcome(
+            name=name, version=piece.version, state=state, seconds=time.monotonic() - began_s, size_bytes=size
+        )
+
+    def _make(self, piece: Piece) -> None:
+        for tool in piece.recipe.tools():
+            if shutil.which(tool) is None:
+                raise ToolchainError(f"piece {piece.name}: `{tool}` is not on PATH; {TOOL_ADVICE.get(tool, 'install it')}")
+        directory, manifest = self.directory(piece.name), self.manifest(piece.name)
+        scratch = self.cache / "tmp" / piece.name
+        log = self.cache / "logs" / f"{piece.name}.log"
+        try:
+            # Under the lock nobody else builds this piece, so what lies here was left by a builder that was killed.
+            shutil.rmtree(scratch, ignore_errors=True)
+            for folder in (scratch / "out", scratch / "work", log.parent, directory.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            log.write_bytes(b"")
+            needs = {need: self.directory(need) for need in piece.needs}
+            piece.recipe.make(
+                Job(piece=piece, out=scratch / "out", work=scratch / "work", log=log, needs=needs)
+            )
+            manifest.unlink(missing_ok=True)
+            shutil.rmtree(directory, ignore_errors=True)
+            (scratch / "out").rename(directory)
+            record = {
+                path.relative_to(directory).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns, _digest(path))
+                for path in _files(directory)
+            }
+            size = sum(size for size, _, _ in record.values())
+            partial = manifest.with_suffix(".partial")
+            partial.write_text(json.dumps({"version": piece.version, "size_bytes": size, "files": record}))
+            partial.rename(manifest)
+        except OSError as error:
+            advice = ADVICE["no space left on device"] if error.errno == errno.ENOSPC else "see the log"
+            raise ToolchainError(f"piece {piece.name}: {error}; {advice}; log: {log}") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def clean(self, names: Sequence[str]) -> int:
+        """Remove every stored version of the named pieces; the bytes given back."""
+        freed = 0
+        for name in names:
+            with _lock(self.cache / "locks" / f"{name}.lock", lambda: None):
+                folder = self.cache / "pieces" / name
+                freed += sum(file.stat().st_size for file in _files(folder)) if folder.exists() else 0
+                shutil.rmtree(folder, ignore_errors=True)
+        return freed
+
+
+TOOL_ADVICE: Mapping[str, str] = {
+    "go": "install Go 1.26 or newer",
+    "node": "install Node.js 20 or newer",
+    "npm": "install npm, it comes with Node.js",
+    "mmdebstrap": "on Debian or Ubuntu: `sudo apt-get install mmdebstrap`",
+    "docker": "run `python3 -m toolchain engine --start`, or install Docker Engine",
+}
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts:
+            yield path
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _lock(path: Path, on_wait: object) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if callable(on_wait):
+                on_wait()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+class _Progress:
+    """A line when a piece begins, one every PROGRESS_INTERVAL_S while it runs, and one when it ends."""
+
+    def __init__(self) -> None:
+        self._began_s: dict[str, float] = {}
+        self._said_s = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def begin(self, name: str) -> None:
+        with self._lock:
+            self._began_s[name] = time.monotonic()
+            self._say(f"{name}: building")
+
+    def note(self, name: str, text: str) -> None:
+        self._say(f"{name}: {text}")
+
+    def tick(self) -> None:
+        with self._lock:
+            now_s = time.monotonic()
+            if self._began_s and now_s - self._said_s >= PROGRESS_INTERVAL_S:
+                self._said_s = now_s
+                self._say("  ".join(f"{name} {now_s - began:.0f} s" for name, began in self._began_s.items()))
+
+    def end(self, name: str, state: str) -> None:
+        with self._lock:
+            self._say(f"{name}: {state} in {time.monotonic() - self._began_s.pop(name):.0f} s")

@@ -1,0 +1,231 @@
+"""The pieces: what this project needs that comes as a program or an image, and how each is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from toolchain.builder import Piece
+from toolchain.pins import version
+from toolchain.recipes import (
+    Binary,
+    CoderdSdk,
+    DebianRoot,
+    GoModule,
+    Image,
+    ImportedImage,
+    NpmProgram,
+    PulumiPlugins,
+    TerraformMirror,
+    Uv,
+)
+
+POSTGRES_IMAGE: Final = f"coder-pilot/postgres:{version('postgres')}"
+CODER_IMAGE: Final = f"coder-pilot/coder:v{version('coder')}"
+WORKSPACE_IMAGE: Final = f"coder-pilot/workspace:code-server-{version('code-server')}"
+DEBIAN_IMAGE: Final = f"coder-pilot/debian:{version('debian')}"
+
+
+def _plugin(name: str, module: str, package: str, version_variable: str) -> Piece:
+    return Piece(
+        name=f"plugin-{name}",
+        version=version(name),
+        recipe=GoModule(
+            module=module,
+            binaries=(
+                Binary(
+                    output=f"pulumi-resource-{name}",
+                    package=package,
+                    ldflags=f"-X {version_variable}={version(name)}",
+                ),
+            ),
+        ),
+    )
+
+
+def _terraform_provider(name: str, package: str, tags: str = "") -> Piece:
+    return Piece(
+        name=f"terraform-provider-{name}",
+        version=version(f"terraform-provider-{name}"),
+        recipe=GoModule(
+            module=f"terraform-provider-{name}",
+            binaries=(Binary(output=f"terraform-provider-{name}", package=package, tags=tags, static=True),),
+        ),
+    )
+
+
+_BRIDGE: Final = "github.com/pulumi/pulumi-terraform-bridge/v3/dynamic"
+_CODER: Final = "github.com/coder/coder/v2"
+_CODER_TAG: Final = f"-X {_CODER}/buildinfo.tag=v{version('coder')}"
+
+# The slowest first: two are built at a time, and a late start of a long one would leave a core idle.
+_PIECES: Final = (
+    Piece(
+        name="coder",
+        version=version("coder"),
+        recipe=GoModule(
+            module="coder",
+            binaries=(
+                Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, static=True),
+                Binary(
+                    output="coder-linux-amd64", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="slim", static=True
+                ),
+            ),
+        ),
+    ),
+    Piece(
+        name="pulumi",
+        version=version("pulumi"),
+        recipe=GoModule(
+            module="pulumi",
+            binaries=(
+                Binary(
+                    output="bin/pulumi",
+                    package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+                    ldflags=f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v{version('pulumi')}",
+                ),
+                Binary(output="bin/sdkgen", package="./sdkgen"),
+            ),
+        ),
+    ),
+    Piece(
+        name="language-python",
+        version=version("language-python"),
+        recipe=GoModule(
+            module="language-python",
+            binaries=(
+                Binary(
+                    output="bin/pulumi-language-python",
+                    package="github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python",
+                ),
+            ),
+            copied_from="github.com/pulumi/pulumi/sdk/v3",
+            copied=(
+                "python/cmd/pulumi-language-python-exec",
+                "python/dist/pulumi-resource-pulumi-python",
+            ),
+        ),
+    ),
+    _plugin("docker", "docker-plugin", ".", "main.Version"),
+    _plugin("random", "random-plugin", ".", "main.Version"),
+    _plugin("command", "command-plugin", ".", "main.Version"),
+    _plugin("terraform-provider", "bridge", _BRIDGE, f"{_BRIDGE}/version.version"),
+    Piece(
+        name="coderd-provider",
+        version=version("coderd"),
+        recipe=GoModule(
+            module="coderd-provider", binaries=(Binary(output="terraform-provider-coderd", package=".", static=True),)
+        ),
+    ),
+    Piece(
+        name="pulumi-plugins",
+        version=version("pulumi"),
+        needs=(
+            "pulumi", "plugin-docker", "plugin-random", "plugin-command", "plugin-terraform-provider", "coderd-provider",
+        ),
+        recipe=PulumiPlugins(
+            plugins=tuple((name, version(name)) for name in ("docker", "random", "command", "terraform-provider")),
+            coderd_version=version("coderd"),
+        ),
+    ),
+    Piece(name="uv", version=version("uv"), recipe=Uv()),
+    Piece(
+        name="coderd-sdk",
+        version=version("coderd"),
+        needs=("pulumi", "pulumi-plugins", "uv"),
+        recipe=CoderdSdk(coderd_version=version("coderd")),
+    ),
+    Piece(
+        name="tofu",
+        version=version("tofu"),
+        recipe=GoModule(
+            module="tofu",
+            binaries=(
+                Binary(
+                    output="bin/tofu",
+                    package="github.com/opentofu/opentofu/cmd/tofu",
+                    ldflags="-X github.com/opentofu/opentofu/version.dev=no",
+                    static=True,
+                ),
+            ),
+        ),
+    ),
+    _terraform_provider("docker", "github.com/terraform-providers/terraform-provider-docker", "no_compose"),
+    _terraform_provider("coder", "github.com/coder/terraform-provider-coder/v2"),
+    Piece(
+        name="terraform-mirror",
+        version=version("terraform-provider-coder"),
+        needs=("terraform-provider-docker", "terraform-provider-coder"),
+        recipe=TerraformMirror(
+            providers=(
+                ("kreuzwerker", "docker", version("terraform-provider-docker")),
+                ("coder", "coder", version("terraform-provider-coder")),
+            )
+        ),
+    ),
+    Piece(
+        name="tailscale",
+        version=version("tailscale"),
+        recipe=GoModule(
+            module="tailscale",
+            binaries=tuple(
+                Binary(
+                    output=f"bin/{name}",
+                    package=f"tailscale.com/cmd/{name}",
+                    ldflags=f"-X tailscale.com/version.shortStamp={version('tailscale')}"
+                    f" -X tailscale.com/version.longStamp={version('tailscale')}",
+                    static=True,
+                )
+                for name in ("tailscale", "tailscaled")
+            ),
+        ),
+    ),
+    Piece(
+        name="testcontrol",
+        version=version("tailscale"),
+        recipe=GoModule(module="testcontrol", binaries=(Binary(output="bin/testcontrol", package=".", static=True),)),
+    ),
+    Piece(
+        name="code-server",
+        version=version("code-server"),
+        system_packages=("libkrb5-dev", "ripgrep", "g++", "make", "python3"),
+        recipe=NpmProgram(name="code-server"),
+    ),
+    Piece(
+        name="debian-root",
+        version=version("debian"),
+        system_packages=("mmdebstrap",),
+        recipe=DebianRoot(suite=version("debian")),
+    ),
+    Piece(
+        name="image-debian",
+        version=version("debian"),
+        needs=("debian-root",),
+        recipe=ImportedImage(tag=DEBIAN_IMAGE),
+    ),
+    Piece(
+        name="image-postgres",
+        version=version("postgres"),
+        needs=("image-debian",),
+        recipe=Image(tag=POSTGRES_IMAGE, directory="postgres"),
+    ),
+    Piece(
+        name="image-coder",
+        version=version("coder"),
+        needs=("image-debian", "coder", "tofu", "terraform-mirror"),
+        recipe=Image(
+            tag=CODER_IMAGE,
+            directory="coder",
+            context=(("coder", "coder"), ("tofu", "tofu"), ("terraform-mirror", "mirror")),
+        ),
+    ),
+    Piece(
+        name="image-workspace",
+        version=version("code-server"),
+        needs=("image-debian", "code-server"),
+        recipe=Image(tag=WORKSPACE_IMAGE, directory="workspace", context=(("code-server", "code-server"),)),
+    ),
+)
+
+PIECES: Final[Mapping[str, Piece]] = {piece.name: piece for piece in _PIECES}
+IMAGES: Final = tuple(piece.name for piece in _PIECES if isinstance(piece.recipe, (Image, ImportedImage)))

@@ -1,0 +1,285 @@
+"""How pieces are made: the few kinds of recipe, each a frozen dataclass."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolchain.builder import Job
+from toolchain.paths import TOOLCHAIN
+
+GO_ENVIRONMENT = {"GOWORK": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "-trimpath -buildvcs=false"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InCache:
+    """A recipe whose whole result lies in the cache."""
+
+    def intact(self, directory: Path) -> bool:
+        return directory.is_dir()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binary:
+    """One program of a Go module, and where it goes below the piece."""
+
+    output: str
+    package: str
+    ldflags: str = ""
+    tags: str = ""
+    static: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoModule(InCache):
+    """Programs built from `toolchain/go/<module>`, plus files copied out of one of its dependencies."""
+
+    module: str
+    binaries: tuple[Binary, ...]
+    copied_from: str = ""
+    copied: tuple[str, ...] = ()
+
+    def sources(self) -> Sequence[Path]:
+        return [TOOLCHAIN / "go" / self.module]
+
+    def tools(self) -> Sequence[str]:
+        return ["go"]
+
+    def make(self, job: Job) -> None:
+        directory = TOOLCHAIN / "go" / self.module
+        for binary in self.binaries:
+            job.run(
+                ["go", "build", "-ldflags", f"-s -w {binary.ldflags}".strip(), "-tags", binary.tags,
+                 "-o", job.out / binary.output, binary.package],
+                cwd=directory,
+                env={**GO_ENVIRONMENT, **({"CGO_ENABLED": "0"} if binary.static else {})},
+            )  # fmt: skip
+        if self.copied:
+            listed = job.work / "module-directory"
+            job.run(
+                ["go", "list", "-m", "-f", "{{.Dir}}", self.copied_from],
+                cwd=directory, env=GO_ENVIRONMENT, output=listed,
+            )  # fmt: skip
+            for name in self.copied:
+                target = job.out / "bin" / Path(name).name
+                shutil.copyfile(Path(listed.read_text().strip()) / name, target)
+                target.chmod(0o755)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uv(InCache):
+    """The uv program, from its wheel."""
+
+    def sources(self) -> Sequence[Path]:
+        return [TOOLCHAIN / "uv.lock.txt"]
+
+    def tools(self) -> Sequence[str]:
+        return []
+
+    def make(self, job: Job) -> None:
+        job.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
+             "--target", job.work, "-r", TOOLCHAIN / "uv.lock.txt"]
+        )  # fmt: skip
+        (job.out / "bin").mkdir()
+        shutil.move(job.work / "bin" / "uv", job.out / "bin" / "uv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulumiPlugins(InCache):
+    """A folder that serves as `plugins` and `dynamic_tf_plugins` of a PULUMI_HOME."""
+
+    plugins: tuple[tuple[str, str], ...]
+    coderd_version: str
+
+    def sources(self) -> Sequence[Path]:
+        return []
+
+    def tools(self) -> Sequence[str]:
+        return []
+
+    def make(self, job: Job) -> None:
+        home = job.out
+        for name, version in self.plugins:
+            binary = job.needs[f"plugin-{name}"] / f"pulumi-resource-{name}"
+            job.run(
+                [job.needs["pulumi"] / "bin" / "pulumi", "plugin", "install", "resource", name, version,
+                 "--file", binary],
+                env={"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+            )  # fmt: skip
+        # The dynamic bridge looks here before it asks a Terraform registry.
+        address = home / "dynamic_tf_plugins" / "registry.opentofu.org" / "coder" / "coderd"
+        target = address / self.coderd_version / "linux_amd64" / f"terraform-provider-coderd_v{self.coderd_version}"
+        target.parent.mkdir(parents=True)
+        shutil.copy2(job.needs["coderd-provider"] / "terraform-provider-coderd", target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoderdSdk(InCache):
+    """The Python SDK `pulumi_coderd`: its sources as `pulumi install` lays them, and a wheel of them."""
+
+    coderd_version: str
+
+    def sources(self) -> Sequence[Path]:
+        return []
+
+    def tools(self) -> Sequence[str]:
+        return []
+
+    def make(self, job: Job) -> None:
+        home = job.work / "home"
+        home.mkdir()
+        for name in ("plugins", "dynamic_tf_plugins"):
+            (home / name).symlink_to(job.needs["pulumi-plugins"] / name)
+        schema = job.work / "schema.json"
+        job.run(
+            [job.needs["pulumi"] / "bin" / "pulumi", "package", "get-schema", "terraform-provider", "coder/coderd",
+             self.coderd_version],
+            cwd=job.work,
+            env={"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+            output=schema,
+        )  # fmt: skip
+        sdk = job.out / "sdk"
+        job.run([job.needs["pulumi"] / "bin" / "sdkgen", schema, sdk])
+        job.run([job.needs["uv"] / "bin" / "uv", "build", "--quiet", "--wheel", "--out-dir", job.out / "wheel", sdk])
+        for name in ("build", "pulumi_coderd.egg-info"):
+            shutil.rmtree(sdk / name, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerraformMirror(InCache):
+    """Terraform's filesystem mirror of the template's providers, under the hosts of both registries."""
+
+    providers: tuple[tuple[str, str, str], ...]
+
+    def sources(self) -> Sequence[Path]:
+        return []
+
+    def tools(self) -> Sequence[str]:
+        return []
+
+    def make(self, job: Job) -> None:
+        for namespace, name, version in self.providers:
+            binary = job.needs[f"terraform-provider-{name}"] / f"terraform-provider-{name}"
+            # OpenTofu resolves an address without a host at its own registry, Terraform at its own.
+            for host in ("registry.terraform.io", "registry.opentofu.org"):
+                folder = job.out / host / namespace / name / version / "linux_amd64"
+                folder.mkdir(parents=True)
+                target = folder / f"terraform-provider-{name}_v{version}"
+                shutil.copy2(binary, target) if host == "registry.terraform.io" else os.link(
+                    job.out / "registry.terraform.io" / target.relative_to(job.out / host), target
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmProgram(InCache):
+    """A program from npm: `toolchain/npm/<name>/build.sh` fills the folder that it is given."""
+
+    name: str
+
+    def sources(self) -> Sequence[Path]:
+        return [TOOLCHAIN / "npm" / self.name]
+
+    def tools(self) -> Sequence[str]:
+        return ["node", "npm"]
+
+    def make(self, job: Job) -> None:
+        copy = job.work / self.name
+        shutil.copytree(TOOLCHAIN / "npm" / self.name, copy)
+        job.run(["bash", copy / "build.sh", job.out], cwd=copy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebianRoot(InCache):
+    """A minimal Debian root file system, from the Debian mirror that this machine uses."""
+
+    suite: str
+
+    def sources(self) -> Sequence[Path]:
+        return []
+
+    def tools(self) -> Sequence[str]:
+        return ["mmdebstrap"]
+
+    def make(self, job: Job) -> None:
+        job.run(
+            ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", self.suite, job.out / "rootfs.tar",
+             debian_mirror()]
+        )  # fmt: skip
+
+
+def debian_mirror() -> str:
+    """The URI of the first Debian archive in this machine's APT sources, else the project's own."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian", "Created-By: Packages"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    archives = [uri.rstrip("/") for uri in listed.stdout.split() if uri.rstrip("/").endswith("/debian")]
+    return archives[0] if archives else "http://deb.debian.org/debian"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A Docker image from `toolchain/images/<directory>`; the cache holds its id, the engine the image."""
+
+    tag: str
+    directory: str
+    context: tuple[tuple[str, str], ...] = ()
+
+    def sources(self) -> Sequence[Path]:
+        return [TOOLCHAIN / "images" / self.directory]
+
+    def tools(self) -> Sequence[str]:
+        return ["docker"]
+
+    def make(self, job: Job) -> None:
+        context = job.work / "context"
+        shutil.copytree(TOOLCHAIN / "images" / self.directory, context)
+        for need, name in self.context:
+            shutil.copytree(job.needs[need], context / name, symlinks=True, copy_function=_link)
+        job.run(["docker", "build", "--tag", self.tag, "--iidfile", job.out / "image-id", context])
+
+    def intact(self, directory: Path) -> bool:
+        return image_id(self.tag) == (directory / "image-id").read_text().strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedImage:
+    """A Docker image imported from a root file system."""
+
+    tag: str
+
+    def sources(self) -> Sequence[Path]:
+        return []
+
+    def tools(self) -> Sequence[str]:
+        return ["docker"]
+
+    def make(self, job: Job) -> None:
+        job.run(
+            ["docker", "import", job.needs["debian-root"] / "rootfs.tar", self.tag], output=job.out / "image-id"
+        )
+
+    def intact(self, directory: Path) -> bool:
+        return image_id(self.tag) == (directory / "image-id").read_text().strip()
+
+
+def image_id(tag: str) -> str:
+    """The id that the engine has under `tag`, "" for none."""
+    shown = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Id}}", tag],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return shown.stdout.strip()
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
