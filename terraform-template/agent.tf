@@ -1,0 +1,115 @@
+# The agent in the workspace, what it runs at the start, and what the dashboard shows.
+
+resource "coder_agent" "main" {
+  arch = data.coder_provisioner.me.arch
+  os   = "linux"
+  dir  = local.project_dir
+
+  env = merge(
+    {
+      # Commits work at once; an explicit ~/.gitconfig cannot win over these, as in Coder's own templates.
+      GIT_AUTHOR_NAME     = local.git_name
+      GIT_AUTHOR_EMAIL    = data.coder_workspace_owner.me.email
+      GIT_COMMITTER_NAME  = local.git_name
+      GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
+    },
+    jsondecode(var.service_environment),
+    var.anthropic_base_url == "" ? {} : { ANTHROPIC_BASE_URL = var.anthropic_base_url },
+  )
+
+  metadata {
+    display_name = "Claude"
+    key          = "0_claude"
+    script       = "cat ${local.state_dir}/status 2>/dev/null || echo 'not watched'"
+    interval     = 15
+    timeout      = 2
+  }
+
+  metadata {
+    display_name = "CPU"
+    key          = "1_cpu"
+    script       = "coder stat cpu"
+    interval     = 15
+    timeout      = 5
+  }
+
+  metadata {
+    display_name = "Memory"
+    key          = "2_memory"
+    script       = "coder stat mem"
+    interval     = 15
+    timeout      = 5
+  }
+
+  metadata {
+    display_name = "Home disk"
+    key          = "3_home_disk"
+    script       = "coder stat disk --path ${local.home}"
+    interval     = 120
+    timeout      = 5
+  }
+}
+
+# Not in the agent's own map: one sensitive value there would hide the whole map from every plan.
+resource "coder_env" "anthropic_api_key" {
+  count    = nonsensitive(var.anthropic_api_key != "") ? data.coder_workspace.me.start_count : 0
+  agent_id = coder_agent.main.id
+  name     = "ANTHROPIC_API_KEY"
+  value    = var.anthropic_api_key
+}
+
+resource "coder_app" "code_server" {
+  agent_id     = coder_agent.main.id
+  slug         = "code-server"
+  display_name = "code-server"
+  icon         = "/icon/code.svg"
+  url          = "http://127.0.0.1:${local.code_server_port}/?folder=${local.project_dir}"
+  share        = "owner"
+  # One tailnet name has no wildcard certificate, so a subdomain per app is not to be had.
+  subdomain = false
+  order     = 1
+
+  healthcheck {
+    url       = "http://127.0.0.1:${local.code_server_port}/healthz"
+    interval  = 3
+    threshold = 20
+  }
+}
+
+# Each in a script of its own: they run side by side, so nothing delays the editor, and each has its own part of the
+# agent's log.
+resource "coder_script" "code_server" {
+  agent_id     = coder_agent.main.id
+  display_name = "code-server"
+  icon         = "/icon/code.svg"
+  script       = "exec bash ${local.script_dir}/code-server.sh"
+  run_on_start = true
+}
+
+resource "coder_script" "clone" {
+  count        = local.git_repository == "" ? 0 : 1
+  agent_id     = coder_agent.main.id
+  display_name = "Git repository"
+  icon         = "/icon/git.svg"
+  script       = "exec bash ${local.script_dir}/clone.sh"
+  run_on_start = true
+}
+
+resource "coder_script" "dotfiles" {
+  count        = local.dotfiles_repository == "" ? 0 : 1
+  agent_id     = coder_agent.main.id
+  display_name = "Dotfiles"
+  icon         = "/icon/dotfiles.svg"
+  script       = "exec bash ${local.script_dir}/dotfiles.sh"
+  run_on_start = true
+}
+
+resource "coder_script" "keep_alive" {
+  count        = local.keep_alive_hours == 0 ? 0 : 1
+  agent_id     = coder_agent.main.id
+  display_name = "Keep-alive"
+  icon         = "/emojis/23f3.png"
+  # In the background with its output in a file: the agent counts as starting until its scripts end.
+  script       = "mkdir -p ${local.state_dir} && setsid bash ${local.script_dir}/keep-alive.sh </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &"
+  run_on_start = true
+}

@@ -1,0 +1,144 @@
+# Set by the Pulumi program, once for all workspaces. What a person chooses per workspace is in parameters.tf.
+# Coder hands every value over as a string, so lists and maps travel as JSON.
+
+variable "name_prefix" {
+  description = "Prefix of the Docker containers' names; also the value of the label `coder-pilot.stack`."
+  type        = string
+  default     = "coder"
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9_.-]*$", var.name_prefix))
+    error_message = "name_prefix must be usable in a Docker name: lower-case letters, digits, '_', '.' and '-'."
+  }
+}
+
+variable "docker_socket" {
+  description = "Path of the Docker socket as Coder's container sees it."
+  type        = string
+  default     = "/var/run/docker.sock"
+
+  validation {
+    condition     = startswith(var.docker_socket, "/")
+    error_message = "docker_socket must be an absolute path, such as /var/run/docker.sock."
+  }
+}
+
+variable "workspace_network" {
+  description = "Docker network of the workspaces. Coder is on it under the host name in agent_url; Postgres is not."
+  type        = string
+
+  validation {
+    condition     = var.workspace_network != ""
+    error_message = "workspace_network must name a Docker network."
+  }
+}
+
+variable "agent_url" {
+  description = "Where a workspace reaches Coder, such as http://coder:7080."
+  type        = string
+
+  validation {
+    condition     = can(regex("^https?://[^/\\s]+$", var.agent_url))
+    error_message = "agent_url must be scheme, host and port without a path, such as http://coder:7080."
+  }
+}
+
+variable "workspace_images" {
+  description = "JSON list of the images that a workspace may use; the first is the default."
+  type        = string
+
+  validation {
+    condition     = try(length(jsondecode(var.workspace_images)) > 0 && alltrue([for name in jsondecode(var.workspace_images) : can(regex("^\\S+$", name))]), false)
+    error_message = "workspace_images must be a JSON list of at least one image name, such as [\"codercom/enterprise-base:ubuntu\"]."
+  }
+}
+
+variable "memory_default_mb" {
+  description = "Memory that a workspace gets unless its owner asks for another amount (MiB)."
+  type        = number
+  default     = 4096
+
+  validation {
+    condition     = var.memory_default_mb >= 512 && floor(var.memory_default_mb) == var.memory_default_mb
+    error_message = "memory_default_mb must be a whole number of at least 512: an editor alone takes 256."
+  }
+}
+
+variable "memory_cap_mb" {
+  description = "The most memory that a workspace may ask for (MiB)."
+  type        = number
+  default     = 16384
+
+  validation {
+    condition     = var.memory_cap_mb >= var.memory_default_mb && floor(var.memory_cap_mb) == var.memory_cap_mb
+    error_message = "memory_cap_mb must be a whole number not below memory_default_mb."
+  }
+}
+
+variable "cpus_default" {
+  description = "CPU cores that a workspace gets unless its owner asks for another number."
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.cpus_default >= 1 && floor(var.cpus_default) == var.cpus_default
+    error_message = "cpus_default must be a whole number of at least 1."
+  }
+}
+
+variable "cpus_cap" {
+  description = "The most CPU cores that a workspace may ask for."
+  type        = number
+  default     = 8
+
+  validation {
+    condition     = var.cpus_cap >= var.cpus_default && floor(var.cpus_cap) == var.cpus_cap
+    error_message = "cpus_cap must be a whole number not below cpus_default."
+  }
+}
+
+variable "keep_alive_max_hours" {
+  description = "The longest that a working Claude may hold a workspace past its deadline (hours); 0 switches the watcher off everywhere."
+  type        = number
+  default     = 12
+
+  validation {
+    condition     = var.keep_alive_max_hours >= 0 && floor(var.keep_alive_max_hours) == var.keep_alive_max_hours
+    error_message = "keep_alive_max_hours must be a whole number, 0 or more."
+  }
+}
+
+variable "service_environment" {
+  description = "JSON map of environment variables for every workspace, such as {\"OLLAMA_HOST\": \"http://host.docker.internal:11434\"}."
+  type        = string
+  default     = "{}"
+
+  validation {
+    # The agent expands "$" in the values, and there is no way to escape it.
+    condition     = try(alltrue([for name, value in jsondecode(var.service_environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && can(regex("^[^$]*$", value))]), false)
+    error_message = "service_environment must be a JSON map from variable names to strings without '$'."
+  }
+}
+
+variable "anthropic_api_key" {
+  description = "Anthropic API key for every workspace; empty leaves the sign-in to the extension."
+  type        = string
+  default     = ""
+  sensitive   = true
+
+  validation {
+    condition     = can(regex("^[^$\\s]*$", var.anthropic_api_key))
+    error_message = "anthropic_api_key must not hold white space or '$'."
+  }
+}
+
+variable "anthropic_base_url" {
+  description = "Base URL of an Anthropic-compatible service (LiteLLM) for every workspace; empty means Anthropic's own."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(https?://[^$\\s]+)?$", var.anthropic_base_url))
+    error_message = "anthropic_base_url must be empty or an http(s) URL, such as http://host.docker.internal:4000."
+  }
+}
