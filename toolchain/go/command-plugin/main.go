@@ -1,0 +1,48 @@
+// Command pulumi-resource-command stands in for the pulumi-command plugin, which no package registry serves.
+//
+// It offers what this project uses of it, the resource command:local:Command and the function command:local:run,
+// under the same tokens and schema, so that the published Python package pulumi-command drives both alike.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	p "github.com/pulumi/pulumi-go-provider"
+	"github.com/pulumi/pulumi-go-provider/infer"
+
+	"coder-pilot.local/toolchain/command-plugin/local"
+)
+
+// Version is set by the linker: -ldflags "-X main.Version=1.2.1".
+var Version = "0.0.0-dev"
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "pulumi-resource-command:", err)
+		os.Exit(1)
+	}
+}
+
+func serve() error {
+	provider, err := infer.NewProviderBuilder().
+		WithDisplayName("Command").
+		WithDescription("Runs local commands as part of a Pulumi program. Stand-in for pulumi-command.").
+		WithResources(infer.Resource(&local.Command{})).
+		WithFunctions(infer.Function(&local.Run{})).
+		Build()
+	if err != nil {
+		return err
+	}
+
+	// The engine's first Ctrl-C arrives as the RPC Cancel. A second one, and the normal end, arrive here as SIGINT:
+	// without this, commands would outlive the plugin, as each runs in a process group of its own.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = provider.Cancel(context.Background()) })
+
+	return p.RunProvider(ctx, "command", Version, provider)
+}
