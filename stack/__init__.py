@@ -1,0 +1,1 @@
+"""The parts of the pilot; importing them declares nothing."""

@@ -1,0 +1,74 @@
+"""Makes sure that Coder answers before anything talks to it; a preview only looks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_command as command
+
+from stack import job
+from stack.database import DATABASE, ROLE
+
+TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where the running pilot is found by jobs."""
+
+    coder_url: str
+    coder_container: pulumi.Input[str]
+    postgres_container: pulumi.Input[str]
+    docker_host: str
+    data_dir: str
+
+    def environment(self) -> dict[str, pulumi.Input[str]]:
+        """The same, as the variables that jobs read."""
+        return {
+            "CODER_URL": self.coder_url,
+            "CODER_CONTAINER": self.coder_container,
+            "POSTGRES_CONTAINER": self.postgres_container,
+            "DOCKER_HOST": self.docker_host,
+            "DATA_DIRECTORY": self.data_dir,
+            "ROLE": ROLE,
+            "DATABASE": DATABASE,
+            "TOKEN_PREFIX": TOKEN_PREFIX,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alive:
+    """What the look found; both are unknown in a preview that cannot tell."""
+
+    coder_url: pulumi.Output[str]
+    token_generation: pulumi.Output[str]
+
+
+def look(site: Site, *, depends_on: list[pulumi.Resource]) -> Alive:
+    """On `up`, start what is stopped and wait for it; in a preview, see whether it answers.
+
+    An invoke, not a resource: it runs on every operation, so that a plain `up` heals a stopped Coder, and it shows
+    no change.
+
+    Raises:
+        pulumi.RunError: an `up` could not get Coder to answer; with the container's last log lines.
+    """
+    found = command.local.run_output(
+        command=job.line("alive", "look" if pulumi.runtime.is_dry_run() else "ensure"),
+        environment=site.environment(),
+        logging=command.local.Logging.NONE,
+        opts=pulumi.InvokeOutputOptions(depends_on=depends_on),
+    ).stdout.apply(json.loads)
+
+    def coder_url(answer: dict[str, object]) -> pulumi.Output[str]:
+        if answer["problem"] and not pulumi.runtime.is_dry_run():
+            raise pulumi.RunError(str(answer["problem"]))
+        return pulumi.Output.from_input(site.coder_url if answer["answers"] else pulumi.output.UNKNOWN)
+
+    def token_generation(answer: dict[str, object]) -> pulumi.Output[str]:
+        generation = answer["token_generation"]
+        return pulumi.Output.from_input(pulumi.output.UNKNOWN if generation is None else str(generation))
+
+    return Alive(coder_url=found.apply(coder_url), token_generation=found.apply(token_generation))

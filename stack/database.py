@@ -1,0 +1,112 @@
+"""Postgres, its data on the host, and the role's password made equal to the state's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+import pulumi_random as random
+
+from stack import containers, job
+
+ROLE = "coder"
+DATABASE = "coder"
+ALIAS = "postgres"
+STOP_GRACE_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseArgs:
+    """What Postgres needs."""
+
+    stack: str
+    image: str
+    data_dir: str
+    docker_host: str
+    control_network: pulumi.Input[str]
+    limits: containers.Limits
+
+
+class Database(pulumi.ComponentResource):
+    """Declares Postgres; `connection_url` is known when the role's password is the state's."""
+
+    connection_url: pulumi.Output[str]
+    container: docker.Container
+    role_password: command.local.Command
+
+    def __init__(self, name: str, args: DatabaseArgs, *, provider: docker.Provider) -> None:
+        super().__init__("coder-pilot:database:Database", name, None, pulumi.ResourceOptions(providers=[provider]))
+        child = pulumi.ResourceOptions(parent=self)
+        password = random.RandomPassword(
+            "postgres-password",
+            length=32,
+            # Every argument is written out: a default that a new version of the provider changes would
+            # replace the password.
+            lower=True,
+            min_lower=1,
+            upper=True,
+            min_upper=1,
+            numeric=True,
+            min_numeric=1,
+            special=False,
+            min_special=0,
+            override_special="",
+            keepers={},
+            opts=child,
+        )
+        directory = job.declare(
+            "data-directory",
+            "data_directory",
+            environment={"DATA_DIRECTORY": args.data_dir, "POSTGRES_IMAGE": args.image},
+            opts=child,
+        )
+        image = docker.RemoteImage("postgres-image", name=args.image, keep_locally=True, opts=child)
+        container_name = f"{args.stack}-postgres"
+        self.container = containers.declare(
+            "postgres",
+            containers.Service(
+                name=container_name,
+                stack=args.stack,
+                image_id=image.image_id,
+                environment={
+                    "POSTGRES_USER": ROLE,
+                    "POSTGRES_PASSWORD": password.result,
+                    "POSTGRES_DB": DATABASE,
+                    "PGDATA": "/var/lib/postgresql/data",
+                },
+                networks=[docker.ContainerNetworksAdvancedArgs(name=args.control_network, aliases=[ALIAS])],
+                mounts=[
+                    docker.ContainerMountArgs(
+                        type="bind", source=f"{args.data_dir}/postgres", target="/var/lib/postgresql/data"
+                    )
+                ],
+                # By TCP: the server that initialises an empty directory listens on the local socket only.
+                health_command=f"pg_isready --host 127.0.0.1 --username {ROLE} --dbname {DATABASE}",
+                stop_grace_s=STOP_GRACE_S,
+                limits=args.limits,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[directory]),
+        )
+        # POSTGRES_PASSWORD counts for an empty data directory only. Without this job a kept one locks Coder out.
+        self.role_password = job.declare(
+            "role-password",
+            "role_password",
+            environment={
+                "DOCKER_HOST": args.docker_host,
+                "CONTAINER": container_name,
+                "DATA_DIRECTORY": args.data_dir,
+                "ROLE": ROLE,
+                "DATABASE": DATABASE,
+                "ROLE_PASSWORD": password.result,
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.container]),
+        )
+        self.connection_url = pulumi.Output.secret(
+            password.result.apply(
+                lambda value: f"postgres://{ROLE}:{quote(value, safe='')}@{ALIAS}:5432/{DATABASE}?sslmode=disable"
+            )
+        )
+        self.register_outputs({"container": self.container.name})

@@ -1,0 +1,64 @@
+"""Say whether Coder answers and which generation of our API token it should know; `ensure` starts what is stopped.
+
+Run by an invoke on every operation, between the containers and the coderd provider: the provider contacts Coder
+whenever it is loaded, so a stopped Coder would block everything.
+
+    python3 -m stack.jobs.alive look      changes nothing (previews)
+    python3 -m stack.jobs.alive ensure    starts stopped containers and waits for them
+
+Prints one JSON object: {"answers": bool, "token_generation": int or null, "problem": str or null}. A problem is
+no failure here: the program raises it, so that it stands alone and not in an invoke's traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from stack.jobs import coder, engine, pilot_file, postgres, program
+
+# A token about to expire is replaced while everything still works.
+RENEW_BEFORE_DAYS = 14
+
+
+def _answers(url: str, container: str) -> bool:
+    try:
+        found = engine.state(container)
+    except engine.JobError:
+        return False
+    # Both: somebody else's server may hold the port where our container is stopped.
+    return found is not None and found.running and coder.healthy(url)
+
+
+def _wanted_generation() -> int:
+    """The generation that the token should have: one more than the last when Coder no longer knows that one."""
+    generation = pilot_file.token_generation(program.variable("DATA_DIRECTORY"))
+    name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{generation}")
+    known = postgres.query(
+        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+        f"SELECT 1 FROM api_keys WHERE token_name = {name}"
+        f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days';",
+    )  # fmt: skip
+    return generation if known else generation + 1
+
+
+def main() -> None:
+    ensure = sys.argv[1:] == ["ensure"]
+    url = program.variable("CODER_URL")
+    coder_container, postgres_container = program.variable("CODER_CONTAINER"), program.variable("POSTGRES_CONTAINER")
+    role, database = program.variable("ROLE"), program.variable("DATABASE")
+    problem, generation = None, None
+    answers = _answers(url, coder_container)
+    try:
+        if ensure and not answers:
+            engine.start_and_wait(postgres_container, lambda: postgres.ready(postgres_container, role, database))
+            engine.start_and_wait(coder_container, lambda: coder.healthy(url))
+            answers = True
+        generation = _wanted_generation() if answers else None
+    except engine.JobError as error:
+        problem = str(error)
+    print(json.dumps({"answers": answers, "token_generation": generation, "problem": problem}))
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,71 @@
+"""Coder's API as jobs see it, every call bounded in time."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+CALL_TIMEOUT_S = 20
+
+# Loopback: a proxy from the environment would only be in the way.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ApiError(Exception):
+    """Coder refused; `status` is its HTTP status, 0 where it did not answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """One server, as seen with one session or API token."""
+
+    url: str
+    token: str = ""
+
+    def call(self, method: str, path: str, body: object = None) -> object:
+        """One request; the answer's JSON, None for an empty one.
+
+        Raises:
+            ApiError: the server refused or did not answer; no request body or token is in the message.
+        """
+        request = urllib.request.Request(
+            f"{self.url}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Content-Type": "application/json",
+                **({"Coder-Session-Token": self.token} if self.token else {}),
+            },
+        )
+        try:
+            with _opener.open(request, timeout=CALL_TIMEOUT_S) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise ApiError(error.code, f"{method} {path}: {error.code} {_reason(error.read())}") from None
+        except OSError as error:
+            raise ApiError(0, f"{method} {path}: {error}") from None
+        return json.loads(text) if text.strip() else None
+
+
+def _reason(text: bytes) -> str:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return text[:200].decode(errors="replace")
+    details = [str(item.get("detail", "")) for item in answer.get("validations") or []]
+    return " ".join(filter(None, [answer.get("message", ""), answer.get("detail", ""), *details]))
+
+
+def healthy(url: str) -> bool:
+    """Whether `/healthz` answers 200."""
+    try:
+        with _opener.open(f"{url}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

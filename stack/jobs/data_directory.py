@@ -1,0 +1,62 @@
+"""Make the data directory, and refuse one that the wanted Postgres cannot read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stack.jobs import engine, program
+
+
+def image_major(image: str) -> int:
+    """The major version of the Postgres in `image`.
+
+    Raises:
+        engine.JobError: the image has no Postgres that tells its version.
+    """
+    shown = engine.docker("run", "--rm", "--network", "none", "--entrypoint", "postgres", image, "--version")
+    match = re.search(r"\(PostgreSQL\) (\d+)", shown)
+    if match is None:
+        raise engine.JobError(
+            f"the image {image} is no Postgres, it says {shown!r}: run `pulumi config set postgresImage postgres:17`"
+        )
+    return int(match[1])
+
+
+def data_major(directory: Path, image: str) -> int | None:
+    """The major version of the cluster in `directory`, None where there is none.
+
+    The cluster belongs to the server's user; where ours may not read it, a container does.
+    """
+    try:
+        return int((directory / "PG_VERSION").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        shown = engine.docker(
+            "run", "--rm", "--network", "none", "--mount", f"type=bind,source={directory},target=/data,readonly",
+            "--entrypoint", "sh", image, "-c", "cat /data/PG_VERSION 2>/dev/null || true",
+        )  # fmt: skip
+        return int(shown) if shown.strip() else None
+
+
+def main() -> None:
+    directory, image = Path(program.variable("DATA_DIRECTORY")), program.variable("POSTGRES_IMAGE")
+    try:
+        (directory / "postgres").mkdir(parents=True, exist_ok=True)
+        (directory / "backups").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise engine.JobError(
+            f"the data directory cannot be made: {error}; create it as root, "
+            f"`sudo install -d -o $USER {directory}`, or choose another, `pulumi config set dataDir <directory>`"
+        ) from None
+    wanted, found = image_major(image), data_major(directory / "postgres", image)
+    if found is not None and found != wanted:
+        raise engine.JobError(
+            f"{directory}/postgres is of Postgres {found}, and {image} is Postgres {wanted}; nothing was touched. "
+            f"Go back, `pulumi config set postgresImage postgres:{found}`, or upgrade, `make upgrade-postgres`"
+        )
+
+
+if __name__ == "__main__":
+    program.run(main)

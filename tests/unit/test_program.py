@@ -1,0 +1,189 @@
+"""What the program declares: exposure, secrets, names and the house rules of containers, on the true `__main__.py`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.unit.program import ALIVE, LOCAL, TOKEN, Declared, Registration, declare
+
+CONTAINER = "docker:index/container:Container"
+COMMAND = "command:local:Command"
+TEMPLATE = "coderd:index/template:Template"
+
+# Fields of `coderd_template` that a server without a licence refuses.
+LICENSED = {
+    "acl", "autoStopRequirement", "autoStartPermittedDaysOfWeeks", "allowUserAutoStart", "allowUserAutoStop",
+    "failureTtlMs", "timeTilDormantMs", "timeTilDormantAutodeleteMs", "requireActiveVersion", "maxPortShareLevel",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pilot() -> Declared:
+    return declare(LOCAL)
+
+
+def _environment(container: Registration) -> dict[str, str]:
+    return dict(each.split("=", 1) for each in container.inputs["envs"])
+
+
+def test_only_coder_is_published_and_only_on_loopback(pilot: Declared) -> None:
+    published = {each.name: each.inputs.get("ports", []) for each in pilot.of(CONTAINER)}
+    assert published["postgres"] == []
+    (port,) = published["coder"]
+    assert (port["ip"], port["external"], port["internal"]) == ("127.0.0.1", 7080, 7080)
+
+
+def test_postgres_is_on_the_internal_control_network_alone(pilot: Declared) -> None:
+    assert [each["name"] for each in pilot.one("postgres").inputs["networksAdvanced"]] == ["coder-control"]
+    assert pilot.one("control").inputs["internal"] is True
+    assert pilot.one("workspaces").inputs.get("internal", False) is False
+
+
+def test_coder_is_on_both_networks_under_the_name_that_workspaces_use(pilot: Declared) -> None:
+    networks = {each["name"]: each.get("aliases") for each in pilot.one("coder").inputs["networksAdvanced"]}
+    assert networks == {"coder-control": None, "coder-workspaces": ["coder"]}
+    variables = {each["name"]: each["value"] for each in _version(pilot)["tfVars"]}
+    assert variables["agent_url"] == "http://coder:7080"
+    assert variables["workspace_network"] == "coder-workspaces"
+
+
+def test_every_docker_name_derives_from_the_setting_name() -> None:
+    other = declare({**LOCAL, "name": "second", "port": "7081"})
+    for each in other.resources:
+        if each.type.startswith("docker:index/") and "emoteImage" not in each.type:
+            assert each.inputs["name"].startswith("second-"), each.name
+            assert {"label": "coder-pilot.stack", "value": "second"} in each.inputs["labels"], each.name
+
+
+def test_every_place_that_carries_a_secret_is_marked(pilot: Declared) -> None:
+    values = ("password-of-postgres-password", "password-of-admin-password", TOKEN)
+    for each in pilot.resources:
+        for key, value in each.inputs.items():
+            if any(secret in json.dumps(value) for secret in values):
+                assert any(path == key or path.startswith(f"{key}.") for path in each.secrets), (each.name, key)
+
+
+def test_a_job_passes_secrets_by_environment_and_keeps_its_output(pilot: Declared) -> None:
+    for each in pilot.of(COMMAND):
+        assert "password-of" not in json.dumps([each.inputs.get(key) for key in ("create", "update", "delete")])
+        assert set(each.request.additionalSecretOutputs) >= {"stdout", "stderr"}, each.name
+        assert each.inputs["logging"] == "none", each.name
+        assert each.inputs["update"], each.name
+
+
+def test_no_trigger_holds_a_containers_id(pilot: Declared) -> None:
+    ids = {f"{each.name}-id" for each in pilot.of(CONTAINER)}
+    for each in pilot.of(COMMAND):
+        assert not each.inputs.get("triggers"), each.name
+        assert not ids & set(map(str, each.inputs["environment"].values())), each.name
+
+
+def test_no_licensed_field_of_the_template_is_set(pilot: Declared) -> None:
+    (template,) = pilot.of(TEMPLATE)
+    assert not LICENSED & {key for key, value in template.inputs.items() if value is not None}
+
+
+def test_the_template_survives_destroy_and_has_the_times_of_the_settings(pilot: Declared) -> None:
+    (template,) = pilot.of(TEMPLATE)
+    assert template.request.retainOnDelete
+    assert (template.inputs["defaultTtlMs"], template.inputs["activityBumpMs"]) == (7_200_000, 3_600_000)
+
+
+def test_containers_follow_the_house_rules(pilot: Declared) -> None:
+    for each in pilot.of(CONTAINER):
+        inputs = each.inputs
+        assert inputs["memory"] == inputs["memorySwap"] > 0, each.name
+        assert inputs["securityOpts"] == ["no-new-privileges:true"], each.name
+        assert inputs["logDriver"] == "json-file", each.name
+        assert set(inputs["logOpts"]) == {"max-size", "max-file"}, each.name
+        assert inputs["removeVolumes"] is False, each.name
+        assert inputs["restart"] == "unless-stopped", each.name
+        assert inputs["networkMode"], each.name
+        assert not inputs.get("privileged"), each.name
+        assert each.request.deleteBeforeReplace, each.name
+        assert "healthcheck" in each.request.replaceOnChanges, each.name
+    grace = {each.name: each.inputs["destroyGraceSeconds"] for each in pilot.of(CONTAINER)}
+    assert grace == {"postgres": 60, "coder": 30}
+
+
+def test_the_health_of_postgres_is_asked_by_tcp(pilot: Declared) -> None:
+    assert "--host 127.0.0.1" in pilot.one("postgres").inputs["healthcheck"]["tests"][1]
+
+
+def test_postgres_data_is_a_bind_mount_at_its_volume(pilot: Declared) -> None:
+    (mount,) = pilot.one("postgres").inputs["mounts"]
+    assert (mount["type"], mount["source"]) == ("bind", "/srv/pilot/postgres")
+    assert mount["target"] == _environment(pilot.one("postgres"))["PGDATA"]
+
+
+def test_nothing_leaves_the_box_and_no_stranger_signs_in(pilot: Declared) -> None:
+    environment = _environment(pilot.one("coder"))
+    assert environment["CODER_TELEMETRY_ENABLE"] == "false"
+    assert environment["CODER_UPDATE_CHECK"] == "false"
+    assert environment["CODER_OAUTH2_GITHUB_DEFAULT_PROVIDER_ENABLE"] == "false"
+    assert environment["CODER_DERP_SERVER_STUN_ADDRESSES"] == "disable"
+
+
+@pytest.mark.parametrize(("url", "secure"), [("http://127.0.0.1:7080", "false"), ("https://c.example", "true")])
+def test_cookies_are_secure_exactly_when_the_access_url_is_https(url: str, secure: str) -> None:
+    environment = _environment(declare({**LOCAL, "accessUrl": url}).one("coder"))
+    assert environment["CODER_SECURE_AUTH_COOKIE"] == secure
+    assert environment["CODER_ACCESS_URL"] == url
+
+
+def test_a_password_is_percent_encoded_in_the_database_url(pilot: Declared) -> None:
+    url = _environment(pilot.one("coder"))["CODER_PG_CONNECTION_URL"]
+    assert url == "postgres://coder:password-of-postgres-password@postgres:5432/coder?sslmode=disable"
+    assert "envs" in pilot.one("coder").secrets
+
+
+def test_every_argument_of_a_password_is_written_out(pilot: Declared) -> None:
+    expected = {
+        "length", "lower", "minLower", "upper", "minUpper", "numeric", "minNumeric", "special", "minSpecial",
+        "overrideSpecial", "keepers",
+    }  # fmt: skip
+    for each in pilot.of("random:index/randomPassword:RandomPassword"):
+        assert set(each.inputs) >= expected, each.name
+
+
+def test_the_outputs_are_those_that_are_promised_and_the_password_is_secret(pilot: Declared) -> None:
+    from tests.unit.program import is_secret
+
+    assert set(pilot.exports) == {
+        "url", "adminUsername", "adminEmail", "adminPassword", "templateVersion", "workspaceNetwork", "next",
+    }  # fmt: skip
+    assert is_secret(pilot.exports["adminPassword"])
+    assert not any(is_secret(value) for key, value in pilot.exports.items() if key != "adminPassword")
+    assert pilot.exports["url"] == "http://127.0.0.1:7080"
+
+
+def test_an_api_key_reaches_the_template_as_a_secret_and_changes_the_version() -> None:
+    without = declare(LOCAL)
+    secret = declare({**LOCAL, "anthropicApiKey": "sk-secret"}, secrets=("anthropicApiKey",))
+    (template,) = secret.of(TEMPLATE)
+    assert any(path.startswith("versions") for path in template.secrets)
+    assert secret.exports["templateVersion"] != without.exports["templateVersion"]
+    assert "sk-secret" not in json.dumps(secret.exports)
+
+
+def test_an_api_key_in_plain_text_is_refused() -> None:
+    with pytest.raises(Exception, match="pulumi config set --secret anthropicApiKey"):
+        declare({**LOCAL, "anthropicApiKey": "sk-plain"})
+
+
+def test_with_the_tailnet_off_nothing_of_it_is_declared(pilot: Declared) -> None:
+    assert not [each for each in pilot.resources if "tailnet" in each.type]
+
+
+def test_a_preview_only_looks_and_an_up_ensures() -> None:
+    (look,) = declare(LOCAL, preview=True).invokes
+    (ensure,) = declare(LOCAL).invokes
+    assert look["command"].endswith("stack.jobs.alive look")
+    assert ensure["command"].endswith("stack.jobs.alive ensure")
+
+
+def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
+    with pytest.raises(Exception, match="the container coder-server is gone: run `make heal`"):
+        declare(LOCAL, alive={**ALIVE, "answers": False, "problem": "the container coder-server is gone: run `make heal`"})
