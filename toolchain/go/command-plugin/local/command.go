@@ -9,8 +9,9 @@ import (
 
 // Command is the resource command:local:Command.
 //
-// It declares no dependencies between inputs and outputs on purpose: by the library's default every output then
-// depends on every input, so one secret input makes stdout and stderr secret, and one unknown makes them unknown.
+// It declares no dependencies between inputs and outputs, as the published one: by the library's default an unknown or
+// changed input then makes stdout and stderr unknown in a preview, but a secret input makes only the output of the same
+// name secret. Who puts a secret into what a command prints must ask for additional_secret_outputs.
 type Command struct{}
 
 var (

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -107,6 +109,10 @@ func execute(ctx context.Context, cmd *exec.Cmd, input *string, stdout, stderr *
 		if inPipe, err = cmd.StdinPipe(); err != nil {
 			return err
 		}
+	}
+	// With process attributes set, Go reports a missing directory as a missing program.
+	if _, err := os.Stat(cmd.Dir); err != nil {
+		return &fs.PathError{Op: "chdir", Path: cmd.Dir, Err: errors.Unwrap(err)}
 	}
 	if err := cmd.Start(); err != nil {
 		return err
