@@ -14,7 +14,7 @@ from toolchain.builder import Builder, ToolchainError
 from toolchain.paths import CHECKOUT, CODERD_SDK, PULUMI_HOME, VENV
 
 LOCK = CHECKOUT / "requirements.lock"
-ON_PATH = ("pulumi", "language-python", "uv", "tofu", "tailscale", "testcontrol")
+ON_PATH = ("pulumi-cli", "uv", "tofu", "tailscale", "testcontrol")
 INSTALL_TIMEOUT_S = 10 * 60
 
 

@@ -15,6 +15,7 @@ from toolchain.recipes import (
     Image,
     ImportedImage,
     NpmProgram,
+    PulumiCli,
     PulumiPlugins,
     TerraformMirror,
     Uv,
@@ -106,6 +107,12 @@ _PIECES: Final = (
             ),
         ),
     ),
+    Piece(
+        name="pulumi-cli",
+        version=version("pulumi"),
+        needs=("pulumi", "language-python"),
+        recipe=PulumiCli(),
+    ),
     _plugin("docker", "docker-plugin", ".", "main.Version"),
     _plugin("random", "random-plugin", ".", "main.Version"),
     _plugin("command", "command-plugin", ".", "main.Version"),
@@ -121,7 +128,7 @@ _PIECES: Final = (
         name="pulumi-plugins",
         version=version("pulumi"),
         needs=(
-            "pulumi", "plugin-docker", "plugin-random", "plugin-command", "plugin-terraform-provider", "coderd-provider",
+            "pulumi-cli", "plugin-docker", "plugin-random", "plugin-command", "plugin-terraform-provider", "coderd-provider",
         ),
         recipe=PulumiPlugins(
             plugins=tuple((name, version(name)) for name in ("docker", "random", "command", "terraform-provider")),
@@ -132,7 +139,7 @@ _PIECES: Final = (
     Piece(
         name="coderd-sdk",
         version=version("coderd"),
-        needs=("pulumi", "pulumi-plugins", "uv"),
+        needs=("pulumi-cli", "pulumi-plugins", "uv"),
         recipe=CoderdSdk(coderd_version=version("coderd")),
     ),
     Piece(

@@ -72,6 +72,23 @@ class GoModule(InCache):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PulumiCli(InCache):
+    """The CLI with the language host beside it: one that it finds on PATH instead is warned of in every run."""
+
+    def sources(self) -> Sequence[Path]:
+        return []
+
+    def tools(self) -> Sequence[str]:
+        return []
+
+    def make(self, job: Job) -> None:
+        (job.out / "bin").mkdir()
+        for need in ("pulumi", "language-python"):
+            for program in (job.needs[need] / "bin").iterdir():
+                _link(str(program), str(job.out / "bin" / program.name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Uv(InCache):
     """The uv program, from its wheel."""
 
@@ -108,7 +125,7 @@ class PulumiPlugins(InCache):
         for name, version in self.plugins:
             binary = job.needs[f"plugin-{name}"] / f"pulumi-resource-{name}"
             job.run(
-                [job.needs["pulumi"] / "bin" / "pulumi", "plugin", "install", "resource", name, version,
+                [job.needs["pulumi-cli"] / "bin" / "pulumi", "plugin", "install", "resource", name, version,
                  "--file", binary],
                 env={"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
             )  # fmt: skip
@@ -138,14 +155,14 @@ class CoderdSdk(InCache):
             (home / name).symlink_to(job.needs["pulumi-plugins"] / name)
         schema = job.work / "schema.json"
         job.run(
-            [job.needs["pulumi"] / "bin" / "pulumi", "package", "get-schema", "terraform-provider", "coder/coderd",
+            [job.needs["pulumi-cli"] / "bin" / "pulumi", "package", "get-schema", "terraform-provider", "coder/coderd",
              self.coderd_version],
             cwd=job.work,
             env={"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
             output=schema,
         )  # fmt: skip
         sdk = job.out / "sdk"
-        job.run([job.needs["pulumi"] / "bin" / "sdkgen", schema, sdk])
+        job.run([job.needs["pulumi-cli"] / "bin" / "sdkgen", schema, sdk])
         job.run([job.needs["uv"] / "bin" / "uv", "build", "--quiet", "--wheel", "--out-dir", job.out / "wheel", sdk])
         for name in ("build", "pulumi_coderd.egg-info"):
             shutil.rmtree(sdk / name, ignore_errors=True)

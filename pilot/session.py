@@ -1,0 +1,199 @@
+"""One stack and everything that `pulumi` needs to work on it: programs, passphrase, state backend, configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolchain import environment
+from toolchain.builder import Builder
+from toolchain.paths import CHECKOUT
+from toolchain.pieces import IMAGES, PIECES
+
+STATE = CHECKOUT / ".pulumi-state"
+PASSPHRASE = CHECKOUT / ".passphrase"
+PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+SALT_KEY = "encryptionsalt"
+QUICK_TIMEOUT_S = 60
+BUILT_IMAGE_PREFIX = "coder-pilot/"
+
+
+class PilotError(Exception):
+    """Something the owner can mend; the message says how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A stack that exists, and the environment in which `pulumi` works on it."""
+
+    stack: str
+    environment: Mapping[str, str]
+    config_file: Path
+    published: bool
+
+    def pulumi(self, *arguments: str, timeout_s: float | None = None) -> int:
+        """Run `pulumi` on the terminal; its exit code."""
+        return subprocess.run(
+            self._command(arguments), cwd=CHECKOUT, env=self.environment, check=False, timeout=timeout_s
+        ).returncode
+
+    def read(self, *arguments: str) -> str:
+        """Run `pulumi` and take its standard output.
+
+        Raises:
+            PilotError: it failed; with what it said.
+        """
+        done = subprocess.run(
+            self._command(arguments), cwd=CHECKOUT, env=self.environment, check=False, timeout=QUICK_TIMEOUT_S,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise PilotError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def outputs(self, *, secret: bool = False) -> dict[str, Any]:
+        """The stack's outputs; secret ones as "[secret]" unless asked for."""
+        shown = self.read("stack", "output", "--json", *(["--show-secrets"] if secret else []))
+        value = json.loads(shown)
+        return value if isinstance(value, dict) else {}
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        with_config = arguments[0] in ("up", "preview", "destroy", "refresh", "config")
+        config = ["--config-file", str(self.config_file)] if with_config else []
+        return ["pulumi", *arguments, "--stack", self.stack, *config]
+
+
+def published_pulumi() -> str | None:
+    """The `pulumi` on PATH that is not of this project's toolchain."""
+    ours = str(Builder(PIECES).cache)
+    folders = [each for each in os.environ.get("PATH", "").split(os.pathsep) if not each.startswith(ours)]
+    return shutil.which("pulumi", path=os.pathsep.join(folders))
+
+
+def configured(stack: str) -> dict[str, str]:
+    """The stack's plain configuration over the project's defaults, keys without their prefix.
+
+    Read as text, for this runs before there is a virtual environment with a YAML library.
+    """
+    values: dict[str, str] = {}
+    for name, marker in (("Pulumi.yaml", None), (f"Pulumi.{stack}.yaml", "coder-pilot:")):
+        file = CHECKOUT / name
+        for line in file.read_text().splitlines() if file.exists() else []:
+            key, _, value = line.strip().partition(": ")
+            if marker is None and "default:" in value:
+                values[key] = value.partition("default:")[2].rstrip("} ").strip().strip('"')
+            elif marker is not None and key.startswith(marker):
+                values[key.removeprefix(marker)] = value.strip().strip('"')
+    return values
+
+
+def prepare(stack: str) -> tuple[Mapping[str, str], bool]:
+    """Everything that is missing: programs, images, virtual environment, passphrase; the environment, and whether
+    the CLI is a published one.
+
+    Raises:
+        PilotError: a step failed; it has said why.
+    """
+    images = [value for value in configured(stack).values() if value.startswith(BUILT_IMAGE_PREFIX)]
+    published = published_pulumi() is not None
+    pieces = list(IMAGES) if published else []
+    if images or not published:
+        _step([sys.executable, "-m", "toolchain", "build", *pieces])
+    if published:
+        variables: dict[str, str] = {}
+        _step(["pulumi", "install"])
+    else:
+        variables = environment.variables(Builder(PIECES))
+    _say(
+        "pulumi and its plugins: " + ("published" if published else "built here")
+        + "; images: " + ("built here" if images else "published")
+    )  # fmt: skip
+    return {**os.environ, **variables, **passphrase()}, published
+
+
+def passphrase() -> dict[str, str]:
+    """The variable that holds the passphrase; a file with a new one where none is set."""
+    if any(name in os.environ for name in PASSPHRASE_VARIABLES):
+        return {}
+    if not PASSPHRASE.exists():
+        descriptor = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_urlsafe(32))
+        _say(f"made {PASSPHRASE.name}: it opens the secrets in the state, keep a copy")
+    return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
+
+
+def open_session(stack: str) -> Session:
+    """The session of a stack, which is made where it does not exist.
+
+    Raises:
+        PilotError: something is missing that cannot be made here.
+    """
+    if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
+        known = ", ".join(sorted(file.name.split(".")[1] for file in CHECKOUT.glob("Pulumi.*.yaml")))
+        raise PilotError(f"there is no Pulumi.{stack}.yaml; stacks here: {known}")
+    variables, published = prepare(stack)
+    STATE.mkdir(exist_ok=True)
+    return Session(
+        stack=stack, environment=variables, config_file=_config_file(stack, variables), published=published
+    )
+
+
+def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
+    """The stack's configuration with the salt of its secrets.
+
+    `pulumi stack init` writes the salt into Pulumi.<stack>.yaml, a file under version control. Unless it is there
+    already, the salt is kept beside the state, and a copy of the configuration with it is what `pulumi` gets.
+    """
+    committed = CHECKOUT / f"Pulumi.{stack}.yaml"
+    if SALT_KEY in committed.read_text():
+        _init(stack, CHECKOUT, variables)
+        return committed
+    salt = STATE / f"{stack}.salt"
+    if not salt.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            project = Path(folder)
+            (project / "Pulumi.yaml").write_text("name: coder-pilot\nruntime: python\n")
+            _init(stack, project, variables)
+            written = project / f"Pulumi.{stack}.yaml"
+            lines = written.read_text().splitlines() if written.exists() else []
+        found = [line for line in lines if line.startswith(SALT_KEY)]
+        if not found:
+            raise PilotError(
+                f"the stack {stack} exists, but the salt of its secrets is lost: restore .pulumi-state/{stack}.salt "
+                f"from a backup, or run `pulumi stack rm {stack} --force` and `make up`, which adopts the kept data"
+            )
+        salt.write_text(found[0] + "\n")
+    working = STATE / f"Pulumi.{stack}.yaml"
+    working.write_text(f"{committed.read_text().rstrip()}\n{salt.read_text()}")
+    return working
+
+
+def _init(stack: str, project: Path, variables: Mapping[str, str]) -> None:
+    if (STATE / ".pulumi" / "stacks" / "coder-pilot" / f"{stack}.json").exists():
+        return
+    done = subprocess.run(
+        ["pulumi", "stack", "init", stack, "--secrets-provider", "passphrase"],
+        cwd=project, env={**variables, "PULUMI_BACKEND_URL": f"file://{STATE}"}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=QUICK_TIMEOUT_S,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PilotError(f"the stack {stack} could not be made: {done.stderr.strip()}")
+
+
+def _step(command: list[str]) -> None:
+    if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=sys.stderr).returncode != 0:
+        raise PilotError(f"`{' '.join(command[-3:])}` failed, see above")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

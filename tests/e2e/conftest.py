@@ -1,0 +1,54 @@
+"""Fixtures of the end-to-end tests: pilots on the real engine, gone when the test is over."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import pilot_fixture
+from tests.e2e.pilot_fixture import Pilot
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_orphans() -> None:
+    pilot_fixture.sweep()
+
+
+@pytest.fixture(scope="module")
+def make_pilot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pilot]]:
+    """Makes pilots; takes away each, and its data, when the module is over."""
+    made: list[Pilot] = []
+
+    def make(**config: str) -> Pilot:
+        pilot = pilot_fixture.make_pilot(tmp_path_factory.mktemp("pilot") / "p", next(_numbers), **config)
+        made.append(pilot)
+        return pilot
+
+    try:
+        yield make
+    finally:
+        for pilot in made:
+            pilot.remove()
+            shutil.rmtree(pilot.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def pilot(make_pilot: Callable[..., Pilot]) -> Pilot:
+    """A pilot that is up."""
+    made = make_pilot()
+    made.up()
+    return made
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where screenshots are kept; git does not."""
+    folder = Path(__file__).parent / "artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder
