@@ -7,16 +7,15 @@ admin: until then the first visitor would become one.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pulumi
 from pulumi.output import UNKNOWN
 from pulumi_command import local
 
-JOB = "stack/jobs/serve.py"
+from stack import job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +43,14 @@ def access_url(args: TailnetArgs) -> pulumi.Output[str]:
     """
     if not args.enabled:
         return pulumi.Output.from_input(f"http://127.0.0.1:{args.port}")
-    return local.run_output(command=_job("check", args), logging=local.Logging.NONE).stdout.apply(_url_found)
+    return _ask("check", args).apply(_url_found)
 
 
 class Tailnet(pulumi.ComponentResource):
     """The serve entries of this machine; declare it only where the tailnet is enabled.
 
     Attributes:
-        url: the address, known once the entries were read back from tailscaled.
+        url: Coder's address, once the entries that lead there were read back from tailscaled.
         note: what a change of the address means for people and running workspaces.
     """
 
@@ -68,60 +67,62 @@ class Tailnet(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Args:
-        url: what `access_url` found.
+        url: Coder's address, what `access_url` found unless the owner wants another.
         after: what must stand before anybody can come in, the first admin above all.
         """
-        super().__init__("coder-pilot:tailnet:Tailnet", name, {}, opts)
-        serve = local.Command(
+        super().__init__("coder-pilot:tailnet:Tailnet", name, None, opts)
+        serve = job.declare(
             "serve",
-            create=_job("apply", args),
-            update=_job("apply", args),
-            delete=_job("remove", args),
-            # No program reads it. Without it a node renamed in the admin console would not run `update`, and the
-            # entries under its old name would stay for ever.
-            environment={"CODER_PILOT_ACCESS_URL": url},
-            logging=local.Logging.NONE,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=list(after), delete_before_replace=True),
+            "serve",
+            # The job does not read ACCESS_URL. Without it a node renamed in the admin console would not make it run
+            # again, and entries under the old name would stay for ever.
+            environment={**_environment(args), "ACCESS_URL": url},
+            delete=job.line("serve", "remove"),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(after)),
         )
-        # A Command is not refreshed, so an entry that somebody took off would stay away. An invoke runs on every `up`.
-        self.url = local.run_output(
-            command=_job("check" if pulumi.runtime.is_dry_run() else "apply", args),
-            logging=local.Logging.NONE,
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=[serve]),
-        ).stdout.apply(_url_served)
-        self.note = serve.stdout.apply(lambda stdout: str(json.loads(stdout)["note"]))
+        # A Command is not refreshed: an entry that somebody took off would stay away. An invoke runs on every `up`.
+        action = "check" if pulumi.runtime.is_dry_run() else "apply"
+        served = _ask(action, args, pulumi.InvokeOutputOptions(parent=self, depends_on=[serve]))
+        # Joined with the Command's id, unknown in a preview that is still to make the entries: nothing lacks then.
+        self.url = pulumi.Output.all(url, served, serve.id).apply(lambda known: _url_served(known[0], known[1]))
+        self.note = pulumi.Output.unsecret(serve.stdout).apply(lambda stdout: str(json.loads(stdout)["note"]))
         self.register_outputs({"url": self.url, "note": self.note})
 
 
-def _job(action: str, args: TailnetArgs) -> str:
-    command = ["python3", JOB, action]
-    if args.socket is not None:
-        command += ["--socket", args.socket]
-    if action != "remove":
-        command += ["--port", str(args.port)]
-        if args.name is not None:
-            command += ["--name", args.name]
-    if action == "check" and pulumi.runtime.is_dry_run():
-        command += ["--report"]
-    return shlex.join(command)
+def _environment(args: TailnetArgs) -> dict[str, str]:
+    return {"PORT": str(args.port), "MACHINE": args.name or "", "TAILSCALE_SOCKET": args.socket or ""}
 
 
-def _url_found(stdout: str) -> pulumi.Input[str]:
-    found = json.loads(stdout)
-    if "problem" in found:
-        pulumi.log.warn(f"The tailnet is not ready, and `pulumi up` will stop here: {found['problem']}")
-        return _unknown()
-    return str(found["url"])
+def _ask(
+    action: str, args: TailnetArgs, opts: pulumi.InvokeOutputOptions | None = None
+) -> pulumi.Output[dict[str, Any]]:
+    """What the job answers, now; on `up` an error where it refuses.
+
+    The job reports a refusal as its answer: as a failed invoke it would reach people below a Python traceback.
+    """
+    return local.run_output(
+        command=job.line("serve", action, "--report"),
+        environment=_environment(args),
+        logging=local.Logging.NONE,
+        opts=opts,
+    ).stdout.apply(_answer)
 
 
-def _url_served(stdout: str) -> pulumi.Input[str]:
-    served = json.loads(stdout)
-    if "problem" in served:  # said by _url_found already
-        return _unknown()
-    if served.get("missing"):
-        pulumi.log.warn(f"The tailnet does not have {' and '.join(served['missing'])}; `pulumi up` sets it.")
-    return str(served["url"])
+def _answer(stdout: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(stdout)
+    if "problem" in answer and not pulumi.runtime.is_dry_run():
+        raise pulumi.RunError(f"tailnet: {answer['problem']}")
+    return answer
 
 
-def _unknown() -> pulumi.Output[str]:
-    return cast("pulumi.Output[str]", pulumi.Output.from_input(cast(str, UNKNOWN)))
+def _url_found(answer: dict[str, Any]) -> pulumi.Input[str]:
+    if "problem" not in answer:
+        return str(answer["url"])
+    pulumi.log.warn(f"The tailnet is not ready, and `pulumi up` will stop here: {answer['problem']}")
+    return pulumi.Output.from_input(cast(Any, UNKNOWN))
+
+
+def _url_served(url: str, answer: dict[str, Any]) -> str:
+    if lacking := answer.get("missing"):
+        pulumi.log.warn(f"The tailnet does not have {' and '.join(lacking)}; `pulumi up` sets it.")
+    return url

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Let the tailnet, and nobody else, reach Coder: two `tailscale serve` entries on this machine.
 
     https=443    -> http://127.0.0.1:<port>   the certificate makes the browser's secure context that webviews need
@@ -10,7 +9,8 @@ configured. Both find the earlier configuration in PULUMI_COMMAND_STDOUT, which 
 last run. An entry that leads anywhere else than where we pointed it is somebody else's and is never touched, so
 `tailscale serve reset` is never used.
 
-One JSON object on standard output, everything for people on standard error. Exit status 1: refused, and why.
+Reads PORT, Coder's on 127.0.0.1; MACHINE, the name that this node must have (empty: any); and TAILSCALE_SOCKET (empty:
+the system's) from the environment. Prints one JSON object; everything for people is on standard error.
 
 Every call of `tailscale` ends within `--timeout-s` and finds its standard input closed: on a tailnet without HTTPS
 `tailscale serve` waits for ever for somebody to enable it, or exits 0 having done nothing (cmd/tailscale/cli,
@@ -28,9 +28,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from stack.jobs import program
+from stack.jobs.engine import JobError
 
 ADMIN_PAGE = "https://login.tailscale.com/admin/dns"
 HTTPS_PORT = 443
@@ -40,11 +43,7 @@ MIN_VERSION = (1, 60)
 Json = dict[str, Any]
 
 
-class RefusedError(Exception):
-    """Something that must be true is not; the message tells what to do about it."""
-
-
-class UnreachableError(RefusedError):
+class UnreachableError(JobError):
     """There is no tailscale, or no tailscaled that could serve anything now."""
 
 
@@ -86,11 +85,10 @@ class Tailscale:
 
     socket: str | None = None
     timeout_s: float = 20.0
-    program: list[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        socket = [f"--socket={self.socket}"] if self.socket else []
-        object.__setattr__(self, "program", ["tailscale", *socket])
+    @property
+    def program(self) -> list[str]:
+        return ["tailscale", f"--socket={self.socket}"] if self.socket else ["tailscale"]
 
     def run(self, step: Step) -> subprocess.CompletedProcess[str]:
         command = [*self.program, *step.args]
@@ -99,14 +97,14 @@ class Tailscale:
             return subprocess.run(command, capture_output=True, text=True, timeout=self.timeout_s, check=False, **feed)
         except FileNotFoundError:
             raise UnreachableError(
-                "There is no `tailscale` on PATH. Install it (https://tailscale.com/download) and log in, "
-                "or switch the tailnet off in this stack's settings."
+                "there is no `tailscale` on PATH: install it (https://tailscale.com/download) and log in, "
+                "or run `pulumi config set tailnet false`"
             ) from None
         except subprocess.TimeoutExpired as expired:
             # Text mode or not, what a killed child had written comes as bytes.
             parts = [part for part in (expired.stdout, expired.stderr) if isinstance(part, bytes)]
             said = quoted(b"".join(parts).decode(errors="replace"))
-            raise RefusedError(f"`{shlex.join(command)}` did not end within {self.timeout_s:g} s.{said}") from None
+            raise JobError(f"`{shlex.join(command)}` did not end within {self.timeout_s:g} s{said}") from None
 
     def text(self, *args: str) -> str:
         """Standard output of a call that only reads."""
@@ -115,35 +113,35 @@ class Tailscale:
             return done.stdout
         if "failed to connect" in done.stderr:
             where = f" at {self.socket}" if self.socket else ""
-            raise UnreachableError(f"tailscaled does not answer{where}. Start it: sudo systemctl start tailscaled")
-        raise RefusedError(f"`{shlex.join([*self.program, *args])}` failed.{quoted(done.stderr)}")
+            raise UnreachableError(f"tailscaled does not answer{where}: run `sudo systemctl start tailscaled`")
+        raise JobError(f"`{shlex.join([*self.program, *args])}` failed{quoted(done.stderr)}")
 
     def object(self, *args: str) -> Json:
         text = self.text(*args)
         try:
             parsed = json.loads(text)
         except ValueError:
-            raise RefusedError(f"`{shlex.join([*self.program, *args])}` did not print JSON.{quoted(text)}") from None
+            raise JobError(f"`{shlex.join([*self.program, *args])}` did not print JSON{quoted(text)}") from None
         return parsed or {}  # `serve status --json` says null where nothing was ever served
 
     def change(self, step: Step) -> None:
         done = self.run(step)
         if "denied" in done.stderr.lower():
-            raise RefusedError(no_right(self.program))
+            raise JobError(no_right(self.program))
         if done.returncode != 0:
             command = shlex.join([*self.program, *step.args])
-            raise RefusedError(f"`{command}` failed.{quoted(done.stderr or done.stdout)}")
+            raise JobError(f"`{command}` failed{quoted(done.stderr or done.stdout)}")
 
 
 def quoted(text: str) -> str:
-    return f" It said: {' '.join(text.split())}" if text.strip() else ""
+    return f": {' '.join(text.split())}" if text.strip() else ", saying nothing"
 
 
-def no_right(program: Sequence[str]) -> str:
+def no_right(command: Sequence[str]) -> str:
     user = pwd.getpwuid(os.geteuid()).pw_name
     return (
-        f"{user} may not change what this machine serves on the tailnet. Allow it: "
-        f"sudo {shlex.join([*program, 'set', f'--operator={user}'])}"
+        f"{user} may not change what this machine serves on the tailnet: "
+        f"run `sudo {shlex.join([*command, 'set', f'--operator={user}'])}`"
     )
 
 
@@ -156,7 +154,7 @@ def version(text: str) -> tuple[int, ...]:
 def require_version(what: str, text: str) -> None:
     if version(text) < MIN_VERSION:
         found, least = text.strip() or "of unknown version", ".".join(map(str, MIN_VERSION))
-        raise RefusedError(f"{what} is {found}; {least} or newer is needed. Update Tailscale.")
+        raise JobError(f"{what} is {found}, {least} or newer is needed: run `sudo tailscale update`")
 
 
 def node_name(status: Json, expected: str | None) -> str:
@@ -165,28 +163,26 @@ def node_name(status: Json, expected: str | None) -> str:
     `status` is `tailscale status --json`. A node has the capability "https" when its tailnet has HTTPS enabled.
 
     Raises:
-        RefusedError: the node is not connected, is not called `expected`, or cannot have a certificate.
+        JobError: the node is not connected, is not called `expected`, or cannot have a certificate.
     """
     state = status.get("BackendState", "")
     if state == "NeedsLogin":
-        raise UnreachableError("This machine is logged out of its tailnet. Log in: sudo tailscale up")
+        raise UnreachableError("this machine is logged out of its tailnet: run `sudo tailscale up`")
     if state == "Stopped":
-        raise UnreachableError("This machine is disconnected from its tailnet. Connect it: sudo tailscale up")
+        raise UnreachableError("this machine is disconnected from its tailnet: run `sudo tailscale up`")
     if state == "NeedsMachineAuth":
-        raise UnreachableError("This machine waits for approval: https://login.tailscale.com/admin/machines")
+        raise UnreachableError("this machine waits to be let in: https://login.tailscale.com/admin/machines")
     if state != "Running":
-        raise UnreachableError(f"tailscaled is not connected yet (state {state or 'unknown'}). Try again in a moment.")
+        raise UnreachableError(f"tailscaled is not connected yet (state {state or 'unknown'}): try again in a moment")
     node = status.get("Self") or {}
     host = str(node.get("DNSName", "")).rstrip(".")
     certificates = status.get("CertDomains") or []
     if "https" not in (node.get("CapMap") or {}) or not host or host not in certificates:
-        raise RefusedError(
-            f"HTTPS certificates are not enabled for this tailnet. Enable MagicDNS and HTTPS: {ADMIN_PAGE}"
-        )
+        raise JobError(f"this tailnet has no HTTPS certificates: enable MagicDNS and HTTPS at {ADMIN_PAGE}")
     if expected and expected not in (host, host.split(".")[0]):
-        raise RefusedError(
-            f"This machine is {host} on the tailnet, the settings expect {expected}. Rename the machine "
-            "(https://login.tailscale.com/admin/machines) or correct the tailnet name in the settings."
+        raise JobError(
+            f"this machine is {host} on the tailnet, not {expected}: run `pulumi config set tailnetName "
+            f"{host.split('.')[0]}`, or rename the machine: https://login.tailscale.com/admin/machines"
         )
     return host
 
@@ -222,9 +218,9 @@ def require_private(config: Json, entries: Sequence[Entry]) -> None:
         for web, public in (part.get("AllowFunnel") or {}).items():
             for entry in entries:
                 if public and web.rpartition(":")[2] == str(entry.port):
-                    raise RefusedError(
-                        f"Port {entry.port} is public: a Tailscale Funnel is on for {web}, and Coder must never be "
-                        f"on the internet. Switch it off: tailscale funnel --https={entry.port} off"
+                    raise JobError(
+                        f"port {entry.port} is public, a Tailscale Funnel is on for {web}, and Coder must never be on "
+                        f"the internet: run `tailscale funnel --https={entry.port} off`"
                     )
 
 
@@ -236,17 +232,18 @@ def require_free(config: Json, entry: Entry, ours: Sequence[str]) -> None:
     Args:
         ours: what "/" may lead to and still be ours to change.
     """
-    held = f"Port {entry.port} of the tailnet, wanted for {entry.name}, is held by somebody else: "
-    free = "It is left alone; free the port (tailscale serve --help) or choose another one."
+    held = f"port {entry.port} of the tailnet, wanted for {entry.name}, is held by somebody else and left alone: "
     for part in configurations(config):
         mode = port_mode(part, entry)
         if part is not config and mode:
-            raise RefusedError(f"{held}a `tailscale serve` or `tailscale funnel` that runs in a terminal. {free}")
+            raise JobError(f"{held}a `tailscale serve` or `tailscale funnel` that runs in a terminal, end that one")
         if mode and mode != entry.mode:
-            raise RefusedError(f"{held}{json.dumps(mode)}. {free}")
+            raise JobError(f"{held}{json.dumps(mode)}; see `tailscale serve status --json`")
         at_root = handler(part, entry)
         if at_root and at_root.get("Proxy") not in ours:
-            raise RefusedError(f"{held}{entry.scheme}://{entry.web}/ leads to {json.dumps(at_root)}. {free}")
+            leads = f"{entry.scheme}://{entry.web}/ leads to {json.dumps(at_root)}"
+            off = shlex.join(["tailscale", *take_off(entry).args])
+            raise JobError(f"{held}{leads}; if nobody needs it: run `{off}`")
 
 
 def add(entry: Entry) -> Step:
@@ -288,7 +285,7 @@ def plan(config: Json, wanted: Sequence[Entry], previous: Sequence[Entry]) -> li
         previous: what we configured the last time: ours to point elsewhere, and to take off.
 
     Raises:
-        RefusedError: before anything was changed, if a port is public or somebody else's.
+        JobError: before anything was changed, if a port is public or somebody else's.
     """
     require_private(config, wanted)
     for entry in wanted:
@@ -309,14 +306,14 @@ def require_right(tailscale: Tailscale) -> None:
     if me == 0 or (tailscale.socket and Path(tailscale.socket).stat().st_uid == me):
         return
     if tailscale.object("debug", "prefs").get("OperatorUser") not in (pwd.getpwuid(me).pw_name, str(me)):
-        raise RefusedError(no_right(tailscale.program))
+        raise JobError(no_right(tailscale.program))
 
 
 def verified(tailscale: Tailscale, expected: str | None, port: int) -> tuple[list[Entry], Json]:
     """The entries that this machine should have, and its serve configuration, once every precondition holds."""
     if port == HTTPS_PORT:
-        raise RefusedError(f"Coder's port cannot be {HTTPS_PORT}: on the tailnet that one is for https.")
-    require_version("The `tailscale` on PATH", tailscale.text("version"))
+        raise JobError(f"port {HTTPS_PORT} is the one of https on the tailnet: run `pulumi config set port 7080`")
+    require_version("the `tailscale` on PATH", tailscale.text("version"))
     status = tailscale.object("status", "--json")
     require_version("tailscaled", str(status.get("Version", "")))
     wanted = wanted_entries(node_name(status, expected), port)
@@ -346,11 +343,11 @@ def apply(tailscale: Tailscale, expected: str | None, port: int) -> Json:
         require_private(after, wanted)
         lacking = [entry.name for entry in wanted if not in_place(after, entry)]
         if lacking:
-            raise RefusedError(
-                f"`tailscale serve` reported success, but {' and '.join(lacking)} is not configured. "
-                f"Is HTTPS enabled for this tailnet? {ADMIN_PAGE}"
+            raise JobError(
+                f"`tailscale serve` reported success, but {' and '.join(lacking)} is not configured: "
+                f"see whether HTTPS is enabled for this tailnet, {ADMIN_PAGE}"
             )
-    except RefusedError:
+    except JobError:
         # Half an exposure is nobody's wish, and a failed create leaves no resource that a destroy could remove.
         for entry in new:
             tailscale.run(take_off(entry))
@@ -369,10 +366,10 @@ def remove(tailscale: Tailscale) -> Json:
         status = tailscale.object("status", "--json")
         state = status.get("BackendState")
         if state not in ("Running", "Stopped"):
-            raise UnreachableError(f"This machine is not on its tailnet (state {state}).")
+            raise UnreachableError(f"this machine is not on its tailnet (state {state})")
         config = tailscale.object("serve", "status", "--json")
     except UnreachableError as why:
-        print(f"Nothing to take off the tailnet: {why}", file=sys.stderr)
+        print(f"nothing to take off the tailnet: {why}", file=sys.stderr)
         return {"removed": []}
     # The command line knows this node's own name only, and changes nothing at all after `tailscale down`.
     host = str((status.get("Self") or {}).get("DNSName", "")).rstrip(".") if state == "Running" else ""
@@ -381,43 +378,35 @@ def remove(tailscale: Tailscale) -> Json:
     after = tailscale.object("serve", "status", "--json")
     left = [entry.name for entry in previous if in_place(after, entry)]
     if left:
-        raise RefusedError(f"`tailscale serve` reported success, but {' and '.join(left)} is still there.")
+        raise JobError(f"`tailscale serve` reported success, but {' and '.join(left)} is still there")
     ours = [entry.name for entry in previous if in_place(config, entry)]
     for entry in previous:
         if entry.name not in ours:
-            print(f"{entry.name} was gone already, or is not ours any more: left as it is.", file=sys.stderr)
+            print(f"{entry.name} was gone already, or is not ours any more: left as it is", file=sys.stderr)
     return {"removed": ours}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["check", "apply", "remove"])
-    parser.add_argument("--port", type=int, help="Coder's port on 127.0.0.1; needed by check and apply")
-    parser.add_argument("--name", help="the machine name that the node must have (default: any)")
-    parser.add_argument("--socket", help="tailscaled's socket (default: the system's)")
-    parser.add_argument("--timeout-s", type=float, default=20.0, help="for each call of tailscale (default: 20)")
-    parser.add_argument(
-        "--report", action="store_true", help='exit 0 also when refused, and print {"problem": …}: for a preview'
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m stack.jobs.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options = parser.parse_args(argv)
-    if options.action != "remove" and options.port is None:
-        parser.error("--port is needed")
-    tailscale = Tailscale(socket=options.socket, timeout_s=options.timeout_s)
+    parser.add_argument("action", nargs="?", choices=["check", "apply", "remove"], default="apply")
+    parser.add_argument("--timeout-s", type=float, default=20.0, help="for each call of tailscale (default: 20)")
+    parser.add_argument("--report", action="store_true", help='a refusal is no failure but an answer: {"problem": …}')
+    options = parser.parse_args()
+    tailscale = Tailscale(socket=program.variable("TAILSCALE_SOCKET") or None, timeout_s=options.timeout_s)
     try:
         if options.action == "remove":
             result = remove(tailscale)
-        elif options.action == "apply":
-            result = apply(tailscale, options.name, options.port)
         else:
-            result = check(tailscale, options.name, options.port)
-    except RefusedError as why:
+            action = apply if options.action == "apply" else check
+            result = action(tailscale, program.variable("MACHINE") or None, int(program.variable("PORT")))
+    except JobError as why:
         if not options.report:
-            print(f"tailnet: {why}", file=sys.stderr)
-            return 1
+            raise
         result = {"problem": str(why)}
     print(json.dumps(result))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run(main)

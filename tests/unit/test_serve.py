@@ -20,8 +20,10 @@ from pathlib import Path
 import pytest
 
 from stack.jobs import serve
-from stack.jobs.serve import Entry, Json, RefusedError, Step
+from stack.jobs.engine import JobError
+from stack.jobs.serve import Entry, Json, Step
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 HOST = "framework.example.ts.net"
 TARGET = "http://127.0.0.1:7080"
 HTTPS = Entry("https", 443, HOST, TARGET)
@@ -139,19 +141,19 @@ def test_removal_is_these_exact_commands(config: Json, steps: list[Step]) -> Non
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"TCP": {"443": {"TCPForward": "127.0.0.1:22"}}}, ["Port 443", "somebody else", "127.0.0.1:22"]),
-        ({"TCP": {"443": {"HTTP": True}}}, ["Port 443", "somebody else"]),
-        (served(moved(HTTPS, target="http://127.0.0.1:3000")), ["Port 443", "http://127.0.0.1:3000"]),
+        ({"TCP": {"443": {"TCPForward": "127.0.0.1:22"}}}, ["port 443", "somebody else", "127.0.0.1:22"]),
+        ({"TCP": {"443": {"HTTP": True}}}, ["port 443", "somebody else"]),
+        (served(moved(HTTPS, target="http://127.0.0.1:3000")), ["port 443", "http://127.0.0.1:3000"]),
         (
             {"TCP": {"443": {"HTTPS": True}}, "Web": {HTTPS.web: {"Handlers": {"/": {"Path": "/srv/www"}}}}},
-            ["Port 443", "/srv/www"],
+            ["port 443", "/srv/www"],
         ),
-        (served(HTTPS, moved(HTTP, target="http://127.0.0.1:3000")), ["Port 7080", "http://127.0.0.1:3000"]),
-        ({"Foreground": {"abc": served(moved(HTTP, target="http://127.0.0.1:3000"))}}, ["Port 7080", "terminal"]),
-        ({**OURS, "AllowFunnel": {HTTPS.web: True}}, ["Port 443 is public", "tailscale funnel --https=443 off"]),
-        ({**OURS, "AllowFunnel": {HTTP.web: True}}, ["Port 7080 is public", "tailscale funnel --https=7080 off"]),
-        ({"AllowFunnel": {"other.example.ts.net:443": True}}, ["Port 443 is public"]),
-        ({"Foreground": {"abc": {"AllowFunnel": {HTTPS.web: True}}}}, ["Port 443 is public"]),
+        (served(HTTPS, moved(HTTP, target="http://127.0.0.1:3000")), ["port 7080", "http://127.0.0.1:3000"]),
+        ({"Foreground": {"abc": served(moved(HTTP, target="http://127.0.0.1:3000"))}}, ["port 7080", "terminal"]),
+        ({**OURS, "AllowFunnel": {HTTPS.web: True}}, ["port 443 is public", "run `tailscale funnel --https=443 off`"]),
+        ({**OURS, "AllowFunnel": {HTTP.web: True}}, ["port 7080 is public", "run `tailscale funnel --https=7080 off`"]),
+        ({"AllowFunnel": {"other.example.ts.net:443": True}}, ["port 443 is public"]),
+        ({"Foreground": {"abc": {"AllowFunnel": {HTTPS.web: True}}}}, ["port 443 is public"]),
     ],
     ids=[
         "tcp-forward", "wrong-protocol", "https-to-elsewhere", "files", "http-to-elsewhere", "serve-in-a-terminal",
@@ -159,7 +161,7 @@ def test_removal_is_these_exact_commands(config: Json, steps: list[Step]) -> Non
     ],
 )  # fmt: skip
 def test_a_port_that_is_public_or_somebody_elses_is_refused(config: Json, words: list[str]) -> None:
-    with pytest.raises(RefusedError) as refusal:
+    with pytest.raises(JobError) as refusal:
         serve.plan(config, [HTTPS, HTTP], previous=[])
     for word in words:
         assert word in str(refusal.value)
@@ -185,14 +187,14 @@ def without(*path: str) -> Json:
     [
         ({"BackendState": "NeedsLogin"}, None, ["logged out", "sudo tailscale up"]),
         ({"BackendState": "Stopped"}, None, ["disconnected", "sudo tailscale up"]),
-        ({"BackendState": "NeedsMachineAuth"}, None, ["approval", "https://login.tailscale.com/admin/machines"]),
+        ({"BackendState": "NeedsMachineAuth"}, None, ["let in", "https://login.tailscale.com/admin/machines"]),
         ({"BackendState": "Starting"}, None, ["not connected yet", "Starting"]),
         ({}, None, ["not connected yet", "unknown"]),
-        (without("Self", "CapMap", "https"), None, ["HTTPS", "https://login.tailscale.com/admin/dns"]),
+        (without("Self", "CapMap", "https"), None, ["no HTTPS certificates", "https://login.tailscale.com/admin/dns"]),
         (without("Self", "CapMap"), None, ["https://login.tailscale.com/admin/dns"]),
         (without("CertDomains"), None, ["https://login.tailscale.com/admin/dns"]),
         (without("Self", "DNSName"), None, ["https://login.tailscale.com/admin/dns"]),
-        (STATUS, "frame", [HOST, "expect frame", "settings"]),
+        (STATUS, "frame", [HOST, "not frame:", "pulumi config set tailnetName framework"]),
     ],
     ids=[
         "logged-out", "stopped", "not-approved", "starting", "no-state", "no-https", "no-capabilities",
@@ -202,7 +204,7 @@ def without(*path: str) -> Json:
 def test_a_node_that_cannot_serve_is_refused_with_the_remedy(
     status: Json, expected: str | None, words: list[str]
 ) -> None:
-    with pytest.raises(RefusedError) as refusal:
+    with pytest.raises(JobError) as refusal:
         serve.node_name(status, expected)
     for word in words:
         assert word in str(refusal.value)
@@ -215,7 +217,7 @@ def test_the_node_is_known_by_its_full_name(expected: str | None) -> None:
 
 @pytest.mark.parametrize("text", ["1.58.2", "1.9.0", "", "unstable"])
 def test_an_old_or_unknown_version_is_refused(text: str) -> None:
-    with pytest.raises(RefusedError, match=r"1\.60 or newer"):
+    with pytest.raises(JobError, match=r"1\.60 or newer"):
         serve.require_version("tailscaled", text)
 
 
@@ -295,12 +297,19 @@ class Fake:
         calls = [json.loads(line) for line in (self.directory / "calls").read_text().splitlines()]
         return [call for call in calls if call[0] == "serve" and call[1] != "status"]
 
-    def run(self, *args: str, stdout_before: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, port: int = 7080, stdout_before: str = "") -> subprocess.CompletedProcess[str]:
         terminal, somebody = os.pipe()  # open and silent, as a terminal is while nobody types
         try:
             return subprocess.run(
-                [sys.executable, serve.__file__, *args],
-                env={"PATH": str(self.directory), "PULUMI_COMMAND_STDOUT": stdout_before},
+                [sys.executable, "-S", "-E", "-m", "stack.jobs.serve", *args],
+                cwd=CHECKOUT,
+                env={
+                    "PATH": str(self.directory),
+                    "PORT": str(port),
+                    "MACHINE": "framework",
+                    "TAILSCALE_SOCKET": "",
+                    "PULUMI_COMMAND_STDOUT": stdout_before,
+                },
                 stdin=terminal,
                 capture_output=True,
                 text=True,
@@ -317,34 +326,30 @@ def fake(tmp_path: Path) -> Fake:
     return Fake(tmp_path)
 
 
-APPLY = ("apply", "--port", "7080", "--name", "framework")
-CHECK = ("check", "--port", "7080", "--name", "framework")
-
-
 def refused(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 1, done
     assert done.stdout == "", "a refusal must leave nothing that Pulumi could store"
-    assert done.stderr.startswith("tailnet: ")
+    assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1, "one line, no traceback"
     return done.stderr
 
 
 def test_apply_serves_both_and_a_second_run_changes_nothing(fake: Fake) -> None:
-    first = fake.run(*APPLY)
+    first = fake.run("apply")
     result = json.loads(first.stdout)
     assert result["url"] == f"https://{HOST}"
     assert [Entry(**entry) for entry in result["entries"]] == [HTTPS, HTTP]
     assert fake.served == OURS
     assert fake.changes == [SET_HTTPS.args, SET_HTTP.args]
 
-    second = fake.run(*APPLY, stdout_before=first.stdout)
+    second = fake.run("apply", stdout_before=first.stdout)
     assert second.stdout == first.stdout
     assert len(fake.changes) == 2
 
 
 def test_another_port_takes_the_place_of_the_one_before(fake: Fake) -> None:
-    before = fake.run(*APPLY).stdout
-    after = fake.run("apply", "--port", "7090", stdout_before=before)
+    before = fake.run("apply").stdout
+    after = fake.run("apply", port=7090, stdout_before=before)
     assert after.returncode == 0, after.stderr
     target = "http://127.0.0.1:7090"
     assert fake.served == served(moved(HTTPS, target=target), Entry("http", 7090, HOST, target))
@@ -352,13 +357,13 @@ def test_another_port_takes_the_place_of_the_one_before(fake: Fake) -> None:
 
 def test_check_changes_nothing_and_says_what_is_missing(fake: Fake) -> None:
     fake.says(serve=served(HTTPS))
-    assert json.loads(fake.run(*CHECK).stdout) == {"url": f"https://{HOST}", "missing": ["http=7080"]}
+    assert json.loads(fake.run("check").stdout) == {"url": f"https://{HOST}", "missing": ["http=7080"]}
     assert fake.changes == []
 
 
 def test_check_lets_pass_what_may_be_ours_from_before_a_change_of_the_port(fake: Fake) -> None:
     fake.says(serve=served(moved(HTTPS, target="http://127.0.0.1:7079")))
-    assert json.loads(fake.run(*CHECK).stdout)["missing"] == ["https=443", "http=7080"]
+    assert json.loads(fake.run("check").stdout)["missing"] == ["https=443", "http=7080"]
 
 
 @pytest.mark.parametrize(
@@ -366,42 +371,42 @@ def test_check_lets_pass_what_may_be_ours_from_before_a_change_of_the_port(fake:
 )
 def test_check_refuses_what_cannot_be_ours(fake: Fake, target: str) -> None:
     fake.says(serve=served(moved(HTTPS, target=target)))
-    assert target in refused(fake.run(*CHECK))
+    assert target in refused(fake.run("check"))
 
 
 def test_in_a_preview_a_refusal_is_a_report(fake: Fake, tmp_path: Path) -> None:
     fake.says(status={**STATUS, "BackendState": "NeedsLogin"})
-    done = fake.run(*CHECK, "--report")
+    done = fake.run("check", "--report")
     assert (done.returncode, done.stderr) == (0, "")
     assert "sudo tailscale up" in json.loads(done.stdout)["problem"]
 
     (tmp_path / "tailscale").unlink()
-    assert "https://tailscale.com/download" in json.loads(fake.run(*CHECK, "--report").stdout)["problem"]
+    assert "https://tailscale.com/download" in json.loads(fake.run("check", "--report").stdout)["problem"]
 
 
 def test_success_with_nothing_done_is_found_out(fake: Fake) -> None:
     fake.behave({"--bg": {"out": "Serve is not enabled on your tailnet.\n", "exit": 0}})
-    message = refused(fake.run(*APPLY))
+    message = refused(fake.run("apply"))
     assert "https=443 and http=7080 is not configured" in message
     assert "https://login.tailscale.com/admin/dns" in message
 
 
 def test_a_serve_that_never_ends_is_ended_and_quoted(fake: Fake) -> None:
     fake.behave({"--bg": {"out": "To enable, visit: https://login.tailscale.com/f/serve\n", "sleeps_s": 60}})
-    message = refused(fake.run(*APPLY, "--timeout-s", "1"))
+    message = refused(fake.run("apply", "--timeout-s", "1"))
     assert f"tailscale serve --bg --https=443 {TARGET}` did not end within 1 s" in message
     assert "https://login.tailscale.com/f/serve" in message
 
 
 def test_a_question_finds_no_answer_instead_of_waiting_for_one(fake: Fake) -> None:
     fake.behave({"--bg": {"reads": True, "err": "Are you sure?", "exit": 1}})
-    assert "Are you sure?" in refused(fake.run(*APPLY, "--timeout-s", "5"))
+    assert "Are you sure?" in refused(fake.run("apply", "--timeout-s", "5"))
 
 
 def test_a_denied_change_names_the_command_that_allows_it(fake: Fake) -> None:
     fake.behave({"--bg": {"err": "sending serve config: Access denied: serve config denied\n", "exit": 1}})
     user = pwd.getpwuid(os.geteuid()).pw_name
-    assert f"sudo tailscale set --operator={user}\n" in refused(fake.run(*APPLY))
+    assert f"run `sudo tailscale set --operator={user}`\n" in refused(fake.run("apply"))
     assert fake.served == {}
 
 
@@ -413,7 +418,7 @@ def test_who_is_not_the_operator_is_told_so_before_anything_is_tried(monkeypatch
         if allowed:
             serve.require_right(serve.Tailscale())
         else:
-            with pytest.raises(RefusedError, match=r"sudo tailscale set --operator=nobody"):
+            with pytest.raises(JobError, match=r"sudo tailscale set --operator=nobody"):
                 serve.require_right(serve.Tailscale())
 
 
@@ -426,14 +431,14 @@ def test_the_command_that_allows_it_names_the_socket_too() -> None:
 def test_what_was_half_done_is_undone(fake: Fake) -> None:
     fake.says(serve=served(GRAFANA))
     fake.behave({"--http=7080": {"err": "etag mismatch", "exit": 1}})
-    assert "etag mismatch" in refused(fake.run(*APPLY))
+    assert "etag mismatch" in refused(fake.run("apply"))
     assert fake.served == served(GRAFANA)
 
 
 def test_an_undo_leaves_what_stood_before(fake: Fake) -> None:
     fake.says(serve=served(HTTPS))
     fake.behave({"--http=7080": {"err": "etag mismatch", "exit": 1}})
-    refused(fake.run(*APPLY))
+    refused(fake.run("apply"))
     assert fake.served == served(HTTPS)
 
 
@@ -447,29 +452,27 @@ def test_an_undo_leaves_what_stood_before(fake: Fake) -> None:
     ],
     ids=["old", "no-daemon", "failing", "garbled"],
 )
-@pytest.mark.parametrize("action", [APPLY, CHECK], ids=["apply", "check"])
-def test_a_tailscale_that_cannot_do_it_is_refused(
-    fake: Fake, action: tuple[str, ...], behaviour: Json, words: list[str]
-) -> None:
+@pytest.mark.parametrize("action", ["apply", "check"])
+def test_a_tailscale_that_cannot_do_it_is_refused(fake: Fake, action: str, behaviour: Json, words: list[str]) -> None:
     fake.behave(behaviour)
-    message = refused(fake.run(*action))
+    message = refused(fake.run(action))
     for word in words:
         assert word in message
 
 
 def test_an_old_daemon_behind_a_new_command_line_is_refused(fake: Fake) -> None:
     fake.says(status={**STATUS, "Version": "1.50.1-t0123abcde"})
-    assert "tailscaled is 1.50.1" in refused(fake.run(*APPLY))
+    assert "tailscaled is 1.50.1" in refused(fake.run("apply"))
 
 
 def test_coder_on_port_443_is_refused() -> None:
-    with pytest.raises(RefusedError, match="443"):
+    with pytest.raises(JobError, match="443"):
         serve.verified(serve.Tailscale(), None, 443)
 
 
 def test_remove_takes_off_what_apply_configured_and_nothing_else(fake: Fake) -> None:
     fake.says(serve=served(GRAFANA))
-    before = fake.run(*APPLY).stdout
+    before = fake.run("apply").stdout
     done = fake.run("remove", stdout_before=before)
     assert json.loads(done.stdout) == {"removed": ["https=443", "http=7080"]}
     assert fake.served == served(GRAFANA)
@@ -480,7 +483,7 @@ def test_remove_takes_off_what_apply_configured_and_nothing_else(fake: Fake) -> 
 
 
 def test_remove_works_on_a_machine_that_was_disconnected(fake: Fake) -> None:
-    before = fake.run(*APPLY).stdout
+    before = fake.run("apply").stdout
     fake.says(status={**STATUS, "BackendState": "Stopped"})
     done = fake.run("remove", stdout_before=before)
     assert done.returncode == 0, done.stderr
@@ -498,18 +501,18 @@ def test_remove_works_on_a_machine_that_was_disconnected(fake: Fake) -> None:
     ids=["no-daemon", "logged-out", "no-tailscale"],
 )
 def test_remove_succeeds_when_there_is_nothing_to_remove_from(fake: Fake, behaviour: Json | None) -> None:
-    before = fake.run(*APPLY).stdout
+    before = fake.run("apply").stdout
     if behaviour is None:
         (fake.directory / "tailscale").unlink()
     else:
         fake.behave(behaviour)
     done = fake.run("remove", stdout_before=before)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"removed": []})
-    assert "Nothing to take off the tailnet" in done.stderr
+    assert "nothing to take off the tailnet" in done.stderr
 
 
 def test_a_removal_that_did_nothing_is_found_out(fake: Fake) -> None:
-    before = fake.run(*APPLY).stdout
+    before = fake.run("apply").stdout
     fake.behave({"off": {"exit": 0}})
     assert "https=443 and http=7080 is still there" in refused(fake.run("remove", stdout_before=before))
 
@@ -527,7 +530,8 @@ def test_reset_is_never_used() -> None:
 
 def test_help_needs_no_tailscale(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, serve.__file__, "--help"],
+        [sys.executable, "-m", "stack.jobs.serve", "--help"],
+        cwd=CHECKOUT,
         env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,
