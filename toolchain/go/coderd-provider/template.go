@@ -241,11 +241,13 @@ func hasStatus(err error, status int) bool {
 }
 
 // refuseLicensed stands for the published provider's question about the licence: the server that this stand-in
-// drives has none, and would ignore these fields without a word.
+// drives has none, and would ignore these fields without a word. One error names them all, because the dynamic
+// bridge shows only the first.
 func refuseLicensed(ctx context.Context, model templateModel) diag.Diagnostics {
 	var autoStop autoStopModel
 	diagnostics := model.AutoStopRequirement.As(ctx, &autoStop, basetypes.ObjectAsOptions{})
 	portShare := model.MaxPortShareLevel.ValueString()
+	var refused []string
 	for _, field := range []struct {
 		name string
 		set  bool
@@ -262,9 +264,12 @@ func refuseLicensed(ctx context.Context, model templateModel) diag.Diagnostics {
 		{"max_port_share_level", portShare != "" && portShare != string(codersdk.WorkspaceAgentPortShareLevelPublic)},
 	} {
 		if field.set {
-			diagnostics.AddAttributeError(path.Root(field.name), "Feature not enabled",
-				fmt.Sprintf("The server is not entitled to use %s; leave the field at its default.", field.name))
+			refused = append(refused, field.name)
 		}
+	}
+	if len(refused) > 0 {
+		diagnostics.AddError("Feature not enabled", fmt.Sprintf(
+			"The server is not entitled to use %s: leave these at their defaults.", strings.Join(refused, ", ")))
 	}
 	return diagnostics
 }
