@@ -110,6 +110,9 @@ resource "coder_script" "keep_alive" {
   display_name = "Keep-alive"
   icon         = "/emojis/23f3.png"
   # In the background with its output in a file: the agent counts as starting until its scripts end.
-  script       = "mkdir -p ${local.state_dir} && setsid bash ${local.script_dir}/keep-alive.sh </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &"
+  script       = <<-SCRIPT
+    mkdir -p ${local.state_dir}
+    setsid bash ${local.script_dir}/keep-alive.sh </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &
+  SCRIPT
   run_on_start = true
 }

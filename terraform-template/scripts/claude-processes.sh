@@ -7,7 +7,9 @@ is_claude() {
   { read -r name <"/proc/$1/comm"; } 2>/dev/null || return 1
   [[ $name == claude ]] && return 0
   { mapfile -d '' -n 2 -t argv <"/proc/$1/cmdline"; } 2>/dev/null || return 1
-  [[ ${argv[0]-} == */claude || ${argv[0]-} == claude ]] && return 0
+  # A thread of the kernel has none.
+  ((${#argv[@]} > 0)) || return 1
+  [[ ${argv[0]##*/} == claude ]] && return 0
   [[ ${argv[0]##*/} == @(node|bun) && ${argv[1]-} == @(*/claude|*/claude-code/cli.js) ]]
 }
 
@@ -17,6 +19,8 @@ read_stat() {
   local line fields
   { line=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
   read -ra fields <<<"${line##*) }"
+  # It may end while it is read.
+  ((${#fields[@]} > 19)) || return 1
   parent_pid=${fields[1]}
   start_ticks=${fields[19]}
   cpu_ticks=$((fields[11] + fields[12] + fields[13] + fields[14]))

@@ -1,0 +1,125 @@
+"""The template in a throw-away folder, its scripts, and a server in the place of Coder's agent API."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from template_support import SCRIPTS, TEMPLATE, TESTS, FakeCoder, Script, Tofu
+
+from toolchain.builder import Builder
+from toolchain.pieces import PIECES
+
+
+@pytest.fixture(scope="session")
+def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
+    """Runs OpenTofu on a copy of the template, so that nothing is left in the source tree."""
+    builder = Builder(pieces=PIECES)
+    binary = builder.directory("tofu") / "bin" / "tofu"
+    mirror = builder.directory("terraform-mirror")
+    for piece in (binary, mirror):
+        assert piece.exists(), f"{piece} is missing: run `python3 -m toolchain build tofu terraform-mirror`"
+    work = tmp_path_factory.mktemp("template")
+    copy = work / "template"
+    shutil.copytree(TEMPLATE, copy)
+    shutil.copy(TESTS / "observed.tf", copy)
+    (copy / "tests").mkdir()
+    for file in TESTS.glob("*.tftest.hcl"):
+        shutil.copy(file, copy / "tests")
+    (work / "tofurc").write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n')
+
+    def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [binary, *arguments],
+            cwd=copy,
+            env={
+                **os.environ,
+                "TF_CLI_CONFIG_FILE": str(work / "tofurc"),
+                "TF_IN_AUTOMATION": "1",
+                # What Coder's provisioner sets: the agent's init script with the access URL in it.
+                "CODER_AGENT_SCRIPT_linux_amd64": (
+                    "BINARY_URL=http://127.0.0.1:7080/bin/coder-linux-amd64\n"
+                    'export CODER_AGENT_URL="http://127.0.0.1:7080/"\n'
+                ),
+                **(environment or {}),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    prepared = run("init", "-no-color")
+    assert prepared.returncode == 0, prepared.stderr
+    return run
+
+
+@pytest.fixture
+def fake_coder() -> Iterator[FakeCoder]:
+    """An HTTP server in the place of Coder's agent API."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PATCH(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with coder.arrived:
+                coder.requests.append((self.command, self.path, body))
+                coder.tokens.add(self.headers["Coder-Session-Token"])
+                status = coder.status
+                coder.arrived.notify_all()
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    coder = FakeCoder(url=f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield coder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
+    """The environment that the template gives its scripts, with a home of its own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "CODER_AGENT_URL": f"{fake_coder.url}/",
+        "CODER_AGENT_TOKEN": "agent-token",
+        "CODER_PILOT_STATE_DIR": str(tmp_path / "state"),
+        "CODER_PILOT_PROJECT_DIR": str(home / "project"),
+        "CODER_PILOT_CODE_SERVER_PORT": "13337",
+        "CODER_PILOT_KEEP_ALIVE_CAP_S": "3600",
+    }
+
+
+@pytest.fixture
+def script(workspace_env: dict[str, str]) -> Script:
+    """Runs one of the template's scripts to its end."""
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", SCRIPTS / name, *arguments],
+            env={**workspace_env, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,38 @@
+"""What the template's tests share: where things lie, and the record of a Coder that only notes what it is told."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toolchain.paths import CHECKOUT
+
+TEMPLATE = CHECKOUT / "terraform-template"
+SCRIPTS = TEMPLATE / "scripts"
+TESTS = Path(__file__).resolve().parent
+
+Tofu = Callable[..., subprocess.CompletedProcess[str]]
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass
+class FakeCoder:
+    """What reached the agent's API, in order, and the status with which the next requests are answered."""
+
+    url: str
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    status: int = 200
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+
+    def states(self) -> list[str]:
+        """The states of the app status, in the order of their arrival."""
+        return [body["state"] for _, path, body in self.requests if path.endswith("/app-status")]
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+        """Returns when `condition` holds after a request; fails the test after `timeout_s`."""
+        with self.arrived:
+            assert self.arrived.wait_for(condition, timeout_s), f"Coder was only told {self.requests}"

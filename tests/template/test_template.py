@@ -1,0 +1,113 @@
+"""The template says what a workspace is: home is kept, limits hold, and bad input is refused with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+
+import pytest
+from template_support import SCRIPTS, TEMPLATE, TESTS, Tofu
+
+VARIABLES = {
+    "TF_VAR_workspace_network": "pilot-workspaces",
+    "TF_VAR_agent_url": "http://coder:7080",
+    "TF_VAR_workspace_images": '["image-a", "image-b"]',
+    "CODER_WORKSPACE_OWNER": "ann",
+    "CODER_WORKSPACE_NAME": "alpha",
+}
+
+
+def plan_with(tofu: Tofu, **parameters: str) -> subprocess.CompletedProcess[str]:
+    """A plan with the real providers, with what a person filled into the form."""
+    chosen = {f"CODER_PARAMETER_{hashlib.sha256(name.encode()).hexdigest()}": value for name, value in parameters.items()}
+    return tofu("plan", "-no-color", "-input=false", "-compact-warnings", environment={**VARIABLES, **chosen})
+
+
+def test_the_template_is_formatted(tofu: Tofu) -> None:
+    checked = tofu("fmt", "-check", "-diff", "-recursive", "-no-color")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_template_is_valid(tofu: Tofu) -> None:
+    checked = tofu("validate", "-no-color")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in TESTS.glob("*.tftest.hcl")))
+def test_every_run_of_the_template_s_tests_passes(tofu: Tofu, file: str) -> None:
+    tested = tofu("test", "-no-color", f"-filter=tests/{file}")
+    runs = (TESTS / file).read_text().count('\nrun "')
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert f"Success! {runs} passed, 0 failed." in tested.stdout
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "reason"),
+    [
+        ("memory_mb", "16385", "Memory must be between 512 and 16384 MiB"),
+        ("memory_mb", "511", "Memory must be between 512 and 16384 MiB"),
+        ("cpus", "9", "CPU cores must be between 1 and 8"),
+        ("cpus", "0", "CPU cores must be between 1 and 8"),
+        ("keep_alive_hours", "13", "The keep-alive limit must be between 0 and 12 hours"),
+        ("keep_alive_hours", "-1", "The keep-alive limit must be between 0 and 12 hours"),
+        ("image", "image-c", "image-c"),
+        ("git_repository", "https://me:password@example.com/repo", "without a password in it"),
+        ("git_repository", "--upload-pack=touch /tmp/x", "without a password in it"),
+        ("git_repository", "ext::sh -c id", "without a password in it"),
+        ("dotfiles_repository", "not an address", "without a password in it"),
+    ],
+)
+def test_a_bad_parameter_is_refused_with_its_reason(tofu: Tofu, parameter: str, value: str, reason: str) -> None:
+    planned = plan_with(tofu, **{parameter: value})
+    assert planned.returncode == 1
+    assert reason in " ".join(planned.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://example.com/group/repo.git",
+        "ssh://git@example.com/repo",
+        "git@example.com:group/repo.git",
+        "git://10.0.0.1:9418/repo",
+    ],
+)
+def test_a_usual_git_address_is_accepted(tofu: Tofu, address: str) -> None:
+    planned = plan_with(tofu, git_repository=address, dotfiles_repository=address)
+    assert planned.returncode == 0, planned.stderr
+
+
+def test_the_api_key_is_in_no_plan(tofu: Tofu) -> None:
+    planned = tofu(
+        "plan", "-no-color", "-input=false", environment={**VARIABLES, "TF_VAR_anthropic_api_key": "sk-very-secret"}
+    )
+    assert planned.returncode == 0, planned.stderr
+    assert "ANTHROPIC_API_KEY" in planned.stdout
+    assert "sk-very-secret" not in planned.stdout + planned.stderr
+
+
+def test_the_scripts_are_clean() -> None:
+    checked = subprocess.run(
+        ["shellcheck", "-x", *sorted(SCRIPTS.glob("*.sh"))], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_template_has_only_files_that_coder_is_sent() -> None:
+    allowed = {path for pattern in ("*.tf", "README.md", "scripts/*") for path in TEMPLATE.glob(pattern)}
+    found = {path for path in TEMPLATE.rglob("*") if path.is_file()}
+    assert found == allowed
+
+
+def test_every_hook_calls_the_script_where_the_template_lays_it() -> None:
+    hooks = json.loads((SCRIPTS / "claude-hooks.json").read_text())["hooks"]
+    commands = {event: hook["command"] for event, entries in hooks.items() for entry in entries for hook in entry["hooks"]}
+    laid_in = (TEMPLATE / "main.tf").read_text().split('script_dir = "')[1].split('"')[0]
+    assert commands == {
+        "UserPromptSubmit": f"{laid_in}/claude-hook.sh working",
+        "PreToolUse": f"{laid_in}/claude-hook.sh working",
+        "PostToolUse": f"{laid_in}/claude-hook.sh working",
+        "Notification": f"{laid_in}/claude-hook.sh idle",
+        "Stop": f"{laid_in}/claude-hook.sh idle",
+    }

@@ -1,0 +1,169 @@
+# Every bad variable is refused, by its own validation.
+
+mock_provider "docker" {}
+
+variables {
+  workspace_network = "pilot-workspaces"
+  agent_url         = "http://coder:7080"
+  workspace_images  = "[\"image-a\"]"
+}
+
+run "a_prefix_that_docker_refuses" {
+  command = plan
+  variables {
+    name_prefix = "Pilot!"
+  }
+  expect_failures = [var.name_prefix]
+}
+
+run "a_relative_socket" {
+  command = plan
+  variables {
+    docker_socket = "docker.sock"
+  }
+  expect_failures = [var.docker_socket]
+}
+
+run "no_network" {
+  command = plan
+  variables {
+    workspace_network = ""
+  }
+  expect_failures = [var.workspace_network]
+}
+
+run "an_agent_url_with_a_path" {
+  command = plan
+  variables {
+    agent_url = "http://coder:7080/path"
+  }
+  expect_failures = [var.agent_url]
+}
+
+run "an_agent_url_without_a_scheme" {
+  command = plan
+  variables {
+    agent_url = "coder:7080"
+  }
+  expect_failures = [var.agent_url]
+}
+
+run "no_image" {
+  command = plan
+  variables {
+    workspace_images = "[]"
+  }
+  expect_failures = [var.workspace_images]
+}
+
+run "images_that_are_no_json" {
+  command = plan
+  variables {
+    workspace_images = "image-a"
+  }
+  expect_failures = [var.workspace_images]
+}
+
+run "an_image_name_with_a_space" {
+  command = plan
+  variables {
+    workspace_images = "[\"image a\"]"
+  }
+  expect_failures = [var.workspace_images]
+}
+
+run "too_little_memory" {
+  command = plan
+  variables {
+    memory_default_mb = 511
+  }
+  expect_failures = [var.memory_default_mb]
+}
+
+run "a_fraction_of_memory" {
+  command = plan
+  variables {
+    memory_default_mb = 1024.5
+  }
+  expect_failures = [var.memory_default_mb]
+}
+
+run "a_memory_cap_below_the_default" {
+  command = plan
+  variables {
+    memory_cap_mb = 4095
+  }
+  expect_failures = [var.memory_cap_mb]
+}
+
+run "no_cpu" {
+  command = plan
+  variables {
+    cpus_default = 0
+  }
+  expect_failures = [var.cpus_default]
+}
+
+run "a_cpu_cap_below_the_default" {
+  command = plan
+  variables {
+    cpus_cap = 1
+  }
+  expect_failures = [var.cpus_cap]
+}
+
+run "a_negative_keep_alive" {
+  command = plan
+  variables {
+    keep_alive_max_hours = -1
+  }
+  expect_failures = [var.keep_alive_max_hours]
+}
+
+run "a_fraction_of_an_hour" {
+  command = plan
+  variables {
+    keep_alive_max_hours = 1.5
+  }
+  expect_failures = [var.keep_alive_max_hours]
+}
+
+run "a_service_environment_that_is_a_list" {
+  command = plan
+  variables {
+    service_environment = "[\"A\"]"
+  }
+  expect_failures = [var.service_environment]
+}
+
+run "a_service_variable_with_a_bad_name" {
+  command = plan
+  variables {
+    service_environment = "{\"A-B\": \"c\"}"
+  }
+  expect_failures = [var.service_environment]
+}
+
+run "a_service_variable_that_the_agent_would_expand" {
+  command = plan
+  variables {
+    service_environment = "{\"A\": \"$HOME\"}"
+  }
+  expect_failures = [var.service_environment]
+}
+
+run "an_api_key_with_white_space" {
+  command = plan
+  variables {
+    anthropic_api_key = "sk test"
+  }
+  expect_failures = [var.anthropic_api_key]
+}
+
+run "a_base_url_without_a_scheme" {
+  command = plan
+  variables {
+    anthropic_base_url = "localhost:4000"
+  }
+  expect_failures = [var.anthropic_base_url]
+}
