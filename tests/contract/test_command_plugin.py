@@ -6,6 +6,7 @@ difference would be a program that works on one of our two kinds of machine only
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGKILL
 from typing import Any
 
 import pulumi
@@ -641,14 +642,21 @@ def test_an_interrupt_ends_the_command_and_its_children_without_a_hang(engine: E
     before = dict(_children(os.getpid()))
     thread = threading.Thread(target=up, daemon=True)
     thread.start()
-    _await("the command runs", pids.exists, INTERRUPT_DEADLINE_S)
-    started = [pid for pid, name in _children(os.getpid()) if name == "pulumi" and pid not in before]
-    assert len(started) == 1, "exactly one engine runs"
-    for _ in range(interrupts):
-        os.kill(started[0], SIGINT)
-
-    thread.join(INTERRUPT_DEADLINE_S)
-    assert not thread.is_alive(), "the engine did not end"
-    assert failures, "an interrupted up is a failed one"
-    for pid in map(int, pids.read_text().split()):
-        _await(f"process {pid} of the command ends", partial(_ended, pid), INTERRUPT_DEADLINE_S)
+    started: list[int] = []
+    try:
+        _await("the command runs", pids.exists, INTERRUPT_DEADLINE_S)
+        started = [pid for pid, name in _children(os.getpid()) if name == "pulumi" and pid not in before]
+        assert len(started) == 1, "exactly one engine runs"
+        for _ in range(interrupts):
+            os.kill(started[0], SIGINT)
+        thread.join(INTERRUPT_DEADLINE_S)
+        assert not thread.is_alive(), "the engine did not end"
+        assert failures, "an interrupted up is a failed one"
+        for pid in map(int, pids.read_text().split()):
+            _await(f"process {pid} of the command ends", partial(_ended, pid), INTERRUPT_DEADLINE_S)
+    except BaseException:
+        # An engine that hangs would keep Python from ending.
+        for pid in [*started, *map(int, pids.read_text().split() if pids.exists() else ())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
+        raise

@@ -8,8 +8,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi-go-provider/infer"
@@ -38,11 +36,5 @@ func serve() error {
 		return err
 	}
 
-	// The engine's first Ctrl-C arrives as the RPC Cancel. A second one, and the normal end, arrive here as SIGINT:
-	// without this, commands would outlive the plugin, as each runs in a process group of its own.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, func() { _ = provider.Cancel(context.Background()) })
-
-	return p.RunProvider(ctx, "command", Version, provider)
+	return p.RunProvider(context.Background(), "command", Version, provider)
 }
