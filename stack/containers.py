@@ -73,7 +73,8 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
         memory=service.limits.memory_mb,
         # Equal to the limit: none of it may swap.
         memory_swap=service.limits.memory_mb,
-        cpus=str(service.limits.cpus),
+        # As the engine reports it: "2" would differ from its "2.0" on every run.
+        cpus=f"{service.limits.cpus}.0",
         security_opts=["no-new-privileges:true"],
         log_driver="json-file",
         log_opts={"max-size": LOG_FILE_SIZE, "max-file": LOG_FILES_KEPT},

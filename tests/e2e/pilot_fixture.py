@@ -224,14 +224,16 @@ def make_pilot(directory: Path, number: int, **config: str) -> Pilot:
         },
     )
     pilot.write_config(
-        name=pilot.name,
-        port=str(free_port()),
-        dataDir=str(directory / "data"),
-        coderImage=CODER_IMAGE,
-        postgresImage=POSTGRES_IMAGE,
-        workspaceImages=WORKSPACE_IMAGE,
-        tailnet="false",
-        **config,
+        **{
+            "name": pilot.name,
+            "port": str(free_port()),
+            "dataDir": str(directory / "data"),
+            "coderImage": CODER_IMAGE,
+            "postgresImage": POSTGRES_IMAGE,
+            "workspaceImages": WORKSPACE_IMAGE,
+            "tailnet": "false",
+            **config,
+        }
     )
     pilot.pulumi("stack", "init")
     return pilot

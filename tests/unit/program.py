@@ -12,7 +12,8 @@ from typing import Any
 
 import pulumi
 import yaml
-from pulumi.runtime import mocks, rpc
+from pulumi.runtime import mocks, rpc, stack
+from pulumi.runtime.settings import SETTINGS, reset_options, set_root_resource
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = "coder-pilot"
@@ -27,6 +28,7 @@ LOCAL: Mapping[str, str] = {
 
 # What the jobs would print; anything that looks at them is under test, they are not.
 ALIVE = {"answers": True, "token_generation": 1, "problem": None}
+TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 TOKEN = "token-of-the-admin"  # noqa: S105  what the mock of the job prints
 
 
@@ -90,8 +92,8 @@ def _secret_paths(value: Any, path: str) -> Iterator[str]:
 
 
 class _Mocks(mocks.Mocks):
-    def __init__(self, declared: Declared, alive: Mapping[str, object]) -> None:
-        self.declared, self.alive = declared, alive
+    def __init__(self, declared: Declared, alive: Mapping[str, object], tailnet: Mapping[str, object]) -> None:
+        self.declared, self.alive, self.tailnet = declared, alive, tailnet
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         outputs: dict[str, Any] = dict(args.inputs)
@@ -102,12 +104,13 @@ class _Mocks(mocks.Mocks):
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = f"sha256:{args.name}"
         if args.typ == "command:local:Command":
-            outputs["stdout"] = TOKEN if args.name == "admin-account" else "{}"
+            outputs["stdout"] = {"admin-account": TOKEN, "serve": json.dumps(TAILNET)}.get(args.name, "{}")
         return f"{args.name}-id", outputs
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
         self.declared.invokes.append(args.args)
-        return {"stdout": json.dumps(self.alive), **args.args}, None
+        answer = self.tailnet if "stack.jobs.serve" in args.args["command"] else self.alive
+        return {"stdout": json.dumps(answer), **args.args}, None
 
 
 class _Monitor(mocks.MockMonitor):
@@ -132,29 +135,31 @@ class _Monitor(mocks.MockMonitor):
 
 
 def declare(
-    config: Mapping[str, str], *, alive: Mapping[str, object] = ALIVE, preview: bool = False, secrets: tuple[str, ...] = ()
+    config: Mapping[str, str],
+    *,
+    alive: Mapping[str, object] = ALIVE,
+    tailnet: Mapping[str, object] = TAILNET,
+    preview: bool = False,
+    secrets: tuple[str, ...] = (),
 ) -> Declared:
     """Run the program with `config` over the defaults of Pulumi.yaml."""
     declared = Declared()
-    recorder = _Mocks(declared, alive)
+    recorder = _Mocks(declared, alive, tailnet)
+    # Whatever an earlier run left in Pulumi would be taken for part of this one.
+    reset_options()
+    SETTINGS.rpc_manager.clear()
+    SETTINGS.outputs.clear()
     asyncio.set_event_loop(asyncio.new_event_loop())
     values = {f"{PROJECT}:{key}": value for key, value in {**defaults(), **config}.items()}
     pulumi.runtime.set_all_config(values, [f"{PROJECT}:{key}" for key in secrets])
     pulumi.runtime.set_mocks(recorder, project=PROJECT, stack="test", preview=preview, monitor=_Monitor(recorder))
+    # `set_mocks` made a root stack without a program; ours makes its own, with exports.
+    set_root_resource(None)  # type: ignore[arg-type]
 
     def run() -> None:
         runpy.run_path(str(CHECKOUT / "__main__.py"), run_name="__main__")
 
     loop = asyncio.get_event_loop()
-    loop.run_until_complete(pulumi.runtime.run_pulumi_func(run_in_stack(run)))
+    loop.run_until_complete(stack.run_in_stack(run))
     return declared
 
-
-def run_in_stack(function: Any) -> Any:
-    """`function` as the body of a root stack, so that exports are registered."""
-    from pulumi.runtime.stack import Stack
-
-    async def body() -> None:
-        Stack(function)
-
-    return body
