@@ -107,10 +107,10 @@ class _Mocks(mocks.Mocks):
             outputs["stdout"] = {"admin-account": TOKEN, "serve": json.dumps(TAILNET)}.get(args.name, "{}")
         return f"{args.name}-id", outputs
 
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         self.declared.invokes.append(args.args)
         answer = self.tailnet if "stack.jobs.serve" in args.args["command"] else self.alive
-        return {"stdout": json.dumps(answer), **args.args}, None
+        return {"stdout": json.dumps(answer), **args.args}, []
 
 
 class _Monitor(mocks.MockMonitor):

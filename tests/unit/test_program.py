@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.unit.program import ALIVE, LOCAL, TOKEN, Declared, Registration, declare
+from tests.unit.program import ALIVE, LOCAL, TOKEN, Declared, Registration, declare, is_secret
 
 CONTAINER = "docker:index/container:Container"
 COMMAND = "command:local:Command"
@@ -26,6 +27,13 @@ def pilot() -> Declared:
 
 def _environment(container: Registration) -> dict[str, str]:
     return dict(each.split("=", 1) for each in container.inputs["envs"])
+
+
+def _version(declared: Declared) -> dict[str, Any]:
+    (template,) = declared.of(TEMPLATE)
+    (version,) = template.inputs["versions"]
+    found: dict[str, Any] = version
+    return found
 
 
 def test_only_coder_is_published_and_only_on_loopback(pilot: Declared) -> None:
@@ -149,8 +157,6 @@ def test_every_argument_of_a_password_is_written_out(pilot: Declared) -> None:
 
 
 def test_the_outputs_are_those_that_are_promised_and_the_password_is_secret(pilot: Declared) -> None:
-    from tests.unit.program import is_secret
-
     assert set(pilot.exports) == {
         "url", "adminUsername", "adminEmail", "adminPassword", "templateVersion", "workspaceNetwork", "next",
     }  # fmt: skip
