@@ -57,7 +57,8 @@ def _terraform_provider(name: str, package: str, tags: str = "") -> Piece:
 
 _BRIDGE: Final = "github.com/pulumi/pulumi-terraform-bridge/v3/dynamic"
 _CODER: Final = "github.com/coder/coder/v2"
-_CODER_TAG: Final = f"-X {_CODER}/buildinfo.tag=v{version('coder')}"
+# Without a "v": Coder adds it, and the server refuses an agent that calls itself "vv2.30.0".
+_CODER_TAG: Final = f"-X {_CODER}/buildinfo.tag={version('coder')}"
 
 # The slowest first: two are built at a time, and a late start of a long one would leave a core idle.
 _PIECES: Final = (

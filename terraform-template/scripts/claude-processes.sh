@@ -16,8 +16,8 @@ is_claude() {
 # read_stat PID: sets parent_pid, start_ticks, and cpu_ticks (its own and those of its reaped children).
 # Fields: proc(5), /proc/pid/stat. The name in brackets may hold spaces and brackets itself, so count from the last one.
 read_stat() {
-  local line fields
-  { line=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  local line fields=()
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
   read -ra fields <<<"${line##*) }"
   # It may end while it is read.
   ((${#fields[@]} > 19)) || return 1
