@@ -1,7 +1,7 @@
 """A tailnet on loopback: the real tailscaled twice, the test control server, and a certificate that a browser verifies.
 
 `framework` is the box, `laptop` its owner's other machine. Nothing here knows of Coder: any program may listen on
-loopback and be served. The pieces are the toolchain's, on PATH: testcontrol, tailscale, tailscaled; openssl besides.
+loopback and be served.
 """
 
 from __future__ import annotations
@@ -9,33 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from tests.e2e.pilot_fixture import eventually, free_port
+from toolchain import environment
+from toolchain.builder import Builder
+from toolchain.pieces import PIECES
 
 DOMAIN = "tailnet.test"
 SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-
-T = TypeVar("T")
-
-
-def until(what: str, attempt: Callable[[], T | None], deadline_s: float = 60.0, every_s: float = 0.2) -> T:
-    """The first value of `attempt` that is true. It may raise AssertionError or OSError until then."""
-    end = time.monotonic() + deadline_s
-    last: Exception | None = None
-    while True:
-        try:
-            if value := attempt():
-                return value
-        except (AssertionError, OSError) as error:
-            last = error
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {deadline_s:g} s: {what}" + (f" ({last})" if last else ""))
-        time.sleep(every_s)
+ENVIRONMENT = {**os.environ, **environment.variables(Builder(PIECES))}
+READY_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +42,7 @@ class Node:
     def tailscale(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["tailscale", f"--socket={self.socket}", *args],
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -80,13 +69,13 @@ class Tailnet:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], log: Path, environment: dict[str, str] | None = None
+    command: list[str], log: Path, variables: Mapping[str, str] = ENVIRONMENT
 ) -> Iterator[subprocess.Popen[str]]:
     """A program of ours, ended with SIGTERM; its standard error in `log`, its standard output for us to read."""
     with (
         log.open("w") as sink,
         subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True
+            command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True
         ) as process,
     ):
         try:
@@ -118,12 +107,6 @@ def issue_certificate(directory: Path, host: str, certificate: Path, key: Path) 
     return ca
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def node(name: str, directory: Path, login_server: str, *flags: str, trust: Path) -> Iterator[Node]:
     this = Node(name=name, directory=directory)
@@ -132,11 +115,10 @@ def node(name: str, directory: Path, login_server: str, *flags: str, trust: Path
         f"--statedir={directory}", f"--socket={this.socket}", *flags,
     ]  # fmt: skip
     # tailscaled only hands out a certificate that it can verify itself, so it has to trust the test CA.
-    environment = {**os.environ, "TS_NO_LOGS_NO_SUPPORT": "true", "SSL_CERT_FILE": str(trust)}
-    with running(daemon, directory / "tailscaled.log", environment):
-        until(f"tailscaled of {name} listens", this.socket.exists)
+    variables = {**ENVIRONMENT, "TS_NO_LOGS_NO_SUPPORT": "true", "SSL_CERT_FILE": str(trust)}
+    with running(daemon, directory / "tailscaled.log", variables):
+        eventually(this.socket.exists, timeout_s=READY_TIMEOUT_S, what=f"tailscaled of {name} listens")
         this.tailscale("up", f"--login-server={login_server}", f"--hostname={name}", "--timeout=50s")
-        until(f"{name} is on the tailnet", lambda: this.status()["BackendState"] == "Running")
         yield this
 
 
@@ -164,8 +146,9 @@ def tailnet(directory: Path, *control_flags: str) -> Iterator[Tailnet]:
         assert url.startswith("http://127.0.0.1:"), (directory / "testcontrol.log").read_text()
         framework = stack.enter_context(node("framework", box, url, trust=trust))
         laptop = stack.enter_context(node("laptop", laptop_dir, url, f"--socks5-server={socks}", trust=trust))
-        until(
-            "the laptop sees framework",
+        eventually(
             lambda: laptop.tailscale("ping", "-c", "1", "--timeout=5s", "framework", check=False).returncode == 0,
+            timeout_s=READY_TIMEOUT_S,
+            what="the laptop sees framework",
         )
         yield Tailnet(framework=framework, laptop=laptop, ca=ca, socks=socks)
