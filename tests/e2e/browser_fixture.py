@@ -1,0 +1,62 @@
+"""Chromium as a person has it: a home of its own, a CA it was told to trust, a proxy when the way leads through one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+# No sandbox: tests may run as root. The rest keeps it from calling home, and from QUIC, which a SOCKS proxy cannot carry.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextlib.contextmanager
+def chromium(home: Path, *, trusted_ca: Path | None = None, socks: str | None = None) -> Iterator[Browser]:
+    """Debian's Chromium.
+
+    Args:
+        home: an empty folder for its HOME.
+        trusted_ca: a CA certificate to trust besides the system's; nothing is ever trusted unverified.
+        socks: host:port of a SOCKS5 proxy, which also resolves the names.
+    """
+    program = shutil.which("chromium")
+    assert program, "chromium is missing: run `apt-get install chromium`"
+    database = home / ".pki" / "nssdb"
+    database.mkdir(parents=True)
+    _certutil("-N", "--empty-password", database=database)
+    if trusted_ca:
+        _certutil("-A", "-n", "test CA", "-t", "C,,", "-i", str(trusted_ca), database=database)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=list(FLAGS),
+            env={**os.environ, "HOME": str(home)},
+            proxy={"server": f"socks5://{socks}"} if socks else None,
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _certutil(*arguments: str, database: Path) -> None:
+    subprocess.run(
+        ["certutil", "-d", f"sql:{database}", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
