@@ -21,15 +21,6 @@ from stack.jobs import coder, engine, pilot_file, postgres, program
 RENEW_BEFORE_DAYS = 14
 
 
-def _answers(url: str, container: str) -> bool:
-    try:
-        found = engine.state(container)
-    except engine.JobError:
-        return False
-    # Both: somebody else's server may hold the port where our container is stopped.
-    return found is not None and found.running and coder.healthy(url)
-
-
 def _wanted_generation() -> int:
     """The generation that the token should have: one more than the last when Coder no longer knows that one."""
     generation = pilot_file.token_generation(program.variable("DATA_DIRECTORY"))
@@ -42,22 +33,36 @@ def _wanted_generation() -> int:
     return generation if known else generation + 1
 
 
+def _probe(url: str, container: str) -> int | None:
+    """The wanted generation, None while Coder or its database does not answer."""
+    try:
+        found = engine.state(container)
+        # Both: somebody else's server may hold the port where our container is stopped.
+        if found is None or not found.running or not coder.answers(url):
+            return None
+        return _wanted_generation()
+    except engine.JobError:
+        return None
+
+
+def _start(url: str, coder_container: str, postgres_container: str) -> None:
+    role, database = program.variable("ROLE"), program.variable("DATABASE")
+    engine.start_and_wait(postgres_container, lambda: postgres.ready(postgres_container, role, database))
+    engine.start_and_wait(coder_container, lambda: coder.answers(url))
+
+
 def main() -> None:
-    ensure = sys.argv[1:] == ["ensure"]
     url = program.variable("CODER_URL")
     coder_container, postgres_container = program.variable("CODER_CONTAINER"), program.variable("POSTGRES_CONTAINER")
-    role, database = program.variable("ROLE"), program.variable("DATABASE")
-    problem, generation = None, None
-    answers = _answers(url, coder_container)
-    try:
-        if ensure and not answers:
-            engine.start_and_wait(postgres_container, lambda: postgres.ready(postgres_container, role, database))
-            engine.start_and_wait(coder_container, lambda: coder.healthy(url))
-            answers = True
-        generation = _wanted_generation() if answers else None
-    except engine.JobError as error:
-        problem = str(error)
-    print(json.dumps({"answers": answers, "token_generation": generation, "problem": problem}))
+    problem = None
+    generation = _probe(url, coder_container)
+    if generation is None and sys.argv[1:] == ["ensure"]:
+        try:
+            _start(url, coder_container, postgres_container)
+            generation = _wanted_generation()
+        except engine.JobError as error:
+            problem = str(error)
+    print(json.dumps({"answers": generation is not None, "token_generation": generation, "problem": problem}))
 
 
 if __name__ == "__main__":

@@ -62,10 +62,11 @@ def _reason(text: bytes) -> str:
     return " ".join(filter(None, [answer.get("message", ""), answer.get("detail", ""), *details]))
 
 
-def healthy(url: str) -> bool:
-    """Whether `/healthz` answers 200."""
+def answers(url: str) -> bool:
+    """Whether the API answers from its database; `/healthz` stays 200 while Postgres is away."""
     try:
-        with _opener.open(f"{url}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        Api(url=url).call("GET", "/api/v2/users/first")
+    except ApiError as error:
+        # 404: a server without users.
+        return error.status == 404
+    return True
