@@ -38,6 +38,13 @@ SECRET_MARK = "4dabf18193072939515e22adb298388d"
 Program = Callable[[], None]
 
 
+def _plugins() -> Path:
+    """The folder of the plugins that the toolchain installed."""
+    plugins = Path(os.environ.get("PULUMI_HOME", "")) / "plugins"
+    assert plugins.is_dir(), 'PULUMI_HOME has no plugins; run: eval "$(python3 -m toolchain env)"'
+    return plugins.absolute()
+
+
 @dataclass(kw_only=True)
 class Run:
     """What one run of the engine showed."""
@@ -64,7 +71,7 @@ class Engine:
     def __init__(self, directory: Path) -> None:
         home = directory / "home"
         home.mkdir()
-        (home / "plugins").symlink_to(Path(os.environ["PULUMI_HOME"]) / "plugins")
+        (home / "plugins").symlink_to(_plugins())
         (directory / "backend").mkdir()
         self.directory = directory
         self.environment = {
@@ -291,7 +298,7 @@ def command_lifecycle(tmp_path_factory: pytest.TempPathFactory) -> Lifecycle:
 @pytest.fixture(scope="module")
 def command_schema() -> dict[str, Any]:
     """The schema that the installed plugin answers."""
-    plugin = Path(os.environ["PULUMI_HOME"]) / "plugins" / "resource-command-v1.2.1" / "pulumi-resource-command"
+    plugin = _plugins() / "resource-command-v1.2.1" / "pulumi-resource-command"
     pulumi_cli = shutil.which("pulumi")
     assert pulumi_cli, 'pulumi is not on PATH; run: eval "$(python3 -m toolchain env)"'
     done = subprocess.run(
