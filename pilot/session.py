@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,9 +43,17 @@ class Session:
 
     def pulumi(self, *arguments: str, timeout_s: float | None = None) -> int:
         """Run `pulumi` on the terminal; its exit code."""
-        return subprocess.run(
-            self._command(arguments), cwd=CHECKOUT, env=self.environment, check=False, timeout=timeout_s
-        ).returncode
+        # Ctrl-C reaches `pulumi` itself, which then ends in order; to die first would kill it in the middle.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            with subprocess.Popen(self._command(arguments), cwd=CHECKOUT, env=self.environment) as process:
+                try:
+                    return process.wait(timeout_s)
+                except subprocess.TimeoutExpired:
+                    process.terminate()
+                    raise
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def read(self, *arguments: str) -> str:
         """Run `pulumi` and take its standard output.
@@ -97,26 +106,30 @@ def configured(stack: str) -> dict[str, str]:
 
 
 def prepare(stack: str) -> tuple[Mapping[str, str], bool]:
-    """Everything that is missing: programs, images, virtual environment, passphrase; the environment, and whether
-    the CLI is a published one.
+    """Everything that is missing: programs, images, virtual environment, passphrase; then as `programs`.
 
     Raises:
         PilotError: a step failed; it has said why.
     """
     images = [value for value in configured(stack).values() if value.startswith(BUILT_IMAGE_PREFIX)]
     published = published_pulumi() is not None
-    pieces = list(IMAGES) if published else []
-    if images or not published:
-        _step([sys.executable, "-m", "toolchain", "build", *pieces])
+    if not published:
+        _step([sys.executable, "-m", "toolchain", "build", "--program", *(IMAGES if images else ())])
+    elif images:
+        _step([sys.executable, "-m", "toolchain", "build", *IMAGES])
     if published:
-        variables: dict[str, str] = {}
         _step(["pulumi", "install"])
-    else:
-        variables = environment.variables(Builder(PIECES))
     _say(
         "pulumi and its plugins: " + ("published" if published else "built here")
         + "; images: " + ("built here" if images else "published")
     )  # fmt: skip
+    return programs()
+
+
+def programs() -> tuple[Mapping[str, str], bool]:
+    """The environment in which `pulumi` works, and whether it is a published one; nothing is built."""
+    published = published_pulumi() is not None
+    variables = {} if published else environment.variables(Builder(PIECES))
     return {**os.environ, **variables, **passphrase()}, published
 
 
@@ -132,8 +145,8 @@ def passphrase() -> dict[str, str]:
     return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
 
 
-def open_session(stack: str) -> Session:
-    """The session of a stack, which is made where it does not exist.
+def open_session(stack: str, *, build: bool = False) -> Session:
+    """The session of a stack, which is made where it does not exist; with `build`, after all that it needs.
 
     Raises:
         PilotError: something is missing that cannot be made here.
@@ -141,7 +154,9 @@ def open_session(stack: str) -> Session:
     if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
         known = ", ".join(sorted(file.name.split(".")[1] for file in CHECKOUT.glob("Pulumi.*.yaml")))
         raise PilotError(f"there is no Pulumi.{stack}.yaml; stacks here: {known}")
-    variables, published = prepare(stack)
+    variables, published = prepare(stack) if build else programs()
+    if shutil.which("pulumi", path=variables["PATH"]) is None:
+        raise PilotError(f"there is no `pulumi` yet: run `make up STACK={stack}`, which builds it")
     STATE.mkdir(exist_ok=True)
     return Session(
         stack=stack, environment=variables, config_file=_config_file(stack, variables), published=published
@@ -191,7 +206,8 @@ def _init(stack: str, project: Path, variables: Mapping[str, str]) -> None:
 
 
 def _step(command: list[str]) -> None:
-    if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=sys.stderr).returncode != 0:
+    # Its standard output is a table of what was there; progress and problems are on its standard error.
+    if subprocess.run(command, cwd=CHECKOUT, check=False, stdout=subprocess.DEVNULL).returncode != 0:
         raise PilotError(f"`{' '.join(command[-3:])}` failed, see above")
 
 

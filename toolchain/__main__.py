@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from toolchain import debian, engine, environment
 from toolchain.builder import Builder, Outcome, ToolchainError
-from toolchain.pieces import IMAGES, PIECES
+from toolchain.pieces import IMAGES, PIECES, PROGRAM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -18,6 +18,7 @@ def _parser() -> argparse.ArgumentParser:
 
     build = commands.add_parser("build", help="build what is missing, then lay out the virtual environment")
     build.add_argument("piece", nargs="*", help="only these, and what they need (default: all)")
+    build.add_argument("--program", action="store_true", help="what `pulumi preview` needs, and the named pieces")
     build.add_argument("--force", action="store_true", help="build even what is cached")
 
     status = commands.add_parser("status", help="say which pieces are there")
@@ -49,7 +50,7 @@ def _table(rows: Sequence[Outcome]) -> str:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    names = _known(arguments.piece)
+    names = _known([*(PROGRAM if arguments.program else ()), *arguments.piece])
     builder = Builder(PIECES)
     wanted = builder.closure(names)
     debian.ensure(sorted({package for name in wanted for package in PIECES[name].system_packages}))
@@ -57,8 +58,10 @@ def _build(arguments: argparse.Namespace) -> int:
         engine.start()
     outcomes = builder.build(names, force=arguments.force)
     print(_table(outcomes))
-    if not arguments.piece:
+    everything = not arguments.piece and not arguments.program
+    if everything:
         debian.ensure(debian.TEST_PACKAGES)
+    if everything or arguments.program:
         print(f"virtual environment: {environment.lay(builder)}")
     return 0
 

@@ -237,3 +237,5 @@ _PIECES: Final = (
 
 PIECES: Final[Mapping[str, Piece]] = {piece.name: piece for piece in _PIECES}
 IMAGES: Final = tuple(piece.name for piece in _PIECES if isinstance(piece.recipe, (Image, ImportedImage)))
+PROGRAM: Final = ("pulumi-cli", "pulumi-plugins", "uv", "coderd-sdk")
+"""What the Pulumi program itself needs: no server and no image, so no Docker either."""

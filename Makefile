@@ -1,0 +1,69 @@
+# The front door: each line is one program with its own `--help`.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STACK ?= local
+export STACK
+
+PILOT := python3 -m pilot
+
+.PHONY: help up down preview status workspace password doctor heal backup restore adopt upgrade-postgres verdict
+.PHONY: test check drills lock docs
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+up: ## bring the pilot up, from nothing to a URL (STACK=local)
+	@$(PILOT) up
+
+down: ## retire the pilot; homes, database and backups stay
+	@$(PILOT) down
+
+preview: ## say what `make up` would change
+	@$(PILOT) preview
+
+status: ## containers, workspaces, deadlines, memory
+	@$(PILOT) status
+
+workspace: ## create or start a workspace: NAME=demo [REPO=https://…]
+	@$(PILOT) workspace "$(NAME)" --repo "$(REPO)"
+
+password: ## print the admin's password
+	@$(PILOT) password
+
+doctor: ## say whether `make up` would work, and what mends it
+	@$(PILOT) doctor
+
+heal: ## repair what a plain `make up` cannot
+	@$(PILOT) heal
+
+backup: ## dump the database, keep the state beside it
+	@$(PILOT) backup
+
+restore: ## bring a backup into an empty data directory: FILE=…
+	@$(PILOT) restore "$(FILE)"
+
+adopt: ## take over a pilot that was run with docker compose
+	@$(PILOT) adopt
+
+upgrade-postgres: ## move the data to the Postgres that the settings name
+	@$(PILOT) upgrade-postgres
+
+verdict: ## was the week worth it? figures from the pilot's own data
+	@$(PILOT) verdict
+
+check: ## lint, types, unit tests, policy: under 30 s
+	@ci/check.sh
+
+test: ## everything, end to end too
+	@ci/test.sh
+
+drills: ## the long end-to-end tests as well
+	@ci/test.sh --drills
+
+lock: ## write requirements.lock anew from pyproject.toml
+	@ci/lock.sh
+
+docs: ## write docs/settings.md anew from the program
+	@ci/settings_doc.sh

@@ -1,0 +1,50 @@
+"""The commands of the pilot: `python3 -m pilot COMMAND --help`; `make help` has the short forms."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "up": "bring a stack up, from an empty machine to a URL that answers",
+    "down": "retire a stack; homes, database and backups stay",
+    "preview": "say what `up` would change; changes nothing",
+    "status": "show containers, workspaces, their deadlines and memory",
+    "workspace": "create a workspace, or start it, and print its code-server URL",
+    "password": "print the admin's password",
+    "doctor": "say whether `up` would work, and what mends it",
+    "heal": "repair what a plain `up` cannot",
+    "backup": "dump the database and keep the state beside it",
+    "restore": "bring a backup into an empty data directory",
+    "upgrade-postgres": "move the data to another major version of Postgres",
+    "adopt": "take over a pilot that was run with docker compose",
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command; the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m pilot", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="; ".join(
+        f"{name}: {what}" for name, what in COMMANDS.items()))  # fmt: skip
+    name = parser.parse_args(words[:1]).command
+    # Only the module of the command: `up` of a fresh machine must not need what `status` needs.
+    module = importlib.import_module(f"pilot.{name.replace('-', '_')}")
+    own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
+    module.configure(own)
+    from pilot.session import PilotError
+
+    try:
+        return int(module.run(own.parse_args(words[1:])))
+    except PilotError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

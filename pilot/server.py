@@ -1,0 +1,47 @@
+"""The stack's Coder as its admin, signed in for as long as a command runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pilot.session import PilotError, Session, configured
+from stack.jobs.coder import Api, ApiError
+
+
+@contextlib.contextmanager
+def admin(session: Session) -> Iterator[Api]:
+    """Coder's API on loopback; the session of the log-in is ended afterwards.
+
+    Raises:
+        PilotError: the stack is not up, or Coder does not answer or refuses.
+    """
+    outputs = session.outputs(secret=True)
+    if "adminPassword" not in outputs:
+        raise PilotError(f"the stack {session.stack} is not up: run `make up STACK={session.stack}`")
+    anonymous = Api(url=f"http://127.0.0.1:{configured(session.stack)['port']}")
+    credentials = {"email": outputs["adminEmail"], "password": outputs["adminPassword"]}
+    try:
+        answer = anonymous.call("POST", "/api/v2/users/login", credentials)
+        api = Api(url=anonymous.url, token=_text(answer, "session_token"))
+        try:
+            yield api
+        finally:
+            with contextlib.suppress(ApiError):
+                api.call("POST", "/api/v2/users/logout")
+    except ApiError as error:
+        advice = "" if error.status else f"; run `make up STACK={session.stack}`, which starts what is stopped"
+        raise PilotError(f"Coder at {anonymous.url}: {error}{advice}") from None
+
+
+def agents(workspace: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The agents of the workspace's latest build."""
+    resources = workspace["latest_build"].get("resources") or []
+    return [agent for resource in resources for agent in resource.get("agents") or []]
+
+
+def _text(answer: object, key: str) -> str:
+    if not isinstance(answer, dict) or not answer.get(key):
+        raise PilotError(f"Coder answered without {key}")
+    return str(answer[key])

@@ -1,0 +1,104 @@
+"""Show the stack: its containers with health and memory, and every workspace with its state and deadline."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from pilot.arguments import add_stack
+from pilot.server import admin
+from pilot.session import PilotError, Session, configured, open_session
+
+STACK_LABEL = "coder-pilot.stack"
+WORKSPACE_LABEL = "coder.workspace_id"
+DOCKER_TIMEOUT_S = 30
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    session = open_session(arguments.stack)
+    containers = _containers(configured(arguments.stack)["name"])
+    memory = _memory([each["ID"] for each in containers if each["State"] == "running"])
+    labels = {each["ID"]: dict(pair.partition("=")[::2] for pair in each["Labels"].split(",")) for each in containers}
+    of_workspace = {labels[each["ID"]].get(WORKSPACE_LABEL): each for each in containers}
+    servers = [each for each in containers if WORKSPACE_LABEL not in labels[each["ID"]]]
+    if not servers:
+        print(f"the stack {arguments.stack} has no containers: run `make up STACK={arguments.stack}`")
+        return 1
+    rows = [[each["Names"], each["Status"], memory.get(each["ID"], "")] for each in sorted(servers, key=_name)]
+    print(table(["CONTAINER", "STATE", "MEMORY"], rows))
+    try:
+        workspaces = _workspaces(session)
+    except PilotError as error:
+        print(f"\nworkspaces cannot be told: {error}")
+        return 1
+    rows = [
+        [
+            f"{each['owner_name']}/{each['name']}",
+            each["latest_build"]["status"],
+            deadline(each["latest_build"].get("deadline"), datetime.datetime.now(datetime.UTC)),
+            memory.get(of_workspace[each["id"]]["ID"], "") if each["id"] in of_workspace else "",
+        ]
+        for each in workspaces
+    ]
+    print()
+    heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY"]
+    print(table(heads, rows) if rows else "no workspaces: run `make workspace NAME=demo`")
+    return 0
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The rows in columns, each as wide as its widest entry."""
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    lines = ("  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)) for row in [heads, *rows])
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def deadline(stamp: str | None, now: datetime.datetime) -> str:
+    """When a workspace is stopped, as "in 1 h 59 min"; "" for one that has no deadline."""
+    if not stamp:
+        return ""
+    left_min = int((datetime.datetime.fromisoformat(stamp) - now).total_seconds() // 60)
+    if left_min < 0:
+        return "now"
+    return f"in {left_min // 60} h {left_min % 60:02} min" if left_min >= 60 else f"in {left_min} min"
+
+
+def _workspaces(session: Session) -> list[dict[str, Any]]:
+    with admin(session) as api:
+        answer = api.call("GET", "/api/v2/workspaces?limit=0")
+    return sorted(answer["workspaces"], key=lambda each: str(each["name"])) if isinstance(answer, dict) else []
+
+
+def _containers(name: str) -> list[dict[str, str]]:
+    return _docker("ps", "--all", "--filter", f"label={STACK_LABEL}={name}")
+
+
+def _memory(identifiers: Sequence[str]) -> dict[str, str]:
+    if not identifiers:
+        return {}
+    return {each["ID"]: each["MemUsage"] for each in _docker("stats", "--no-stream", *identifiers)}
+
+
+def _docker(*arguments: str) -> list[dict[str, str]]:
+    try:
+        done = subprocess.run(
+            ["docker", *arguments, "--format", "{{json .}}"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=DOCKER_TIMEOUT_S,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise PilotError("there is no `docker` on PATH: run `python3 -m toolchain engine --start`") from None
+    if done.returncode != 0:
+        raise PilotError(f"`docker {arguments[0]}` failed: {done.stderr.strip()}; run `make doctor`")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _name(container: dict[str, str]) -> str:
+    return container["Names"]

@@ -1,0 +1,39 @@
+"""Bring a stack up: build or fetch what is missing, make passphrase and state, run `pulumi up`, say where to go."""
+
+from __future__ import annotations
+
+import argparse
+
+from pilot.arguments import add_stack
+from pilot.session import Session, open_session
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    session = open_session(arguments.stack, build=True)
+    code = session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
+    if code == 0:
+        print(box(welcome(session)))
+    return code
+
+
+def welcome(session: Session) -> list[str]:
+    """What a person needs now."""
+    outputs = session.outputs()
+    stack = "" if session.stack == "local" else f" STACK={session.stack}"
+    return [
+        f"Coder         {outputs['url']}",
+        f"sign in as    {outputs['adminEmail']}",
+        f"password      make password{stack}",
+        f"workspace     make workspace NAME=demo{stack}",
+    ]
+
+
+def box(lines: list[str]) -> str:
+    """The lines in a frame."""
+    width = max(map(len, lines))
+    edge = "─" * (width + 2)
+    return "\n".join([f"┌{edge}┐", *(f"│ {line:{width}} │" for line in lines), f"└{edge}┘"])

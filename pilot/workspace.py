@@ -1,0 +1,137 @@
+"""Create a workspace from the stack's template, or start it where it exists, and print its code-server URL."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from typing import Any
+from urllib.parse import quote
+
+from pilot.arguments import add_stack
+from pilot.server import admin, agents
+from pilot.session import PilotError, open_session
+from stack.jobs.coder import Api, ApiError
+
+TEMPLATE = "project"
+APP = "code-server"
+READY_TIMEOUT_S = 10 * 60
+POLL_INTERVAL_S = 0.5
+LOG_TAIL_LINES = 15
+
+# Coder's own rule for names.
+_NAME = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
+NAME_MAX = 32
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+    parser.add_argument("name", help="the workspace's name: letters, digits and single hyphens")
+    parser.add_argument("--repo", default="", help="a Git repository to clone at the first start")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not _NAME.fullmatch(arguments.name) or len(arguments.name) > NAME_MAX:
+        raise PilotError(
+            f'"{arguments.name}" is no name for a workspace: give up to {NAME_MAX} letters, digits and single hyphens, '
+            "`make workspace NAME=demo`"
+        )
+    session = open_session(arguments.stack)
+    with admin(session) as api:
+        workspace = _find(api, arguments.name)
+        if workspace is None:
+            _say(f"{arguments.name}: creating")
+            workspace = _create(api, arguments.name, arguments.repo)
+        else:
+            if arguments.repo:
+                _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
+            workspace = _start(api, workspace)
+        ready = _wait(api, workspace["id"])
+    (agent,) = agents(ready)
+    path = f"/@{quote(ready['owner_name'])}/{quote(ready['name'])}.{quote(agent['name'])}/apps/{APP}/"
+    print(f"{session.outputs()['url'].rstrip('/')}{path}")
+    return 0
+
+
+def _find(api: Api, name: str) -> dict[str, Any] | None:
+    try:
+        return _record(api.call("GET", f"/api/v2/users/me/workspace/{name}"))
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _create(api: Api, name: str, repository: str) -> dict[str, Any]:
+    templates = api.call("GET", "/api/v2/templates")
+    found = [each for each in templates if each["name"] == TEMPLATE] if isinstance(templates, list) else []
+    if not found:
+        raise PilotError(f"this Coder has no template {TEMPLATE}: run `make up`")
+    parameters = [{"name": "git_repository", "value": repository}] if repository else []
+    path = f"/api/v2/organizations/{found[0]['organization_id']}/members/me/workspaces"
+    wanted = {"name": name, "template_id": found[0]["id"], "rich_parameter_values": parameters}
+    return _record(api.call("POST", path, wanted))
+
+
+def _start(api: Api, workspace: dict[str, Any]) -> dict[str, Any]:
+    build = workspace["latest_build"]
+    busy = build["job"]["status"] in ("pending", "running")
+    if build["transition"] == "start" and (busy or build["job"]["status"] == "succeeded"):
+        return workspace
+    if busy:
+        _say(f"{workspace['name']}: waiting for its {build['transition']} to end")
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        while busy and time.monotonic() < deadline_s:
+            time.sleep(POLL_INTERVAL_S)
+            busy = _record(api.call("GET", f"/api/v2/workspacebuilds/{build['id']}"))["job"]["status"] in (
+                "pending", "running",
+            )  # fmt: skip
+    _say(f"{workspace['name']}: starting")
+    api.call("POST", f"/api/v2/workspaces/{workspace['id']}/builds", {"transition": "start"})
+    return workspace
+
+
+def _wait(api: Api, workspace_id: str) -> dict[str, Any]:
+    """Wait until code-server answers, with a line for every step.
+
+    Raises:
+        PilotError: the build failed, with the end of its log; or READY_TIMEOUT_S went by.
+    """
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    said = ""
+    while time.monotonic() < deadline_s:
+        workspace = _record(api.call("GET", f"/api/v2/workspaces/{workspace_id}"))
+        step = _step(api, workspace)
+        if step == "ready":
+            return workspace
+        if step != said:
+            _say(f"{workspace['name']}: {step}")
+            said = step
+        time.sleep(POLL_INTERVAL_S)
+    raise PilotError(f"{said} for {READY_TIMEOUT_S // 60} minutes; see the workspace's log in the dashboard")
+
+
+def _step(api: Api, workspace: dict[str, Any]) -> str:
+    build = workspace["latest_build"]
+    if build["job"]["status"] in ("failed", "canceled"):
+        logs = api.call("GET", f"/api/v2/workspacebuilds/{build['id']}/logs")
+        lines = [str(each["output"]) for each in logs] if isinstance(logs, list) else []
+        tail = "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:])
+        raise PilotError(f"the build of {workspace['name']} failed: {build['job'].get('error')}\n{tail}")
+    if build["job"]["status"] != "succeeded":
+        return "building the container"
+    if not all(agent["status"] == "connected" for agent in agents(workspace)):
+        return "waiting for the agent"
+    apps = [app for agent in agents(workspace) for app in agent["apps"] if app["slug"] == APP]
+    return "ready" if apps and all(app["health"] == "healthy" for app in apps) else "waiting for code-server"
+
+
+def _record(answer: object) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise PilotError("Coder answered with something else than an object")
+    return answer
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
