@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ class Site:
     """Where the running pilot is found by jobs."""
 
     coder_url: str
-    coder_container: pulumi.Input[str]
-    postgres_container: pulumi.Input[str]
+    coder_container: str
+    postgres_container: str
     docker_host: str
     data_dir: str
 
@@ -71,4 +72,22 @@ def look(site: Site, *, depends_on: list[pulumi.Resource]) -> Alive:
         generation = answer["token_generation"]
         return pulumi.Output.from_input(pulumi.output.UNKNOWN if generation is None else str(generation))
 
-    return Alive(coder_url=found.apply(coder_url), token_generation=found.apply(token_generation))
+    return Alive(
+        coder_url=_without_dependencies(found.apply(coder_url)),
+        token_generation=_without_dependencies(found.apply(token_generation)),
+    )
+
+
+def _without_dependencies(output: pulumi.Output[str]) -> pulumi.Output[str]:
+    """The same value, of which the engine does not know that it came after the containers.
+
+    It still does: whoever needs the value waits for it. But for each container that is replaced, the engine asks the
+    providers of everything that depends on it for a diff, beforehand; the coderd provider cannot answer while Coder
+    is away, so that a Coder that a bad image had brought down could never be replaced by a good one.
+    """
+    return pulumi.Output(
+        set(),
+        asyncio.ensure_future(output.future(with_unknowns=True)),
+        asyncio.ensure_future(output.is_known()),
+        asyncio.ensure_future(output.is_secret()),
+    )

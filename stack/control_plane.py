@@ -9,7 +9,8 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from stack import containers
+from stack import containers, job
+from stack.database import DATABASE, ROLE
 from stack.network import Networks
 
 LOOPBACK = "127.0.0.1"
@@ -34,8 +35,12 @@ class ControlPlaneArgs:
     access_url: pulumi.Input[str]
     connection_url: pulumi.Input[str]
     networks: Networks
+    docker_host: str
     docker_socket: str
     limits: containers.Limits
+    postgres_container: str
+    data_dir: str
+    backups_kept: int
 
 
 def socket_group(socket: str) -> pulumi.Output[str]:
@@ -80,6 +85,7 @@ class ControlPlane(pulumi.ComponentResource):
     """Declares Coder's server."""
 
     container: docker.Container
+    container_name: str
     url: str
     """Where this machine reaches Coder, whatever its access URL is."""
 
@@ -98,10 +104,26 @@ class ControlPlane(pulumi.ComponentResource):
             "coder-image", name=args.image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self)
         )
         self.url = f"http://{LOOPBACK}:{args.port}"
+        self.container_name = f"{args.stack}-server"
+        guard = job.declare(
+            "upgrade-guard",
+            "upgrade_guard",
+            environment={
+                "DOCKER_HOST": args.docker_host,
+                "CODER_IMAGE": image.image_id,
+                "CODER_IMAGE_NAME": args.image,
+                "POSTGRES_CONTAINER": args.postgres_container,
+                "ROLE": ROLE,
+                "DATABASE": DATABASE,
+                "DATA_DIRECTORY": args.data_dir,
+                "BACKUPS_KEPT": str(args.backups_kept),
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=depends_on),
+        )
         self.container = containers.declare(
             "coder",
             containers.Service(
-                name=f"{args.stack}-server",
+                name=self.container_name,
                 stack=args.stack,
                 image_id=image.image_id,
                 environment=_environment(args),
@@ -118,6 +140,6 @@ class ControlPlane(pulumi.ComponentResource):
                 stop_grace_s=STOP_GRACE_S,
                 limits=args.limits,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=depends_on),
+            pulumi.ResourceOptions(parent=self, depends_on=[guard]),
         )
         self.register_outputs({"container": self.container.name})

@@ -26,6 +26,7 @@ class DatabaseArgs:
     image: str
     data_dir: str
     docker_host: str
+    purge: bool
     control_network: pulumi.Input[str]
     limits: containers.Limits
 
@@ -35,6 +36,7 @@ class Database(pulumi.ComponentResource):
 
     connection_url: pulumi.Output[str]
     container: docker.Container
+    container_name: str
     role_password: command.local.Command
 
     def __init__(self, name: str, args: DatabaseArgs, *, provider: docker.Provider) -> None:
@@ -57,18 +59,25 @@ class Database(pulumi.ComponentResource):
             keepers={},
             opts=child,
         )
+        image = docker.RemoteImage("postgres-image", name=args.image, keep_locally=True, opts=child)
         directory = job.declare(
             "data-directory",
             "data_directory",
-            environment={"DATA_DIRECTORY": args.data_dir, "POSTGRES_IMAGE": args.image},
-            opts=child,
+            environment={
+                "DATA_DIRECTORY": args.data_dir,
+                "POSTGRES_IMAGE": args.image,
+                "DOCKER_HOST": args.docker_host,
+                "PURGE": str(args.purge).lower(),
+            },
+            delete=job.line("data_directory", "remove"),
+            # The job runs the image: to download it is the provider's part, which takes its time.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[image]),
         )
-        image = docker.RemoteImage("postgres-image", name=args.image, keep_locally=True, opts=child)
-        container_name = f"{args.stack}-postgres"
+        self.container_name = f"{args.stack}-postgres"
         self.container = containers.declare(
             "postgres",
             containers.Service(
-                name=container_name,
+                name=self.container_name,
                 stack=args.stack,
                 image_id=image.image_id,
                 environment={
@@ -96,7 +105,7 @@ class Database(pulumi.ComponentResource):
             "role_password",
             environment={
                 "DOCKER_HOST": args.docker_host,
-                "CONTAINER": container_name,
+                "CONTAINER": self.container_name,
                 "DATA_DIRECTORY": args.data_dir,
                 "ROLE": ROLE,
                 "DATABASE": DATABASE,
