@@ -62,8 +62,8 @@ class Declared:
         return [each for each in self.resources if each.type == type_]
 
     def one(self, name: str) -> Registration:
-        """The resource with a logical name."""
-        (found,) = [each for each in self.resources if each.name == name]
+        """The resource with a logical name; components are none."""
+        (found,) = [each for each in self.resources if each.name == name and each.request.custom]
         return found
 
 

@@ -77,7 +77,8 @@ def test_a_job_passes_secrets_by_environment_and_keeps_its_output(pilot: Declare
     for each in pilot.of(COMMAND):
         assert "password-of" not in json.dumps([each.inputs.get(key) for key in ("create", "update", "delete")])
         assert set(each.request.additionalSecretOutputs) >= {"stdout", "stderr"}, each.name
-        assert each.inputs["logging"] == "none", each.name
+        # What the last job says on its standard error is for the person who ends the pilot.
+        assert each.inputs["logging"] == ("stderr" if each.name == "retire" else "none"), each.name
         assert each.inputs["update"], each.name
 
 
@@ -193,3 +194,11 @@ def test_a_preview_only_looks_and_an_up_ensures() -> None:
 def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
     with pytest.raises(Exception, match="the container coder-server is gone: run `make heal`"):
         declare(LOCAL, alive={**ALIVE, "answers": False, "problem": "the container coder-server is gone: run `make heal`"})
+
+
+def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot: Declared) -> None:
+    """Else it asks the coderd provider for a diff before it replaces a container whose Coder is down."""
+    for name in ("admin-account", "coderd", "template", "template-record"):
+        request = pilot.one(name).request
+        properties = [urn for each in request.propertyDependencies.values() for urn in each.urns]
+        assert not [urn for urn in (*request.dependencies, *properties) if CONTAINER in urn], name

@@ -1,0 +1,240 @@
+"""`pulumi up` converges the pilot from nothing, from every stopped or broken state, and a second one changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.pilot_fixture import Pilot, docker, free_port, request
+from toolchain.pieces import POSTGRES_IMAGE
+
+JUNK = {"CODER_URL": "http://127.0.0.1:9", "CODER_SESSION_TOKEN": "junk"}
+
+
+def _changes(output: str) -> set[str]:
+    """Logical names of the resources that an `up` created, updated, replaced or deleted."""
+    found = re.findall(r"^ *(?:\+|~|\+-|-|\+\+|--) +\S+ (\S+) (?:created|updated|replaced|deleted)", output, re.MULTILINE)
+    return set(found)
+
+
+def _container(pilot: Pilot, name: str) -> dict[str, str]:
+    shown = docker("container", "inspect", "--format", "{{.Id}} {{.State.Status}}", f"{pilot.name}-{name}")
+    identifier, _, status = shown.partition(" ")
+    return {"id": identifier, "status": status}
+
+
+def test_a_preview_of_a_fresh_stack_needs_no_docker_and_heeds_no_junk(
+    make_pilot: Callable[..., Pilot],
+) -> None:
+    fresh = make_pilot(dockerHost="unix:///nonexistent/docker.sock", dockerSocket="/nonexistent/docker.sock")
+    shown = fresh.pulumi("preview", **JUNK)
+    assert "to create" in shown
+    assert not fresh.data.exists()
+
+
+def test_the_outputs_let_the_admin_in(pilot: Pilot) -> None:
+    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+    outputs = pilot.outputs()
+    (template,) = pilot.call("GET", "/api/v2/templates")
+    version = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}")
+    assert version["name"] == outputs["templateVersion"]
+    assert outputs["url"] == pilot.url
+    assert outputs["workspaceNetwork"] == f"{pilot.name}-workspaces"
+
+
+def test_a_second_up_and_a_refreshed_preview_change_nothing(pilot: Pilot) -> None:
+    pilot.up("--expect-no-changes")
+    pilot.pulumi("preview", "--refresh", "--expect-no-changes")
+    pilot.up("--refresh", "--expect-no-changes")
+
+
+def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> None:
+    assert docker("port", f"{pilot.name}-server") == f"7080/tcp -> 127.0.0.1:{pilot.config['port']}"
+    assert docker("port", f"{pilot.name}-postgres") == ""
+    networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", f"{pilot.name}-postgres"))
+    assert set(networks) == {f"{pilot.name}-control"}
+
+
+def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pilot) -> None:
+    workspace = pilot.create_workspace("first")
+    (container,) = docker(
+        "ps", "--filter", f"label=coder.workspace_id={workspace['id']}", "--format", "{{.Names}}"
+    ).splitlines()
+    networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
+    assert set(networks) == {f"{pilot.name}-workspaces"}
+    reach = "exec 3<>/dev/tcp/postgres/5432"
+    assert subprocess.run(["docker", "exec", container, "bash", "-c", reach], check=False, timeout=60).returncode != 0
+
+    inspected = docker("container", "inspect", container)
+    console = (pilot.directory / "console.log").read_text()
+    state = pilot.state_file.read_text()
+    for name, secret in _secrets(pilot).items():
+        assert len(secret) > 20, name
+        for place, text in {"state": state, "console": console, "workspace": inspected}.items():
+            assert secret not in text, f"{name} stands in plain text in: {place}"
+    pilot.transition(workspace["id"], "delete")
+
+
+def _secrets(pilot: Pilot) -> dict[str, str]:
+    shown = subprocess.run(
+        ["pulumi", "stack", "export", "--show-secrets", "--stack", pilot.stack],
+        cwd=pilot.directory, env={**pilot.variables, "HOME": str(pilot.directory)}, capture_output=True, text=True,
+        check=True, timeout=60,
+    ).stdout  # fmt: skip
+    found = {each["urn"].rsplit("::", 1)[1]: each for each in json.loads(shown)["deployment"]["resources"]}
+    return {
+        "the role's password": json.loads(found["postgres-password"]["outputs"]["result"]["plaintext"]),
+        "the admin's password": json.loads(found["admin-password"]["outputs"]["result"]["plaintext"]),
+        "the API token": json.loads(found["admin-account"]["outputs"]["stdout"]["plaintext"]),
+    }
+
+
+@pytest.mark.parametrize("stopped", [("server",), ("postgres",), ("postgres", "server")], ids="+".join)
+def test_a_plain_up_starts_what_is_stopped_and_shows_no_change(pilot: Pilot, stopped: tuple[str, ...]) -> None:
+    for name in stopped:
+        docker("stop", f"{pilot.name}-{name}")
+    pilot.up("--expect-no-changes")
+    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+
+
+def test_a_preview_with_coder_stopped_works_and_starts_nothing(pilot: Pilot) -> None:
+    docker("stop", f"{pilot.name}-server")
+    pilot.pulumi("preview", **JUNK)
+    assert _container(pilot, "server")["status"] == "exited"
+    pilot.up("--expect-no-changes")
+
+
+def test_a_preview_from_a_machine_that_has_only_the_state_works(pilot: Pilot) -> None:
+    pilot.write_config(dockerHost="unix:///nonexistent/docker.sock")
+    try:
+        pilot.pulumi("preview")
+    finally:
+        pilot.write_config(dockerHost="unix:///var/run/docker.sock")
+
+
+def test_a_revoked_token_is_replaced_by_the_next_up_and_only_once(pilot: Pilot) -> None:
+    (token,) = pilot.call("GET", "/api/v2/users/me/keys/tokens")
+    pilot.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
+    pilot.pulumi("preview")
+    assert _changes(pilot.up()) == {"admin-account", "coderd"}
+    pilot.up("--expect-no-changes")
+    (replaced,) = pilot.call("GET", "/api/v2/users/me/keys/tokens")
+    assert replaced["id"] != token["id"]
+
+
+def test_an_edit_of_the_template_makes_exactly_one_version(pilot: Pilot) -> None:
+    (template,) = pilot.call("GET", "/api/v2/templates")
+    before = pilot.call("GET", f"/api/v2/templates/{template['id']}/versions")
+    readme = pilot.directory / "terraform-template" / "README.md"
+    readme.write_text(readme.read_text() + "\nOne more line.\n")
+    assert _changes(pilot.up()) == {"template"}
+    after = pilot.call("GET", f"/api/v2/templates/{template['id']}/versions")
+    assert len(after) == len(before) + 1
+    pilot.up("--expect-no-changes")
+
+
+def test_an_unexpected_file_in_the_template_is_refused_by_name(pilot: Pilot) -> None:
+    stray = pilot.directory / "terraform-template" / ".env"
+    stray.write_text("TOKEN=1")
+    try:
+        assert "terraform-template/.env" in pilot.up(check=False)
+    finally:
+        stray.unlink()
+    pilot.up("--expect-no-changes")
+
+
+def test_a_template_that_does_not_plan_shows_why_and_leaves_the_old_version_active(pilot: Pilot) -> None:
+    (before,) = pilot.call("GET", "/api/v2/templates")
+    broken = pilot.directory / "terraform-template" / "broken.tf"
+    broken.write_text('resource "docker_nothing" "x" {}\n')
+    try:
+        assert "docker_nothing" in pilot.up(check=False)
+    finally:
+        broken.unlink()
+    (after,) = pilot.call("GET", "/api/v2/templates")
+    assert after["active_version_id"] == before["active_version_id"]
+    pilot.up("--expect-no-changes")
+
+
+def test_a_changed_coder_setting_replaces_only_that_container(pilot: Pilot) -> None:
+    postgres = _container(pilot, "postgres")["id"]
+    pilot.write_config(coderMemory="1GiB")
+    assert _changes(pilot.up()) == {"coder"}
+    assert _container(pilot, "postgres")["id"] == postgres
+    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+
+
+def test_a_server_that_never_becomes_ready_shows_its_log_and_a_good_image_heals(pilot: Pilot) -> None:
+    good = pilot.config["coderImage"]
+    pilot.write_config(coderImage=POSTGRES_IMAGE)
+    try:
+        shown = pilot.up(check=False)
+        assert f"the container {pilot.name}-server keeps ending; its last log lines:" in shown
+        assert "POSTGRES_PASSWORD is not set" in shown
+        assert "Traceback" not in shown
+    finally:
+        pilot.write_config(coderImage=good)
+    pilot.up()
+    pilot.up("--expect-no-changes")
+
+
+def test_an_image_that_does_not_exist_is_named_and_the_running_one_stays(pilot: Pilot) -> None:
+    good, running = pilot.config["coderImage"], _container(pilot, "server")
+    pilot.write_config(coderImage="coder-pilot/no-such-image:1")
+    try:
+        assert "coder-pilot/no-such-image:1" in pilot.up(check=False)
+    finally:
+        pilot.write_config(coderImage=good)
+    assert _container(pilot, "server") == running
+    pilot.up("--expect-no-changes")
+
+
+def test_a_docker_that_does_not_answer_is_named(pilot: Pilot) -> None:
+    pilot.write_config(dockerHost="unix:///nonexistent/docker.sock")
+    try:
+        shown = pilot.up(check=False)
+        assert "unix:///nonexistent/docker.sock" in shown
+        assert "Traceback" not in shown
+    finally:
+        pilot.write_config(dockerHost="unix:///var/run/docker.sock")
+    pilot.up()
+    pilot.up("--expect-no-changes")
+
+
+def test_a_data_directory_that_cannot_be_made_is_named_with_its_setting(pilot: Pilot, tmp_path: Path) -> None:
+    good = pilot.config["dataDir"]
+    (tmp_path / "file").write_text("")
+    pilot.write_config(dataDir=str(tmp_path / "file" / "data"))
+    try:
+        shown = pilot.up(check=False)
+        assert "pulumi config set dataDir" in shown
+    finally:
+        pilot.write_config(dataDir=good)
+    pilot.up("--expect-no-changes")
+
+
+def test_a_taken_port_is_named_and_another_pilot_comes_up_beside_this_one(
+    pilot: Pilot, make_pilot: Callable[..., Pilot]
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", free_port()))
+        holder.listen()
+        port = holder.getsockname()[1]
+        second = make_pilot(port=str(port))
+        assert f"127.0.0.1:{port}: bind: address already in use" in second.up(check=False)
+    second.up()
+    second.up("--expect-no-changes")
+    for each in (pilot, second):
+        assert each.call("GET", "/api/v2/users/me")["username"] == "admin"
+    ours, theirs = pilot.outputs(), second.outputs()
+    credentials = {"email": ours["adminEmail"], "password": ours["adminPassword"]}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        request(second.url, "POST", "/api/v2/users/login", credentials)
+    assert ours["workspaceNetwork"] != theirs["workspaceNetwork"]
