@@ -29,7 +29,6 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
     work = tmp_path_factory.mktemp("template")
     copy = work / "template"
     shutil.copytree(TEMPLATE, copy)
-    shutil.copy(TESTS / "observed.tf", copy)
     (copy / "tests").mkdir()
     for file in TESTS.glob("*.tftest.hcl"):
         shutil.copy(file, copy / "tests")

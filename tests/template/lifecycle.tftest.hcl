@@ -8,17 +8,16 @@ variables {
   workspace_images  = "[\"image-a\", \"image-b\"]"
 }
 
-override_data {
-  target = data.coder_workspace.me
-  values = {
-    id          = "0b4c1d4e-0000-4000-8000-000000000001"
-    name        = "alpha"
-    start_count = 1
-    access_url  = "http://127.0.0.1:7080"
-  }
-}
-
 run "first_start" {
+  override_data {
+    target = data.coder_workspace.me
+    values = {
+      id          = "0b4c1d4e-0000-4000-8000-000000000001"
+      name        = "alpha"
+      start_count = 1
+      access_url  = "http://127.0.0.1:7080"
+    }
+  }
   assert {
     condition     = docker_volume.home.name == "coder-0b4c1d4e-0000-4000-8000-000000000001-home"
     error_message = "The volume must be named after the workspace's id."
@@ -40,8 +39,8 @@ run "a_stop_removes_the_container_and_keeps_the_home" {
     error_message = "A stopped workspace must have no container."
   }
   assert {
-    condition     = docker_volume.home.id == run.first_start.home_volume_id
-    error_message = "A stop replaced the home volume."
+    condition     = docker_volume.home.name == "coder-0b4c1d4e-0000-4000-8000-000000000001-home"
+    error_message = "A stop must keep the home volume."
   }
 }
 
@@ -60,12 +59,26 @@ run "a_rename_keeps_the_home" {
     error_message = "The container must follow the new name."
   }
   assert {
-    condition     = docker_volume.home.id == run.first_start.home_volume_id
-    error_message = "A rename replaced the home volume."
+    condition     = docker_volume.home.name == "coder-0b4c1d4e-0000-4000-8000-000000000001-home"
+    error_message = "The volume must stay named after the workspace's id."
+  }
+  assert {
+    # Docker cannot change a volume's labels, so a new value here would mean a new volume.
+    condition     = { for entry in docker_volume.home.labels : entry.label => entry.value }["coder.workspace_name"] == "alpha"
+    error_message = "A rename must not touch the home volume."
   }
 }
 
 run "an_update_keeps_the_home" {
+  override_data {
+    target = data.coder_workspace.me
+    values = {
+      id          = "0b4c1d4e-0000-4000-8000-000000000001"
+      name        = "alpha"
+      start_count = 1
+      access_url  = "http://127.0.0.1:7080"
+    }
+  }
   variables {
     name_prefix      = "other"
     workspace_images = "[\"image-c\"]"
@@ -75,7 +88,8 @@ run "an_update_keeps_the_home" {
     error_message = "The container must follow the template."
   }
   assert {
-    condition     = docker_volume.home.id == run.first_start.home_volume_id
-    error_message = "A template update replaced the home volume."
+    # Docker cannot change a volume's labels, so a new value here would mean a new volume.
+    condition     = { for entry in docker_volume.home.labels : entry.label => entry.value }["coder-pilot.stack"] == "coder"
+    error_message = "A template update must not touch the home volume."
   }
 }

@@ -20,7 +20,11 @@ VARIABLES = {
 
 def plan_with(tofu: Tofu, **parameters: str) -> subprocess.CompletedProcess[str]:
     """A plan with the real providers, with what a person filled into the form."""
-    chosen = {f"CODER_PARAMETER_{hashlib.sha256(name.encode()).hexdigest()}": value for name, value in parameters.items()}
+    chosen = {
+        # The coder provider's own way to hand a parameter over.
+        f"CODER_PARAMETER_{hashlib.sha256(name.encode()).hexdigest()}": value
+        for name, value in parameters.items()
+    }
     return tofu("plan", "-no-color", "-input=false", "-compact-warnings", environment={**VARIABLES, **chosen})
 
 
@@ -102,7 +106,7 @@ def test_the_template_has_only_files_that_coder_is_sent() -> None:
 
 def test_every_hook_calls_the_script_where_the_template_lays_it() -> None:
     hooks = json.loads((SCRIPTS / "claude-hooks.json").read_text())["hooks"]
-    commands = {event: hook["command"] for event, entries in hooks.items() for entry in entries for hook in entry["hooks"]}
+    commands = {event: entry["hooks"][0]["command"] for event, (entry,) in hooks.items()}
     laid_in = (TEMPLATE / "main.tf").read_text().split('script_dir = "')[1].split('"')[0]
     assert commands == {
         "UserPromptSubmit": f"{laid_in}/claude-hook.sh working",

@@ -1,0 +1,345 @@
+"""What a start does to a home folder: it fills what is missing, touches nothing that is there, and says what failed.
+
+The scripts run as they are, with real git repositories; only programs that need the internet are stood in for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from template_support import SCRIPTS, FakeCoder, Script
+
+GIT = {
+    "GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@example.com",
+    "GIT_COMMITTER_NAME": "Ann", "GIT_COMMITTER_EMAIL": "ann@example.com",
+}  # fmt: skip
+
+
+def git(*arguments: str, cwd: Path) -> None:
+    subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True, env={**os.environ, **GIT}, timeout=60)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository with a visible and a hidden file."""
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    git("init", "--quiet", cwd=origin)
+    (origin / "file").write_text("content\n")
+    (origin / ".hidden").write_text("hidden\n")
+    git("add", ".", cwd=origin)
+    git("commit", "--quiet", "--message", "First", cwd=origin)
+    return origin
+
+
+@pytest.fixture
+def project(workspace_env: dict[str, str]) -> Path:
+    return Path(workspace_env["CODER_PILOT_PROJECT_DIR"])
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """A program for PATH."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+# --- clone.sh
+
+
+def test_a_repository_is_cloned_into_the_folder_that_is_open(script: Script, repository: Path, project: Path) -> None:
+    project.mkdir()
+    opened = project.stat().st_ino
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository))
+    assert done.returncode == 0, done.stderr
+    assert project.stat().st_ino == opened
+    assert (project / "file").read_text() == "content\n"
+    assert (project / ".hidden").exists()
+    git("diff", "--exit-code", "HEAD", cwd=project)
+
+
+def test_a_second_start_leaves_the_clone_alone(script: Script, repository: Path, project: Path) -> None:
+    script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository))
+    (project / "file").write_text("mine\n")
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository))
+    assert done.returncode == 0
+    assert (project / "file").read_text() == "mine\n"
+
+
+def test_a_folder_with_something_in_it_is_not_cloned_into(script: Script, repository: Path, project: Path) -> None:
+    project.mkdir()
+    (project / "mine").write_text("mine\n")
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository))
+    assert done.returncode == 1
+    assert "is not empty and not a clone" in done.stderr
+    assert [path.name for path in project.iterdir()] == ["mine"]
+
+
+def test_an_unreachable_repository_is_reported_and_leaves_an_empty_folder(
+    script: Script, project: Path, tmp_path: Path, free_port: int
+) -> None:
+    address = f"http://127.0.0.1:{free_port}/repo.git"
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=address)
+    assert done.returncode == 1
+    assert f"{address} could not be cloned" in done.stderr
+    assert "Git repository" in done.stderr
+    assert list(project.iterdir()) == []
+
+
+def test_an_interrupted_clone_is_begun_anew(
+    script: Script, repository: Path, project: Path, workspace_env: dict[str, str]
+) -> None:
+    left_over = Path(workspace_env["HOME"]) / ".cache" / "coder-pilot-clone"
+    left_over.mkdir(parents=True)
+    (left_over / "half").write_text("")
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in project.iterdir()) == [".git", ".hidden", "file"]
+
+
+# --- dotfiles.sh
+
+
+def test_dotfiles_are_applied_by_coder_without_a_question(script: Script, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "coder", 'echo "$@"; cat')
+    done = script(
+        "dotfiles.sh",
+        CODER_PILOT_DOTFILES_REPOSITORY="https://example.com/dotfiles",
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+    )
+    assert done.returncode == 0
+    assert done.stdout.strip() == "dotfiles --yes https://example.com/dotfiles"
+
+
+def test_failing_dotfiles_are_reported_with_their_output(script: Script, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "coder", 'echo "install.sh: boom" >&2; exit 3')
+    done = script(
+        "dotfiles.sh",
+        CODER_PILOT_DOTFILES_REPOSITORY="https://example.com/dotfiles",
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+    )
+    assert done.returncode == 1
+    assert "install.sh: boom" in done.stderr
+    assert "Dotfiles repository" in done.stderr
+
+
+# --- code-server.sh
+
+# Answers on the port that it is given, as code-server does, and notes how it was called.
+CODE_SERVER = """
+echo "$@" >>"$HOME/calls"
+[[ $1 == --install-extension ]] && exit "${INSTALL_EXIT:-0}"
+for word in "$@"; do [[ $word == 127.0.0.1:* ]] && port=${word##*:}; done
+cd "$(mktemp -d)" && touch healthz && echo $$ >"$HOME/pid"
+exec python3 -m http.server --bind 127.0.0.1 "$port"
+"""
+
+
+@pytest.fixture
+def code_server_root(tmp_path: Path, workspace_env: dict[str, str]) -> Iterator[Path]:
+    """An image's code-server in the layout of the npm package; what it starts ends with the test."""
+    root = tmp_path / "image" / "node_modules" / "code-server"
+    (root / "out" / "node").mkdir(parents=True)
+    (root / "lib" / "vscode" / "extensions").mkdir(parents=True)
+    entry = program(root / "out" / "node", "entry.js", CODE_SERVER)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "code-server").symlink_to(entry)
+    yield root
+    pid = Path(workspace_env["HOME"]) / "pid"
+    if pid.exists():
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def with_image(script: Script, code_server_root: Path, tmp_path: Path, free_port: int) -> Script:
+    """Runs code-server.sh in an image that has code-server."""
+
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        return script(
+            "code-server.sh",
+            CODER_PILOT_CODE_SERVER_PORT=str(free_port),
+            PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+            **environment,
+        )
+
+    return run
+
+
+def calls(workspace_env: dict[str, str]) -> list[str]:
+    return (Path(workspace_env["HOME"]) / "calls").read_text().splitlines()
+
+
+def settings_file(workspace_env: dict[str, str]) -> Path:
+    return Path(workspace_env["HOME"]) / ".local/share/code-server/User/settings.json"
+
+
+def test_an_image_with_everything_starts_without_an_installation(
+    with_image: Script, code_server_root: Path, workspace_env: dict[str, str], project: Path, free_port: int
+) -> None:
+    (code_server_root / "lib/vscode/extensions/anthropic.claude-code").mkdir()
+    done = with_image()
+    assert done.returncode == 0, done.stderr
+    (call,) = calls(workspace_env)
+    assert f"--auth none --bind-addr 127.0.0.1:{free_port}" in call
+    assert "--disable-workspace-trust" in call
+    assert project.is_dir()
+
+
+def test_a_missing_extension_is_installed_at_its_pinned_version(
+    with_image: Script, workspace_env: dict[str, str]
+) -> None:
+    done = with_image()
+    assert done.returncode == 0, done.stderr
+    assert calls(workspace_env)[1:] == ["--install-extension anthropic.claude-code@2.1.120"]
+
+
+def test_an_extension_in_the_home_volume_is_not_installed_again(
+    with_image: Script, workspace_env: dict[str, str]
+) -> None:
+    extensions = Path(workspace_env["HOME"]) / ".local/share/code-server/extensions"
+    (extensions / "anthropic.claude-code-2.1.120-linux-x64").mkdir(parents=True)
+    assert with_image().returncode == 0
+    assert len(calls(workspace_env)) == 1
+
+
+def test_a_failing_market_is_a_warning_and_no_failure(with_image: Script, workspace_env: dict[str, str]) -> None:
+    done = with_image(INSTALL_EXIT="1")
+    assert done.returncode == 0
+    assert "WARNING: the Claude Code extension could not be installed (3 attempts" in done.stderr
+    assert len(calls(workspace_env)) == 4
+
+
+def test_the_first_settings_are_quiet(with_image: Script, workspace_env: dict[str, str]) -> None:
+    with_image()
+    first = json.loads(settings_file(workspace_env).read_text())
+    assert first["workbench.startupEditor"] == "none"
+    assert first["workbench.welcomePage.walkthroughs.openOnInstall"] is False
+
+
+def test_a_users_own_settings_are_kept(with_image: Script, workspace_env: dict[str, str]) -> None:
+    settings_file(workspace_env).parent.mkdir(parents=True)
+    settings_file(workspace_env).write_text("// mine\n{}\n")
+    assert with_image().returncode == 0
+    assert settings_file(workspace_env).read_text() == "// mine\n{}\n"
+
+
+def test_a_code_server_that_ends_at_once_is_reported_with_its_log(
+    script: Script, tmp_path: Path, free_port: int
+) -> None:
+    program(tmp_path / "bin", "code-server", 'echo "no such module" >&2; exit 1')
+    started_s = time.monotonic()
+    done = script(
+        "code-server.sh",
+        CODER_PILOT_CODE_SERVER_PORT=str(free_port),
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+    )
+    assert done.returncode == 1
+    assert "code-server does not answer" in done.stderr
+    assert "no such module" in done.stderr
+    assert time.monotonic() - started_s < 30
+
+
+@pytest.fixture
+def bare_path(tmp_path: Path) -> Path:
+    """A PATH with the usual tools and no code-server, and a `curl` that has the release archive in its cupboard."""
+    release = tmp_path / "release" / "code-server-4.100.3-linux-amd64"
+    (release / "lib/vscode/extensions/anthropic.claude-code").mkdir(parents=True)
+    program(release / "bin", "code-server", CODE_SERVER)
+    with tarfile.open(tmp_path / "release.tar.gz", "w:gz") as archive:
+        archive.add(release, arcname=release.name)
+    real = tmp_path / "tools"
+    real.mkdir()
+    for folder in os.environ["PATH"].split(":"):
+        for tool in Path(folder).glob("*") if Path(folder).is_dir() else []:
+            if tool.name not in ("code-server", "curl") and not (real / tool.name).exists():
+                (real / tool.name).symlink_to(tool)
+    curl = subprocess.run(["bash", "-c", "command -v curl"], capture_output=True, text=True, check=True).stdout.strip()
+    program(
+        real,
+        "curl",
+        f'case "$*" in *http://127.0.0.1*) exec {curl} "$@" ;; esac\n'
+        'echo "$@" >>"$HOME/downloads"\n'
+        '[[ -n ${NO_NETWORK-} ]] && echo "curl: (6) no network" >&2 && exit 6\n'
+        "while [[ $1 != --output ]]; do shift; done\n"
+        f'cp {tmp_path}/release.tar.gz "$2"',
+    )
+    return real
+
+
+def test_an_image_without_code_server_gets_it_once_into_the_home_volume(
+    script: Script, bare_path: Path, workspace_env: dict[str, str], free_port: int
+) -> None:
+    home = Path(workspace_env["HOME"])
+    for _ in range(2):
+        done = script("code-server.sh", CODER_PILOT_CODE_SERVER_PORT=str(free_port), PATH=str(bare_path))
+        assert done.returncode == 0, done.stderr
+        os.kill(int((home / "pid").read_text()), signal.SIGKILL)
+    assert (home / ".local/lib/code-server-4.100.3/bin/code-server").exists()
+    (download,) = (home / "downloads").read_text().splitlines()
+    assert "/v4.100.3/code-server-4.100.3-linux-amd64.tar.gz" in download
+    # The extension of the release was found: nothing was installed.
+    assert not [call for call in calls(workspace_env) if "--install-extension" in call]
+
+
+def test_an_image_without_code_server_and_without_a_network_says_what_to_do(
+    script: Script, bare_path: Path, workspace_env: dict[str, str], free_port: int
+) -> None:
+    done = script("code-server.sh", CODER_PILOT_CODE_SERVER_PORT=str(free_port), PATH=str(bare_path), NO_NETWORK="1")
+    assert done.returncode == 1
+    assert "curl: (6) no network" in done.stderr
+    assert "code-server 4.100.3 could not be installed" in done.stderr
+    home = Path(workspace_env["HOME"])
+    assert len((home / "downloads").read_text().splitlines()) == 3
+    assert not (home / ".local/lib/code-server-4.100.3").exists()
+
+
+# --- entrypoint.sh
+
+
+def test_the_entrypoint_runs_the_agents_script(script: Script) -> None:
+    done = script("entrypoint.sh", 'echo "in $BINARY_DIR"')
+    assert (done.returncode, done.stdout) == (0, "in /tmp/coder-agent\n")
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"), [("curl", "it has no curl"), ("home", "cannot write")], ids=["no curl", "no writable home"]
+)
+def test_an_image_that_cannot_be_a_workspace_says_so_in_the_agents_log(
+    workspace_env: dict[str, str], fake_coder: FakeCoder, bare_path: Path, missing: str, reason: str
+) -> None:
+    environment = {**workspace_env, "PATH": str(bare_path), "CODER_AGENT_URL": fake_coder.url}
+    if missing == "curl":
+        (bare_path / "curl").unlink()
+    else:
+        environment["HOME"] = "/no/such/folder"
+    process = subprocess.Popen(["bash", SCRIPTS / "entrypoint.sh", "exit 0"], env=environment, start_new_session=True)
+    try:
+        fake_coder.wait_for(lambda: bool(fake_coder.requests))
+        method, path, body = fake_coder.requests[0]
+        assert (method, path) == ("PATCH", "/api/v2/workspaceagents/me/logs")
+        assert reason in body["logs"][0]["output"]  # type: ignore[index]
+        assert fake_coder.tokens == {"agent-token"}
+        # It stays, so that the restart policy does not say the same again for ever.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
