@@ -46,7 +46,7 @@ class Session:
         # Ctrl-C reaches `pulumi` itself, which then ends in order; to die first would kill it in the middle.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
-            with subprocess.Popen(self._command(arguments), cwd=CHECKOUT, env=self.environment) as process:
+            with subprocess.Popen(self.command(*arguments), cwd=CHECKOUT, env=self.environment) as process:
                 try:
                     return process.wait(timeout_s)
                 except subprocess.TimeoutExpired:
@@ -62,7 +62,7 @@ class Session:
             PilotError: it failed; with what it said.
         """
         done = subprocess.run(
-            self._command(arguments), cwd=CHECKOUT, env=self.environment, check=False, timeout=QUICK_TIMEOUT_S,
+            self.command(*arguments), cwd=CHECKOUT, env=self.environment, check=False, timeout=QUICK_TIMEOUT_S,
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode != 0:
@@ -75,7 +75,8 @@ class Session:
         value = json.loads(shown)
         return value if isinstance(value, dict) else {}
 
-    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """The `pulumi` command line for this stack, with the configuration where it is read."""
         with_config = arguments[0] in ("up", "preview", "destroy", "refresh", "config")
         config = ["--config-file", str(self.config_file)] if with_config else []
         return ["pulumi", *arguments, "--stack", self.stack, *config]

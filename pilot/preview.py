@@ -1,0 +1,82 @@
+"""Say what `up` would change; changes nothing.
+
+With --plan the plan goes to a file as JSON, for `python3 -m ci.plan_words` and `python3 -m ci.plan_policy`. With
+--fresh the stack is taken for one that does not exist yet: no state is read, no passphrase is needed and encrypted
+settings are left out, so that a reviewer without access to the box can see what the program declares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pilot.arguments import add_stack
+from pilot.session import QUICK_TIMEOUT_S, SALT_KEY, PilotError, Session, open_session, prepare
+from toolchain.paths import CHECKOUT
+
+PLAN_TIMEOUT_S = 300
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+    parser.add_argument("--fresh", action="store_true", help="as if the stack did not exist yet")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="write the plan to FILE as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.fresh:
+        return _preview(open_session(arguments.stack, build=True), arguments.plan)
+    with tempfile.TemporaryDirectory() as folder:
+        return _preview(fresh_session(arguments.stack, Path(folder)), arguments.plan)
+
+
+def fresh_session(stack: str, folder: Path) -> Session:
+    """A session of the stack on a new, empty state in `folder`.
+
+    Raises:
+        PilotError: the stack has no configuration, or the state could not be made.
+    """
+    committed = CHECKOUT / f"Pulumi.{stack}.yaml"
+    if not committed.exists():
+        raise PilotError(f"there is no {committed.name}")
+    variables, published = prepare(stack)
+    variables = {
+        **{name: value for name, value in variables.items() if name != "PULUMI_CONFIG_PASSPHRASE_FILE"},
+        "PULUMI_CONFIG_PASSPHRASE": "of a state that ends with this preview",
+        "PULUMI_BACKEND_URL": f"file://{folder}",
+    }
+    (folder / "Pulumi.yaml").write_text("name: coder-pilot\nruntime: python\n")
+    done = subprocess.run(
+        ["pulumi", "stack", "init", stack, "--secrets-provider", "passphrase"],
+        cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        timeout=QUICK_TIMEOUT_S,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise PilotError(f"no state could be made for the preview: {done.stderr.strip()}")
+    config_file = folder / committed.name
+    config_file.write_text(without_secrets(committed.read_text()) + config_file.read_text())
+    return Session(stack=stack, environment=variables, config_file=config_file, published=published)
+
+
+def without_secrets(text: str) -> str:
+    """A stack's configuration without its encrypted values and their salt."""
+    kept: list[str] = []
+    for line in text.splitlines():
+        if line.strip().startswith("secure:"):
+            kept.pop()
+        elif not line.startswith(SALT_KEY):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def _preview(session: Session, plan: Path | None) -> int:
+    if plan is None:
+        return session.pulumi("preview", "--suppress-outputs")
+    with plan.open("w") as stream:
+        done = subprocess.run(
+            session.command("preview", "--json"), cwd=CHECKOUT, env=session.environment, stdin=subprocess.DEVNULL,
+            stdout=stream, check=False, timeout=PLAN_TIMEOUT_S,
+        )  # fmt: skip
+    return done.returncode
