@@ -1,11 +1,18 @@
-"""Make the data directory, and refuse one that the wanted Postgres cannot read."""
+"""Make the data directory, and refuse one that the wanted Postgres cannot read.
+
+`remove` is run when the stack is destroyed and Postgres is gone. It does nothing unless PURGE is true; then it removes
+what the pilot made in the directory, and the directory where nothing else is in it.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
-from stack.jobs import engine, program
+from stack.jobs import backups, engine, pilot_file, program
+
+POSTGRES = "postgres"
 
 
 def image_major(image: str) -> int:
@@ -40,17 +47,45 @@ def data_major(directory: Path, image: str) -> int | None:
         return int(shown) if shown.strip() else None
 
 
+def remove(directory: Path, image: str) -> None:
+    """Remove the pilot's own entries of `directory`.
+
+    Raises:
+        engine.JobError: `directory` has no `pilot.json`, so it is nobody's that we know.
+    """
+    if not directory.exists():
+        return
+    if not (directory / pilot_file.NAME).exists():
+        raise engine.JobError(
+            f"{directory} has no {pilot_file.NAME}, so it is not removed: look at it, remove it yourself"
+        )
+    # By a container: the cluster's files belong to the server's user. The file that makes it ours goes last.
+    engine.docker(
+        "run", "--rm", "--network", "none", "--user", "0", "--mount", f"type=bind,source={directory},target=/data",
+        "--entrypoint", "rm", image, "-rf", f"/data/{POSTGRES}", f"/data/{backups.FOLDER}",
+    )  # fmt: skip
+    (directory / pilot_file.NAME).unlink()
+    try:
+        directory.rmdir()
+    except OSError:
+        print(f"{directory} stays: something that is not the pilot's is in it", file=sys.stderr)
+
+
 def main() -> None:
     directory, image = Path(program.variable("DATA_DIRECTORY")), program.variable("POSTGRES_IMAGE")
+    if sys.argv[1:] == ["remove"]:
+        if program.variable("PURGE") == "true":
+            remove(directory, image)
+        return
     try:
-        (directory / "postgres").mkdir(parents=True, exist_ok=True)
-        (directory / "backups").mkdir(mode=0o700, exist_ok=True)
+        (directory / POSTGRES).mkdir(parents=True, exist_ok=True)
+        (directory / backups.FOLDER).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise engine.JobError(
             f"the data directory cannot be made: {error}; create it as root, "
             f"`sudo install -d -o $USER {directory}`, or choose another, `pulumi config set dataDir <directory>`"
         ) from None
-    wanted, found = image_major(image), data_major(directory / "postgres", image)
+    wanted, found = image_major(image), data_major(directory / POSTGRES, image)
     if found is not None and found != wanted:
         raise engine.JobError(
             f"{directory}/postgres is of Postgres {found}, and {image} is Postgres {wanted}; nothing was touched. "

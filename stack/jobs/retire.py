@@ -1,0 +1,202 @@
+"""Retire the pilot before Pulumi removes its containers: park every workspace and dump the database.
+
+Coder stops the workspaces, all at once: their containers go, their home volumes stay. A workspace that Coder cannot
+stop, because it is dead, no longer knows our token or fails at it, is found by its label and its container removed
+all the same: Docker would not remove a network that something is attached to. What could not be done is a warning and
+no failure, for a `destroy` that fails half-way helps nobody, and nothing that is skipped here loses anything.
+
+With PURGE=true Coder deletes the workspaces, and the volumes that carry our label go too; the data directory's turn
+comes when Postgres is gone, see data_directory.py. `list` only prints which volumes those are, one a line.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from stack.jobs import backups, coder, engine, program
+
+SETTLE_TIMEOUT_S = 300
+POLL_INTERVAL_S = 0.25
+PAGE = 100
+STOP_GRACE_S = 10
+STACK_LABEL = "coder-pilot.stack"
+WORKSPACE_LABEL = "coder.workspace_id"
+BUILDING = ("pending", "running", "canceling")
+
+Workspace = Mapping[str, Any]
+
+
+def title(workspace: Workspace) -> str:
+    """owner/name."""
+    return f"{workspace['owner_name']}/{workspace['name']}"
+
+
+def workspaces(api: coder.Api) -> list[Workspace]:
+    """All workspaces of all users.
+
+    Raises:
+        coder.ApiError: Coder refused or did not answer.
+    """
+    found: list[Workspace] = []
+    while True:
+        answer = api.call("GET", f"/api/v2/workspaces?limit={PAGE}&offset={len(found)}")
+        page = answer["workspaces"] if isinstance(answer, dict) else []
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+@dataclass
+class Settling:
+    """Brings every workspace to the end of `transition` ("stop" or "delete"); `step` is one look at all of them."""
+
+    api: coder.Api
+    transition: str
+    ours: dict[str, str] = field(default_factory=dict)
+    """Workspace id to the id of the build that we asked for."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Workspace's title to what Coder said."""
+    cancelled: set[str] = field(default_factory=set)
+
+    def step(self, found: list[Workspace]) -> bool:
+        """Ask for what is still to be asked; whether every workspace is settled or failed."""
+        # A list: `all` over a generator would ask for the second only when the first is done.
+        settled = [self._one(each) for each in found]
+        return all(settled)
+
+    def _one(self, workspace: Workspace) -> bool:
+        build = workspace["latest_build"]
+        status = build["job"]["status"]
+        if title(workspace) in self.failed:
+            return True
+        if build["transition"] == self.transition:
+            if status == "succeeded" or status in BUILDING:
+                # A deleted workspace leaves the list; one that is still there is not deleted yet.
+                return bool(status == "succeeded" and self.transition == "stop")
+            if build["id"] == self.ours.get(workspace["id"]):
+                self.failed[title(workspace)] = build["job"].get("error") or status
+                return True
+        elif status in BUILDING:
+            # Not waited for: a start may be in the middle of a long download.
+            if build["id"] not in self.cancelled:
+                self.cancelled.add(build["id"])
+                self._call(workspace, "PATCH", f"/api/v2/workspacebuilds/{build['id']}/cancel")
+            return False
+        answer = self._call(
+            workspace, "POST", f"/api/v2/workspaces/{workspace['id']}/builds", {"transition": self.transition}
+        )
+        if isinstance(answer, dict):
+            self.ours[workspace["id"]] = str(answer["id"])
+        return title(workspace) in self.failed
+
+    def _call(self, workspace: Workspace, method: str, path: str, body: object = None) -> object:
+        try:
+            return self.api.call(method, path, body)
+        except coder.ApiError as error:
+            # 409: somebody's build got in between, 412: it ended before it was cancelled; the next look sees which.
+            if error.status not in (409, 412):
+                self.failed[title(workspace)] = str(error)
+            return None
+
+
+def settle(
+    api: coder.Api,
+    transition: str,
+    say: Callable[[str], None],
+    *,
+    timeout_s: float = SETTLE_TIMEOUT_S,
+    interval_s: float = POLL_INTERVAL_S,
+) -> list[str]:
+    """Stop or delete all workspaces through Coder, side by side; what went wrong, one sentence each.
+
+    Raises:
+        coder.ApiError: Coder cannot be asked at all.
+    """
+    settling = Settling(api, transition)
+    found = workspaces(api)
+    if found:
+        say(f"workspaces to {transition}: {', '.join(map(title, found))}")
+    deadline_s = time.monotonic() + timeout_s
+    while not settling.step(found):
+        if time.monotonic() > deadline_s:
+            return [f"Coder did not {transition} every workspace within {timeout_s:.0f} s"]
+        time.sleep(interval_s)
+        found = workspaces(api)
+    return [f"Coder could not {transition} {name}: {reason}" for name, reason in settling.failed.items()]
+
+
+def _through_coder(api: coder.Api, transition: str) -> list[str]:
+    try:
+        return settle(api, transition, _say)
+    except coder.ApiError as error:
+        reason = "no longer knows our token" if error.status in (401, 403) else f"cannot be asked ({error})"
+        return [f"Coder {reason}: no workspace was told to {transition}"]
+
+
+def _labelled(kind: str, *filters: str) -> list[str]:
+    listing = ["ps", "--all"] if kind == "container" else [kind, "ls"]
+    name = "{{.Names}}" if kind == "container" else "{{.Name}}"
+    chosen = [word for each in filters for word in ("--filter", f"label={each}")]
+    return engine.docker(*listing, *chosen, "--format", name).splitlines()
+
+
+def _remove_stragglers(stack: str) -> list[str]:
+    found = _labelled("container", f"{STACK_LABEL}={stack}", WORKSPACE_LABEL)
+    if not found:
+        return []
+    with ThreadPoolExecutor(len(found)) as pool:
+        list(pool.map(_remove_container, found))
+    return [f"stopped without Coder: {', '.join(found)}; a start in Coder brings each back with its home"]
+
+
+def _remove_container(name: str) -> None:
+    engine.docker("stop", "--time", str(STOP_GRACE_S), name)
+    # Without --volumes: nothing that might be somebody's work goes with it.
+    engine.docker("rm", "--force", name)
+
+
+def _remove_volumes(stack: str) -> list[str]:
+    found = _labelled("volume", f"{STACK_LABEL}={stack}")
+    if found:
+        engine.docker("volume", "rm", *found)
+    return [f"volumes deleted without Coder: {', '.join(found)}"] if found else []
+
+
+def _dump() -> list[str]:
+    directory = program.variable("DATA_DIRECTORY")
+    try:
+        file = backups.dump(
+            program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+            directory, name=backups.timestamp(),
+        )  # fmt: skip
+        backups.prune(directory, int(program.variable("BACKUPS_KEPT")))
+    except engine.JobError as error:
+        return [f"the database was not dumped, its files stay in {directory}/postgres: {error}"]
+    _say(f"dumped the database to {file}")
+    return []
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    if sys.argv[1:] == ["list"]:
+        print("\n".join(_labelled("volume", f"{STACK_LABEL}={program.variable('STACK')}")))
+        return
+    api = coder.Api(url=program.variable("CODER_URL"), token=program.variable("CODER_TOKEN"))
+    purge, stack = program.variable("PURGE") == "true", program.variable("STACK")
+    warnings = _through_coder(api, "delete" if purge else "stop")
+    warnings += _remove_stragglers(stack)
+    warnings += _remove_volumes(stack) if purge else _dump()
+    for each in warnings:
+        _say(f"warning: {each}")
+
+
+if __name__ == "__main__":
+    program.run(main)
