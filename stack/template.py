@@ -48,8 +48,8 @@ def files(directory: Path) -> list[Path]:
     return found
 
 
-def version_name(directory: Path, variables: Mapping[str, str]) -> str:
-    """A name that changes exactly when a file's name or content or a variable does."""
+def content_digest(directory: Path, variables: Mapping[str, str]) -> str:
+    """A word that changes exactly when a file's name or content or a variable does."""
     digest = hashlib.sha256()
     for path in files(directory):
         digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
@@ -69,9 +69,9 @@ class Template(pulumi.ComponentResource):
         provider = coderd.Provider(
             "coderd", url=args.coder_url, token=args.token, opts=pulumi.ResourceOptions(parent=self)
         )
-        # The digest of a variable is not the variable: the name may be read by everybody.
-        self.version = pulumi.Output.unsecret(
-            pulumi.Output.all(**args.variables).apply(lambda values: version_name(DIRECTORY, values))
+        # The digest of a variable is not the variable: the message may be read by everybody.
+        digest = pulumi.Output.unsecret(
+            pulumi.Output.all(**args.variables).apply(lambda values: content_digest(DIRECTORY, values))
         )
         template = coderd.Template(
             "template",
@@ -83,7 +83,9 @@ class Template(pulumi.ComponentResource):
             activity_bump_ms=args.activity_bump_ms,
             versions=[
                 coderd.TemplateVersionArgs(
-                    name=self.version,
+                    # No name: Coder makes one up. A name that derives from the contents is taken when a template is
+                    # adopted, when an edit is taken back and when an `up` was cut short, and the server refuses it.
+                    message=pulumi.Output.concat("contents ", digest),
                     directory=DIRECTORY.as_posix(),
                     active=True,
                     tf_vars=[
@@ -108,4 +110,5 @@ class Template(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.template_id = template.id
+        self.version = pulumi.Output.unsecret(template.versions).apply(lambda versions: str(versions[0].name))
         self.register_outputs({"version": self.version})
