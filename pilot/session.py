@@ -20,8 +20,10 @@ from toolchain.builder import Builder
 from toolchain.paths import CHECKOUT
 from toolchain.pieces import IMAGES, PIECES
 
-STATE = CHECKOUT / ".pulumi-state"
-PASSPHRASE = CHECKOUT / ".passphrase"
+PROJECT = Path(os.environ.get("CODER_PILOT_PROJECT") or CHECKOUT)
+"""The folder of Pulumi.yaml; a test's pilot has one of its own."""
+STATE = PROJECT / ".pulumi-state"
+PASSPHRASE = PROJECT / ".passphrase"
 PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 SALT_KEY = "encryptionsalt"
 QUICK_TIMEOUT_S = 60
@@ -46,7 +48,7 @@ class Session:
         # Ctrl-C reaches `pulumi` itself, which then ends in order; to die first would kill it in the middle.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
-            with subprocess.Popen(self.command(*arguments), cwd=CHECKOUT, env=self.environment) as process:
+            with subprocess.Popen(self.command(*arguments), cwd=PROJECT, env=self.environment) as process:
                 try:
                     return process.wait(timeout_s)
                 except subprocess.TimeoutExpired:
@@ -62,7 +64,7 @@ class Session:
             PilotError: it failed; with what it said.
         """
         done = subprocess.run(
-            self.command(*arguments), cwd=CHECKOUT, env=self.environment, check=False, timeout=QUICK_TIMEOUT_S,
+            self.command(*arguments), cwd=PROJECT, env=self.environment, check=False, timeout=QUICK_TIMEOUT_S,
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode != 0:
@@ -96,7 +98,7 @@ def configured(stack: str) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for name, marker in (("Pulumi.yaml", None), (f"Pulumi.{stack}.yaml", "coder-pilot:")):
-        file = CHECKOUT / name
+        file = PROJECT / name
         for line in file.read_text().splitlines() if file.exists() else []:
             key, _, value = line.strip().partition(": ")
             if marker is None and "default:" in value:
@@ -152,8 +154,8 @@ def open_session(stack: str, *, build: bool = False) -> Session:
     Raises:
         PilotError: something is missing that cannot be made here.
     """
-    if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
-        known = ", ".join(sorted(file.name.split(".")[1] for file in CHECKOUT.glob("Pulumi.*.yaml")))
+    if not (PROJECT / f"Pulumi.{stack}.yaml").exists():
+        known = ", ".join(sorted(file.name.split(".")[1] for file in PROJECT.glob("Pulumi.*.yaml")))
         raise PilotError(f"there is no Pulumi.{stack}.yaml; stacks here: {known}")
     variables, published = prepare(stack) if build else programs()
     if shutil.which("pulumi", path=variables["PATH"]) is None:
@@ -170,9 +172,9 @@ def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
     `pulumi stack init` writes the salt into Pulumi.<stack>.yaml, a file under version control. Unless it is there
     already, the salt is kept beside the state, and a copy of the configuration with it is what `pulumi` gets.
     """
-    committed = CHECKOUT / f"Pulumi.{stack}.yaml"
+    committed = PROJECT / f"Pulumi.{stack}.yaml"
     if SALT_KEY in committed.read_text():
-        _init(stack, CHECKOUT, variables)
+        _init(stack, PROJECT, variables)
         return committed
     salt = STATE / f"{stack}.salt"
     if not salt.exists():

@@ -1,0 +1,71 @@
+"""Retire a stack: stop every workspace, dump the database, remove containers and networks. Homes, database and
+backups stay, and `up` brings all of it back. Works with Coder dead, too."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pilot import heal, state
+from pilot import site as sites
+from pilot.arguments import add_stack
+from pilot.session import Session, open_session
+from pilot.site import Site
+from stack.jobs import engine
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+    parser.add_argument("--yes", action="store_true", help="with purgeOnDestroy: do not ask")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    session = open_session(arguments.stack)
+    with sites.of(arguments.stack) as site:
+        heal.recover(session, site)
+        if not state.resources(session):
+            print(f"the stack {session.stack} is down already")
+            return 0
+        if _purges(session) and not arguments.yes and not _agreed(site):
+            print("nothing was done")
+            return 1
+        return _destroy(session) and _destroy_after_healing(session, site)
+
+
+def _destroy(session: Session) -> int:
+    return session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+
+
+def _destroy_after_healing(session: Session, site: Site) -> int:
+    """`destroy` cannot begin where Coder does not answer or no longer knows our token: an `up` mends that.
+
+    Where even that fails, Coder cannot come back. Then the template, which `destroy` would not touch anyway, is
+    dropped from the state with its provider, the one thing that wants Coder; the rest can go without.
+    """
+    state.say("the stack cannot be destroyed as it is: healing it first")
+    if heal.heal(session, site) == 0:
+        return _destroy(session)
+    state.say("Coder does not come back: going on without it")
+    heal.recover(session, site)
+    state.forget_template(session)
+    return _destroy(session)
+
+
+def _purges(session: Session) -> bool:
+    """Whether the state, which is what counts, says that everything is to be deleted."""
+    for each in state.resources(session):
+        if each["urn"].endswith("::retire"):
+            return bool(each["inputs"]["environment"].get("PURGE") == "true")
+    return False
+
+
+def _agreed(site: Site) -> bool:
+    label = f"label={state.STACK_LABEL}={site.name}"
+    volumes = engine.docker("volume", "ls", "--filter", label, "--format", "{{.Name}}").splitlines()
+    print("purgeOnDestroy is true. These are deleted for ever:")
+    for each in [*(f"volume {name}" for name in volumes), f"{site.data_dir} with the database and all backups"]:
+        print(f"  - {each}")
+    if not sys.stdin.isatty():
+        print("say `--yes` to agree, or `pulumi config set purgeOnDestroy false` and `make up` to keep them")
+        return False
+    return input(f"Type the name {site.name} to agree: ").strip() == site.name

@@ -1,0 +1,84 @@
+"""Repair what a plain `up` cannot: locks and operations that a killed `pulumi` left, containers and networks that
+somebody removed, changed or made twice, a template that is gone from Coder. Ends with an `up`. Deletes no data."""
+
+from __future__ import annotations
+
+import argparse
+
+from pilot import site as sites
+from pilot import state
+from pilot.arguments import add_stack
+from pilot.session import Session, open_session
+from pilot.site import Site
+from stack.jobs import pilot_file, postgres
+
+REFRESHED = ("docker:index/container:Container", "docker:index/network:Network")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    session = open_session(arguments.stack)
+    with sites.of(arguments.stack) as site:
+        return heal(session, site)
+
+
+def heal(session: Session, site: Site) -> int:
+    """Make the stack what the program says; the exit code of the last `up`.
+
+    Raises:
+        PilotError: another `pulumi` is at work.
+        engine.JobError: the engine does not answer.
+    """
+    recover(session, site)
+    urns = [each["urn"] for each in state.resources(session) if each["type"] in REFRESHED]
+    if urns:
+        # Only these: to refresh the template, Coder would have to answer.
+        targets = [word for urn in urns for word in ("--target", urn)]
+        session.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", *targets)
+    _forget_lost_template(session, site)
+    code = up(session)
+    # Where Postgres did not run before, it does now and can be asked.
+    return up(session) if _forget_lost_template(session, site) else code
+
+
+def recover(session: Session, site: Site) -> None:
+    """Make the state usable after a `pulumi` was killed."""
+    state.clear_lock(session)
+    state.clear_pending(session)
+    state.remove_orphans(session, site.name)
+
+
+def up(session: Session) -> int:
+    """`pulumi up`; its exit code."""
+    return session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
+
+
+def _forget_lost_template(session: Session, site: Site) -> bool:
+    """Forget the template where Coder's database does not have it; whether that was so.
+
+    In the state it would be taken for there, and pilot.json would have it adopted, which cannot succeed.
+    """
+    if not postgres.ready(site.postgres_container, sites.ROLE, sites.DATABASE):
+        return False
+    if not ask(site, "SELECT 1 WHERE to_regclass('templates') IS NOT NULL;"):
+        return False
+    there = set(ask(site, "SELECT id FROM templates WHERE NOT deleted;"))
+    recorded = pilot_file.template_id(site.data_dir)
+    in_state = [each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"]
+    lost = {each for each in (recorded, *in_state) if each is not None and each not in there}
+    if not lost:
+        return False
+    state.say(f"Coder has no template {', '.join(sorted(lost))} any more: it is made anew")
+    if recorded in lost:
+        pilot_file.update(site.data_dir, template_id=None)
+    if lost & set(in_state):
+        state.forget_template(session)
+    return True
+
+
+def ask(site: Site, sql: str) -> list[str]:
+    """Rows of Coder's database."""
+    return postgres.query(site.postgres_container, sites.ROLE, sites.DATABASE, sql)

@@ -1,0 +1,56 @@
+"""Replace the database by a dump: the same users, workspaces and template versions as when it was made. What is there
+now is dumped first, unless the data directory is empty. Homes are Docker volumes and are not touched."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pilot import heal, state
+from pilot import site as sites
+from pilot.arguments import add_stack
+from pilot.session import PilotError, Session, open_session
+from pilot.site import Site
+from stack.jobs import backups, engine, pilot_file
+
+TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, as in stack/alive.py
+TEMPLATE_NAME = "project"
+STOP_GRACE_S = 30
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+    parser.add_argument("file", type=Path, help="a .dump in <dataDir>/backups")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    file: Path = arguments.file
+    if not file.is_file():
+        raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
+    session = open_session(arguments.stack)
+    with sites.of(arguments.stack) as site:
+        # Postgres has to run, with the role and the password that the state has.
+        if code := heal.heal(session, site):
+            return code
+        backups.check(site.postgres_container, file)
+        before = backups.dump(
+            site.postgres_container, sites.ROLE, sites.DATABASE, site.data_dir, name=backups.timestamp()
+        )
+        state.say(f"dumped what is there now to {before}")
+        return restore(session, site, file)
+
+
+def restore(session: Session, site: Site, file: Path) -> int:
+    """Put the dump in the place of the running database and converge; the exit code of the `up`.
+
+    Raises:
+        engine.JobError: the dump could not be read; the database is what it was, and Coder is stopped.
+    """
+    engine.docker("stop", "--time", str(STOP_GRACE_S), site.coder_container, timeout_s=2 * STOP_GRACE_S)
+    backups.restore(site.postgres_container, sites.ROLE, sites.DATABASE, file)
+    # The dump's token has the name that ours has, and not its value.
+    heal.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
+    found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE_NAME}';")  # noqa: S608
+    pilot_file.update(site.data_dir, template_id=found[0] if found else None)
+    state.forget_template(session)
+    return heal.up(session)

@@ -1,0 +1,141 @@
+"""Pulumi's state where a `pulumi` that was killed, or a Coder that is gone, left it unusable."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pilot.session import STATE, PilotError, Session
+from stack.jobs import engine
+
+STACK_LABEL = "coder-pilot.stack"
+WORKSPACE_LABEL = "coder.workspace_id"
+STOP_GRACE_S = 60
+
+Resource = dict[str, Any]
+
+
+def say(text: str) -> None:
+    """Tell the person, beside what `pulumi` prints."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def clear_lock(session: Session) -> None:
+    """Remove the locks of a `pulumi` that is dead.
+
+    Raises:
+        PilotError: one is alive, or belongs to another machine, where we cannot see that.
+    """
+    stale = False
+    for file in (STATE / ".pulumi" / "locks").rglob("*.json"):
+        if file.parent.name != session.stack:
+            continue
+        lock = json.loads(file.read_text())
+        pid, host, since = lock["pid"], lock["hostname"], lock["timestamp"]
+        if host != socket.gethostname():
+            raise PilotError(
+                f"process {pid} on {host} works on {session.stack} since {since}: wait for it, or, if you know that "
+                f"it is dead, run `pulumi cancel --stack {session.stack}`"
+            )
+        if _is_pulumi(pid):
+            raise PilotError(
+                f"a `pulumi` (process {pid}) works on {session.stack} since {since}: wait for it, or end it, "
+                f"`kill {pid}`, and run the same command again"
+            )
+        stale = True
+    if stale:
+        session.read("cancel", "--yes")
+        say("removed the lock of a `pulumi` that is dead")
+
+
+def _is_pulumi(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    # Another program may have got the number since.
+    return os.path.basename(words[0]) == b"pulumi"  # noqa: PTH119  bytes
+
+
+def resources(session: Session) -> list[Resource]:
+    """The resources in the state."""
+    return list(json.loads(session.read("stack", "export"))["deployment"].get("resources") or [])
+
+
+def edit(session: Session, change: Callable[[dict[str, Any]], bool]) -> bool:
+    """Let `change` change the exported deployment, and import it where it says that it did."""
+    exported = json.loads(session.read("stack", "export"))
+    if not change(exported["deployment"]):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "state.json"
+        file.write_text(json.dumps(exported))
+        session.read("stack", "import", "--file", str(file))
+    return True
+
+
+def clear_pending(session: Session) -> None:
+    """Drop the record of operations that nobody will finish; what they made is found by its label."""
+
+    def change(deployment: dict[str, Any]) -> bool:
+        pending = deployment.pop("pending_operations", None) or []
+        for each in pending:
+            say(f"cut short: {each['type']} {each['resource']['urn'].rsplit('::', 1)[1]}")
+        return bool(pending)
+
+    edit(session, change)
+
+
+def forget_template(session: Session) -> bool:
+    """Drop the template, its provider and its record from the state, never from Coder; whether one was there."""
+
+    def ours(each: Resource) -> bool:
+        # Nothing else depends on these three.
+        return each["type"] in ("coderd:index/template:Template", "pulumi:providers:coderd") or each["urn"].endswith(
+            "::template-record"
+        )
+
+    def change(deployment: dict[str, Any]) -> bool:
+        before = deployment.get("resources") or []
+        deployment["resources"] = [each for each in before if not ours(each)]
+        return len(deployment["resources"]) < len(before)
+
+    return edit(session, change)
+
+
+def remove_orphans(session: Session, name: str) -> None:
+    """Remove containers and networks that carry the stack's label and are not in its state: they hold no data, and
+    `up` could not make those of the same name.
+
+    A workspace's container is Coder's, not ours; it has to go where its network does, and its home stays.
+
+    Raises:
+        engine.JobError: the engine refused.
+    """
+    known = {each.get("id") for each in resources(session) if each["type"].startswith("docker:")}
+    label = f"label={STACK_LABEL}={name}"
+    shape = '{{.ID}} {{.Names}} {{.Label "' + WORKSPACE_LABEL + '"}}'
+    found = engine.docker("ps", "--all", "--no-trunc", "--filter", label, "--format", shape).splitlines()
+    containers = [line.split(" ", 2) for line in found]
+    networks = [
+        line.split(" ", 1)
+        for line in engine.docker(
+            "network", "ls", "--no-trunc", "--filter", label, "--format", "{{.ID}} {{.Name}}"
+        ).splitlines()
+    ]
+    lost = [(identifier, title) for identifier, title in networks if identifier not in known]
+    workspaces_go = any(title == f"{name}-workspaces" for _, title in lost)
+    for identifier, title, workspace in containers:
+        if identifier not in known and (not workspace or workspaces_go):
+            say(f"removing the container {title}, which is not in the state")
+            engine.docker("stop", "--time", str(STOP_GRACE_S), identifier, timeout_s=2 * STOP_GRACE_S)
+            engine.docker("rm", "--force", identifier)
+    for identifier, title in lost:
+        say(f"removing the network {title}, which is not in the state")
+        engine.docker("network", "rm", identifier)
