@@ -58,7 +58,7 @@ class CoderServer:
             status: str = self.api("GET", f"/api/v2/workspacebuilds/{build['id']}")["job"]["status"]
             return "" if status in ("pending", "running") else status
 
-        assert _until(f"the build of workspace {name} ends", finished, JOB_S) == "succeeded"
+        assert until(f"the build of workspace {name} ends", finished, JOB_S) == "succeeded"
 
 
 def _request(url: str, method: str, path: str, body: object, token: str = "") -> Any:  # noqa: ANN401 - JSON
@@ -73,7 +73,8 @@ def _request(url: str, method: str, path: str, body: object, token: str = "") ->
     return json.loads(text) if text else None
 
 
-def _until(what: str, attempt: Callable[[], str], deadline_s: float) -> str:
+def until(what: str, attempt: Callable[[], str], deadline_s: float) -> str:
+    """The first text of `attempt` that is not empty. It may raise OSError until then."""
     end = time.monotonic() + deadline_s
     last: OSError | None = None
     while time.monotonic() < end:
@@ -120,7 +121,7 @@ def coder_server() -> Iterator[CoderServer]:
             answer = _docker("exec", postgres, "pg_isready", "--host", "127.0.0.1", "--username", "coder", check=False)
             return answer if "accepting connections" in answer else ""
 
-        _until("Postgres accepts connections", accepts_connections, SERVER_START_S)
+        until("Postgres accepts connections", accepts_connections, SERVER_START_S)
         _docker(
             "run", "--detach", "--name", coder, "--network", network, "--publish", "127.0.0.1::7080",
             "--env", f"CODER_PG_CONNECTION_URL=postgres://coder:{password}@{postgres}/coder?sslmode=disable",
@@ -139,7 +140,7 @@ def coder_server() -> Iterator[CoderServer]:
                 return str(answer.read().decode())
 
         try:
-            _until("Coder answers /healthz", healthy, SERVER_START_S)
+            until("Coder answers /healthz", healthy, SERVER_START_S)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{_docker('logs', '--tail', '40', coder, check=False)}") from error
         yield CoderServer(url=url, token=_first_user(url))

@@ -18,9 +18,10 @@ from typing import Any
 
 import pulumi_coderd
 import pytest
-from coder_fixture import CoderServer
+from coder_fixture import CoderServer, until
 
 PULUMI_TIMEOUT_S = 180
+PROVIDER_EXIT_S = 20.0
 
 TEMPLATE = """\
 variable "greeting" {
@@ -220,6 +221,24 @@ def test_explicit_values_win_over_junk_in_the_environment(project: Project) -> N
     project.environment = {"CODER_URL": _unused_url(), "CODER_SESSION_TOKEN": "junk"}
     project.up()
     assert len(project.versions()) == 1
+
+
+def test_no_provider_process_outlives_the_command(template: Project) -> None:
+    def running() -> str:
+        listed = subprocess.run(
+            ["pgrep", "--full", "terraform-provider-coderd"], capture_output=True, text=True, check=False, timeout=10
+        )
+        # Ours are known by their directory: other projects may run at the same time.
+        return "".join(pid for pid in listed.stdout.split() if _directory_of(pid) == str(template.directory))
+
+    until("every provider of this project has ended", lambda: "" if running() else "ended", PROVIDER_EXIT_S)
+
+
+def _directory_of(pid: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink())
+    except OSError:
+        return ""
 
 
 # Versions
