@@ -1,0 +1,1 @@
+"""What review runs on a plan, and the scripts behind `make check`, `make test`, `make lock` and `make docs`."""

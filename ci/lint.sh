@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Lint and types of everything that is ours. --all adds what takes long: go vet, and the template's format.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Go that is ours; the other modules under toolchain/go only name the program that they build.
+own_go=(coderd-provider command-plugin docker-plugin random-plugin testcontrol pulumi/sdkgen)
+
+ruff check --quiet
+mypy --no-error-summary
+if command -v shellcheck >/dev/null; then
+  git ls-files -z --cached --others --exclude-standard -- '*.sh' | xargs -0 shellcheck --shell=bash
+elif [ "${1:-}" = --all ]; then
+  echo "error: there is no shellcheck: run \`python3 -m toolchain build\`" >&2
+  exit 1
+fi
+unformatted=$(gofmt -l "${own_go[@]/#/toolchain/go/}")
+if [ -n "$unformatted" ]; then
+  echo "error: not as gofmt writes it, run \`gofmt -w\`:" "$unformatted" >&2
+  exit 1
+fi
+
+if [ "${1:-}" = --all ]; then
+  tofu fmt -check -recursive terraform-template tests/template
+  for module in "${own_go[@]}"; do
+    (cd "toolchain/go/${module%/sdkgen}" && GOWORK=off GOFLAGS=-p=2 go vet "./${module#"${module%/sdkgen}"}/..." )
+  done
+fi
