@@ -1,0 +1,336 @@
+"""Say whether `up` would work on this machine, and for each problem the command that mends it.
+
+Exit code 0: it would. Changes nothing and ends within three seconds; --json for programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import dataclasses
+import getpass
+import grp
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pilot.arguments import add_stack
+from pilot.session import PASSPHRASE, PASSPHRASE_VARIABLES, STATE, configured, published_pulumi
+from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
+from toolchain.paths import CHECKOUT, VENV
+from toolchain.pieces import IMAGES, PIECES, PROGRAM
+from toolchain.pins import version
+
+CALL_TIMEOUT_S = 2.5
+PYTHON_MIN = (3, 11)
+DOCKER_MIN = (20, 10)
+DISK_MIN_GB = 2
+DISK_GOOD_GB = 10
+MEMORY_GOOD_MB = 2048
+BUILT_IMAGE_PREFIX = "coder-pilot/"
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found; only a problem keeps `up` from working."""
+
+    check: str
+    level: Level
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is examined: a stack, and its settings as text."""
+
+    stack: str
+    settings: Mapping[str, str]
+    published: bool
+
+    @property
+    def images(self) -> list[str]:
+        names = [self.settings[key] for key in ("coderImage", "postgresImage", "workspaceImages")]
+        return [image.strip() for name in names for image in name.split(",")]
+
+    @property
+    def data(self) -> Path:
+        return CHECKOUT / self.settings["dataDir"]
+
+    def docker(self, *arguments: str) -> str | None:
+        """The output of a `docker` command on the stack's engine; None where it failed."""
+        variables = {**os.environ, "DOCKER_HOST": self.settings["dockerHost"]}
+        done = _call(["docker", *arguments], variables)
+        return done.stdout.strip() if done is not None and done.returncode == 0 else None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_stack(parser)
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    findings = examine(arguments.stack)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(each) for each in findings], indent=2))
+    else:
+        for each in findings:
+            mark = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}[each.level]
+            print(f"{mark} {each.check:12} {each.found}")
+            if each.fix:
+                print(f"{'':21} -> {each.fix}")
+    works = not any(each.level == "problem" for each in findings)
+    if not arguments.json:
+        print(f"\n`make up STACK={arguments.stack}` {'would work' if works else 'would fail: mend the problems first'}")
+    return 0 if works else 1
+
+
+def examine(stack: str) -> list[Finding]:
+    """All findings, in the order in which a person would mend them."""
+    if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
+        known = " or ".join(sorted(file.name.split(".")[1] for file in CHECKOUT.glob("Pulumi.*.yaml")))
+        found = f"there is no Pulumi.{stack}.yaml"
+        return [Finding(check="stack", level="problem", found=found, fix=f"choose another, STACK={known}")]
+    subject = Subject(stack=stack, settings=configured(stack), published=published_pulumi() is not None)
+    with concurrent.futures.ThreadPoolExecutor(len(_CHECKS)) as pool:
+        return [each for found in pool.map(lambda check: list(check(subject)), _CHECKS) for each in found]
+
+
+def _call(command: list[str], variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(
+            command, cwd=CHECKOUT, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=CALL_TIMEOUT_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _programs(subject: Subject) -> Iterator[Finding]:
+    running = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < PYTHON_MIN:
+        yield Finding(check="python", level="problem", found=running, fix="install Python 3.11 or newer")
+    else:
+        yield Finding(check="python", level="ok", found=running)
+    if subject.published:
+        yield from _published()
+    else:
+        yield from _built(subject)
+
+
+def _published() -> Iterator[Finding]:
+    done, wanted = _call(["pulumi", "version"]), version("pulumi")
+    found = done.stdout.strip().removeprefix("v") if done is not None else "does not answer"
+    if found == wanted:
+        yield Finding(check="pulumi", level="ok", found=f"{found}, published")
+    else:
+        fix = f"install Pulumi {wanted}: https://www.pulumi.com/docs/install/versions/"
+        yield Finding(check="pulumi", level="warning", found=f"{found}, tested is {wanted}", fix=fix)
+
+
+def _built(subject: Subject) -> Iterator[Finding]:
+    builder = Builder(PIECES)
+    images = any(each.startswith(BUILT_IMAGE_PREFIX) for each in subject.images)
+    missing = []
+    for name in builder.closure([*PROGRAM, *(IMAGES if images else ())]):
+        try:
+            # A piece that only others are made of may be gone.
+            if not builder.cached(name):
+                missing.append(name)
+        except ToolchainError as error:
+            text, _, fix = str(error).rpartition("; ")
+            yield Finding(check="toolchain", level="problem", found=text, fix=fix)
+    if not missing:
+        yield Finding(check="toolchain", level="ok", found=f"built here, pulumi {version('pulumi')}")
+        return
+    absent = sorted({tool for name in missing for tool in PIECES[name].recipe.tools() if shutil.which(tool) is None})
+    # The engine has a check of its own, and mmdebstrap is installed by the builder where it may.
+    for tool in [tool for tool in absent if tool in ("go", "node", "npm")]:
+        yield Finding(check="toolchain", level="problem", found=f"`{tool}` is not on PATH", fix=TOOL_ADVICE[tool])
+    found = f"to be built: {', '.join(missing)}"
+    yield Finding(check="toolchain", level="warning", found=found, fix="`make up` builds it, which can take 45 minutes")
+
+
+def _engine(subject: Subject) -> Iterator[Finding]:
+    socket_path = Path(subject.settings["dockerSocket"])
+    start = "python3 -m toolchain engine --start"
+    if shutil.which("docker") is None:
+        yield Finding(check="docker", level="problem", found="`docker` is not installed", fix=start)
+        return
+    shown = subject.docker("version", "--format", "{{.Server.Version}}")
+    if shown is None and socket_path.exists() and not os.access(socket_path, os.W_OK):
+        group = grp.getgrgid(socket_path.stat().st_gid).gr_name
+        fix = f"sudo usermod --append --groups {group} {getpass.getuser()}, then log in again"
+        yield Finding(check="docker", level="problem", found=f"{socket_path} is for the group {group}", fix=fix)
+        return
+    if shown is None:
+        yield Finding(check="docker", level="problem", found="no engine answers", fix=start)
+        return
+    if tuple(int(part) for part in shown.split("+")[0].split("-")[0].split(".")[:2]) < DOCKER_MIN:
+        fix = "install Docker Engine 20.10 or newer"
+        yield Finding(check="docker", level="problem", found=f"engine {shown} is too old", fix=fix)
+    else:
+        yield Finding(check="docker", level="ok", found=f"engine {shown}")
+    if not socket_path.is_socket():
+        fix = f"pulumi config set dockerSocket <path> --stack {subject.stack}"
+        yield Finding(check="socket", level="problem", found=f"{socket_path} is no socket", fix=fix)
+    else:
+        yield Finding(check="socket", level="ok", found=f"{socket_path}, group {socket_path.stat().st_gid}")
+
+
+def _images(subject: Subject) -> Iterator[Finding]:
+    shown = subject.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}")
+    if shown is None:
+        return
+    present = set(shown.split())
+    missing = [image for image in subject.images if image.split("@")[0] not in present and image not in present]
+    if not missing:
+        yield Finding(check="images", level="ok", found="present")
+    for image in missing:
+        fix = "`make up` builds it" if image.startswith(BUILT_IMAGE_PREFIX) else f"docker pull {image}, or `make up`"
+        yield Finding(check="images", level="warning", found=f"{image} is not there yet", fix=fix)
+
+
+def _port(subject: Subject) -> Iterator[Finding]:
+    port, name = int(subject.settings["port"]), f"{subject.settings['name']}-server"
+    with socket.socket() as probe:
+        # As Docker binds: connections of an earlier server that linger do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            yield Finding(check="port", level="ok", found=f"{port} is below 1024, Docker may have it")
+            return
+        except OSError:
+            free = False
+        else:
+            free = True
+    if free:
+        yield Finding(check="port", level="ok", found=f"{port} is free")
+    elif f"127.0.0.1:{port}->" in (subject.docker("ps", "--filter", f"name=^{name}$", "--format", "{{.Ports}}") or ""):
+        yield Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
+    else:
+        fix = f"pulumi config set port <port> --stack {subject.stack}, or end what `ss -ltnp 'sport = :{port}'` shows"
+        yield Finding(check="port", level="problem", found=f"{port} is taken by another program", fix=fix)
+
+
+def _disk(subject: Subject) -> Iterator[Finding]:
+    there = next(folder for folder in (subject.data, *subject.data.parents) if folder.exists())
+    free_gb = shutil.disk_usage(there).free // 2**30
+    found = f"{free_gb} GiB free for {subject.data}"
+    level: Level = "problem" if free_gb < DISK_MIN_GB else "warning" if free_gb < DISK_GOOD_GB else "ok"
+    yield Finding(check="disk", level=level, found=found, fix="" if level == "ok" else "docker system df, df -h")
+    if not os.access(there, os.W_OK | os.X_OK) and not (subject.data / "postgres").exists():
+        fix = f"sudo install -d -o {getpass.getuser()} {subject.data}"
+        yield Finding(check="data", level="problem", found=f"{there} is not yours to write", fix=fix)
+
+
+def _memory(_: Subject) -> Iterator[Finding]:
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free_mb = int(lines["MemAvailable"].split()[0]) // 1024
+    if free_mb < MEMORY_GOOD_MB:
+        fix = "stop a workspace in the dashboard, `make status` shows what each has"
+        yield Finding(check="memory", level="warning", found=f"{free_mb} MiB available", fix=fix)
+    else:
+        yield Finding(check="memory", level="ok", found=f"{free_mb} MiB available")
+
+
+def _tailnet(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if settings["tailnet"] != "true":
+        yield Finding(check="tailnet", level="ok", found="off for this stack")
+        return
+    variables = {
+        **os.environ, "PORT": settings["port"], "MACHINE": settings["tailnetName"],
+        "TAILSCALE_SOCKET": settings["tailscaleSocket"],
+    }  # fmt: skip
+    # The same look as in `up`: tailscaled, HTTPS, the name, our right to serve, the ports.
+    command = ["python3", "-S", "-E", "-m", "stack.jobs.serve", "check", "--report", "--timeout-s", "1.5"]
+    done = _call(command, variables)
+    answer: dict[str, Any] = {}
+    if done is not None and done.stdout.startswith("{"):
+        answer = json.loads(done.stdout)
+    if "url" in answer:
+        yield Finding(check="tailnet", level="ok", found=str(answer["url"]))
+    else:
+        text, _, fix = str(answer.get("problem", "tailscale does not answer")).partition(": run ")
+        fix = fix.strip("`") or "sudo systemctl start tailscaled"
+        yield Finding(check="tailnet", level="problem", found=text, fix=fix)
+
+
+def _passphrase(subject: Subject) -> Iterator[Finding]:
+    chosen = next((name for name in PASSPHRASE_VARIABLES if name in os.environ), None)
+    file = Path(os.environ[chosen]) if chosen == PASSPHRASE_VARIABLES[1] else PASSPHRASE
+    if chosen == PASSPHRASE_VARIABLES[0]:
+        yield Finding(check="passphrase", level="ok", found=f"in ${chosen}")
+    elif file.exists() and file.stat().st_mode & 0o077:
+        found = f"{file} can be read by others"
+        yield Finding(check="passphrase", level="warning", found=found, fix=f"chmod 600 {file}")
+    elif file.exists():
+        yield Finding(check="passphrase", level="ok", found=f"in {file}")
+    elif chosen or _state(subject).exists():
+        fix = f"put the stack's passphrase there, mode 0600, or set ${PASSPHRASE_VARIABLES[0]}"
+        yield Finding(check="passphrase", level="problem", found=f"{file} is missing", fix=fix)
+    else:
+        yield Finding(check="passphrase", level="ok", found=f"none yet, `make up` makes {file.name}")
+
+
+def _state(subject: Subject) -> Path:
+    return STATE / ".pulumi" / "stacks" / "coder-pilot" / f"{subject.stack}.json"
+
+
+def _stack(subject: Subject) -> Iterator[Finding]:
+    file = _state(subject)
+    if not file.exists():
+        yield Finding(check="stack", level="ok", found=f"{subject.stack}, not made yet")
+        return
+    latest = json.loads(file.read_text())["checkpoint"].get("latest") or {}
+    found = f"{subject.stack}, {len(latest.get('resources') or [])} resources"
+    heal = f"make heal STACK={subject.stack}"
+    if pending := latest.get("pending_operations"):
+        found += f", {len(pending)} interrupted in the middle"
+        yield Finding(check="stack", level="warning", found=found, fix=heal)
+    else:
+        yield Finding(check="stack", level="ok", found=found)
+    for lock in (STATE / ".pulumi" / "locks" / "organization" / "coder-pilot" / subject.stack).glob("*.json"):
+        holder = json.loads(lock.read_text())
+        here = holder.get("hostname") == socket.gethostname()
+        if here and not Path(f"/proc/{holder.get('pid')}").exists():
+            found, fix = f"held by pulumi {holder.get('pid')}, which is gone", heal
+        else:
+            found = f"pulumi {holder.get('pid')} of {holder.get('username')}@{holder.get('hostname')} is at work"
+            fix = "wait until it has ended"
+        yield Finding(check="lock", level="problem", found=found, fix=fix)
+
+
+def _settings(subject: Subject) -> Iterator[Finding]:
+    python = VENV / "bin" / "python"
+    if not python.exists():
+        yield Finding(check="settings", level="ok", found="not checked, `make up` makes the virtual environment first")
+        return
+    done = _call([str(python), "-m", "pilot.settings_check", subject.stack])
+    if done is None or done.returncode != 0:
+        said = done.stderr.strip().splitlines()[-1:] if done is not None else ["no answer in time"]
+        fix = f"{python} -m pilot.settings_check {subject.stack}"
+        yield Finding(check="settings", level="warning", found=f"could not be checked: {' '.join(said)}", fix=fix)
+        return
+    problems = done.stdout.strip().splitlines()
+    if not problems:
+        yield Finding(check="settings", level="ok", found=f"Pulumi.yaml, Pulumi.{subject.stack}.yaml")
+    for problem in problems:
+        text, _, fix = problem.partition(": run ")
+        yield Finding(check="settings", level="problem", found=text, fix=fix.strip("`") + f" --stack {subject.stack}")
+
+
+_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    _programs, _settings, _engine, _images, _port, _disk, _memory, _tailnet, _passphrase, _stack,
+)  # fmt: skip

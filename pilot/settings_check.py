@@ -1,0 +1,35 @@
+"""Print every problem of a stack's settings, one a line; run by `make doctor` with the virtual environment's Python.
+
+    python -m pilot.settings_check STACK
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from stack import settings
+
+PREFIX = "coder-pilot:"
+
+
+def problems(folder: Path, stack: str) -> list[str]:
+    """The problems of the settings in the project `folder`."""
+    project = yaml.safe_load((folder / "Pulumi.yaml").read_text())
+    own = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text()) or {}
+    values = {key: str(entry["default"]) for key, entry in project["config"].items()}
+    for key, value in (own.get("config") or {}).items():
+        name = key.removeprefix(PREFIX)
+        # Encrypted, and only the program may decrypt it; its key still counts.
+        values[name] = "" if isinstance(value, dict) and name in settings.SECRET_KEYS else str(value)
+    try:
+        settings.parse(values)
+    except settings.SettingsError as error:
+        return [line.removeprefix("  - ") for line in str(error).splitlines()[1:]]
+    return []
+
+
+if __name__ == "__main__":
+    print("\n".join(problems(Path(), sys.argv[1])))
