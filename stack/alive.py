@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pulumi
 import pulumi_command as command
+from pulumi.output import UNKNOWN
 
 from stack import job
 from stack.database import DATABASE, ROLE
@@ -25,7 +27,7 @@ class Site:
     docker_host: str
     data_dir: str
 
-    def environment(self) -> dict[str, pulumi.Input[str]]:
+    def environment(self) -> dict[str, str]:
         """The same, as the variables that jobs read."""
         return {
             "CODER_URL": self.coder_url,
@@ -60,17 +62,19 @@ def look(site: Site, *, depends_on: list[pulumi.Resource]) -> Alive:
         command=job.line("alive", "look" if pulumi.runtime.is_dry_run() else "ensure"),
         environment=site.environment(),
         logging=command.local.Logging.NONE,
-        opts=pulumi.InvokeOutputOptions(depends_on=depends_on),
+        # A preview knows nothing of what comes after a container that is to be replaced, and would show all of it as
+        # changing; looking needs no order.
+        opts=pulumi.InvokeOutputOptions(depends_on=[] if pulumi.runtime.is_dry_run() else depends_on),
     ).stdout.apply(json.loads)
 
     def coder_url(answer: dict[str, object]) -> pulumi.Output[str]:
         if answer["problem"] and not pulumi.runtime.is_dry_run():
             raise pulumi.RunError(str(answer["problem"]))
-        return pulumi.Output.from_input(site.coder_url if answer["answers"] else pulumi.output.UNKNOWN)
+        return pulumi.Output.from_input(site.coder_url if answer["answers"] else cast(Any, UNKNOWN))
 
     def token_generation(answer: dict[str, object]) -> pulumi.Output[str]:
         generation = answer["token_generation"]
-        return pulumi.Output.from_input(pulumi.output.UNKNOWN if generation is None else str(generation))
+        return pulumi.Output.from_input(cast(Any, UNKNOWN) if generation is None else str(generation))
 
     return Alive(
         coder_url=_without_dependencies(found.apply(coder_url)),
@@ -87,7 +91,7 @@ def _without_dependencies(output: pulumi.Output[str]) -> pulumi.Output[str]:
     """
     return pulumi.Output(
         set(),
-        asyncio.ensure_future(output.future(with_unknowns=True)),
+        asyncio.ensure_future(cast(Any, output.future(with_unknowns=True))),
         asyncio.ensure_future(output.is_known()),
         asyncio.ensure_future(output.is_secret()),
     )

@@ -35,14 +35,17 @@ LOG_TAIL_LINES = 15
 PROGRESS_INTERVAL_S = 15
 BUILDERS_AT_ONCE = 2
 
+_REGISTRY = (
+    "a package registry does not answer: check the network and proxy settings, then run the same command again"
+)
 ADVICE: Mapping[str, str] = {
     "no space left on device": "the disk is full: free some space (`df -h`), then run the same command again",
-    "dial tcp": "a package registry does not answer: check the network and proxy settings, then run the same command again",
-    "i/o timeout": "a package registry does not answer: check the network and proxy settings, then run the same command again",
-    "temporary failure": "a package registry does not answer: check the network and proxy settings, then run the same command again",
-    "could not resolve": "a package registry does not answer: check the network and proxy settings, then run the same command again",
-    "eai_again": "a package registry does not answer: check the network and proxy settings, then run the same command again",
-    "connection refused": "a package registry does not answer: check the network and proxy settings, then run the same command again",
+    "dial tcp": _REGISTRY,
+    "i/o timeout": _REGISTRY,
+    "temporary failure": _REGISTRY,
+    "could not resolve": _REGISTRY,
+    "eai_again": _REGISTRY,
+    "connection refused": _REGISTRY,
     "cannot connect to the docker daemon": "no Docker Engine answers: run `python3 -m toolchain engine --start`",
 }
 
@@ -274,7 +277,8 @@ class Builder:
         state = "cached"
         if force or not self.cached(name):
             progress.begin(name)
-            with _lock(self.cache / "locks" / f"{name}.lock", lambda: progress.note(name, "another builder has it; waiting")):
+            lock = self.cache / "locks" / f"{name}.lock"
+            with _lock(lock, lambda: progress.note(name, "another builder has it; waiting")):
                 if force or not self.cached(name):
                     self._make(piece)
                     state = "built"
@@ -287,7 +291,8 @@ class Builder:
     def _make(self, piece: Piece) -> None:
         for tool in piece.recipe.tools():
             if shutil.which(tool) is None:
-                raise ToolchainError(f"piece {piece.name}: `{tool}` is not on PATH; {TOOL_ADVICE.get(tool, 'install it')}")
+                advice = TOOL_ADVICE.get(tool, "install it")
+                raise ToolchainError(f"piece {piece.name}: `{tool}` is not on PATH; {advice}")
         directory, manifest = self.directory(piece.name), self.manifest(piece.name)
         scratch = self.cache / "tmp" / piece.name
         log = self.cache / "logs" / f"{piece.name}.log"

@@ -42,7 +42,8 @@ def start() -> str:
         return running
     if os.environ.get("DOCKER_HOST"):
         raise ToolchainError(
-            f"no Docker Engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}: start it there, or `unset DOCKER_HOST`"
+            f"no Docker Engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}: "
+            "start it there, or `unset DOCKER_HOST`"
         )
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise ToolchainError(

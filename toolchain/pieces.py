@@ -70,7 +70,11 @@ _PIECES: Final = (
             binaries=(
                 Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, static=True),
                 Binary(
-                    output="coder-linux-amd64", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="slim", static=True
+                    output="coder-linux-amd64",
+                    package=f"{_CODER}/cmd/coder",
+                    ldflags=_CODER_TAG,
+                    tags="slim",
+                    static=True,
                 ),
             ),
         ),
@@ -129,7 +133,12 @@ _PIECES: Final = (
         name="pulumi-plugins",
         version=version("pulumi"),
         needs=(
-            "pulumi-cli", "plugin-docker", "plugin-random", "plugin-command", "plugin-terraform-provider", "coderd-provider",
+            "pulumi-cli",
+            "plugin-docker",
+            "plugin-random",
+            "plugin-command",
+            "plugin-terraform-provider",
+            "coderd-provider",
         ),
         recipe=PulumiPlugins(
             plugins=tuple((name, version(name)) for name in ("docker", "random", "command", "terraform-provider")),

@@ -1,4 +1,4 @@
-"""The one table of versions: the builder, the Pulumi program, its tests and the documentation all take them from here."""
+"""The one table of versions: the builder, the program, its tests and the documentation take them from here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ PINS: Final[Mapping[str, Pin]] = {
     "random": Pin(version="4.21.4", origin="Go: the bridge around hashicorp/random", licence="Apache-2.0, MPL-2.0"),
     "command": Pin(version="1.2.1", origin="stand-in of this project", licence="this project's"),
     "terraform-provider": Pin(
-        version="1.1.5", origin="Go: github.com/pulumi/pulumi-terraform-bridge/v3/dynamic v3.120.0", licence="Apache-2.0"
+        version="1.1.5",
+        origin="Go: github.com/pulumi/pulumi-terraform-bridge/v3/dynamic v3.120.0",
+        licence="Apache-2.0",
     ),
     "coderd": Pin(version="0.0.13", origin="stand-in of this project, on Coder's own client", licence="this project's"),
     "coder": Pin(version="2.30.0", origin="Go: github.com/coder/coder/v2", licence="AGPL-3.0"),

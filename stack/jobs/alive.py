@@ -27,7 +27,7 @@ def _wanted_generation() -> int:
     name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{generation}")
     known = postgres.query(
         program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        f"SELECT 1 FROM api_keys WHERE token_name = {name}"
+        f"SELECT 1 FROM api_keys WHERE token_name = {name}"  # noqa: S608  a quoted literal
         f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days';",
     )  # fmt: skip
     return generation if known else generation + 1

@@ -34,7 +34,7 @@ class Api:
         Raises:
             ApiError: the server refused or did not answer; no request body or token is in the message.
         """
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310  the http address of our own server
             f"{self.url}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),

@@ -29,7 +29,7 @@ LOCAL: Mapping[str, str] = {
 # What the jobs would print; anything that looks at them is under test, they are not.
 ALIVE = {"answers": True, "token_generation": 1, "problem": None}
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
-TOKEN = "token-of-the-admin"  # noqa: S105  what the mock of the job prints
+TOKEN = "token-of-the-admin"  # what the mock of the job prints
 
 
 def defaults() -> dict[str, str]:
@@ -160,6 +160,13 @@ def declare(
         runpy.run_path(str(CHECKOUT / "__main__.py"), run_name="__main__")
 
     loop = asyncio.get_event_loop()
-    loop.run_until_complete(stack.run_in_stack(run))
+    try:
+        loop.run_until_complete(stack.run_in_stack(run))
+    finally:
+        # What waits for a part that was refused waits for ever, and would be complained of when the tests end.
+        pending = asyncio.all_tasks(loop)
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
     return declared
 

@@ -192,8 +192,9 @@ def test_a_preview_only_looks_and_an_up_ensures() -> None:
 
 
 def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
-    with pytest.raises(Exception, match="the container coder-server is gone: run `make heal`"):
-        declare(LOCAL, alive={**ALIVE, "answers": False, "problem": "the container coder-server is gone: run `make heal`"})
+    problem = "the container coder-server is gone: run `make heal`"
+    with pytest.raises(Exception, match=problem):
+        declare(LOCAL, alive={**ALIVE, "answers": False, "problem": problem})
 
 
 def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot: Declared) -> None:
