@@ -160,6 +160,8 @@ def declare(
         runpy.run_path(str(CHECKOUT / "__main__.py"), run_name="__main__")
 
     loop = asyncio.get_event_loop()
+    # A refusal reaches everything that waits for the part; it is raised here once, and that is enough.
+    loop.set_exception_handler(lambda *_: None)
     try:
         loop.run_until_complete(stack.run_in_stack(run))
     finally:
