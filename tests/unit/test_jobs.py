@@ -1,0 +1,287 @@
+"""Jobs converge: for every state that the server can be in, exactly the calls that bring it where it should be."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.jobs import admin, alive, coder, data_directory, engine, pilot_file, postgres, role_password
+
+PASSWORD = "the-password-of-the-state"
+OTHER_PASSWORD = "an-older-password"
+ENVIRONMENT = {
+    "CODER_URL": "http://127.0.0.1:7080",
+    "CODER_CONTAINER": "coder-server",
+    "POSTGRES_CONTAINER": "coder-postgres",
+    "CONTAINER": "coder-postgres",
+    "DOCKER_HOST": "unix:///var/run/docker.sock",
+    "ROLE": "coder",
+    "DATABASE": "coder",
+    "ROLE_PASSWORD": "it's a password",
+    "TOKEN_PREFIX": "coder-pilot-",
+    "TOKEN_GENERATION": "3",
+    "TOKEN_LIFETIME_H": "8760",
+    "ADMIN_USERNAME": "admin",
+    "ADMIN_EMAIL": "admin@framework.local",
+    "ADMIN_PASSWORD": PASSWORD,
+}
+
+FIRST = ("GET", "/api/v2/users/first")
+CREATE = ("POST", "/api/v2/users/first")
+LOGIN = ("POST", "/api/v2/users/login")
+TOKENS = ("GET", "/api/v2/users/me/keys/tokens")
+MINT = ("POST", "/api/v2/users/me/keys/tokens")
+CHECK = ("GET", "/api/v2/users/me")
+LOGOUT = ("POST", "/api/v2/users/logout")
+
+
+@dataclass
+class FakeCoder:
+    """The little of a Coder server that the jobs see; its tokens are by id."""
+
+    password: str | None = None
+    tokens: dict[str, str] = field(default_factory=dict)
+    owners: tuple[str, ...] = ("admin|admin@framework.local",)
+    minted: bool = True
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    commands: list[tuple[str, ...]] = field(default_factory=list)
+    stdin: list[str] = field(default_factory=list)
+
+    def call(self, api: coder.Api, method: str, path: str, body: Any = None) -> object:
+        self.calls.append((method, path))
+        if (method, path) == FIRST and self.password is None:
+            raise coder.ApiError(404, "no user")
+        if (method, path) == CREATE:
+            self.password = body["password"]
+        if (method, path) == LOGIN:
+            if body["password"] != self.password:
+                raise coder.ApiError(401, "wrong password")
+            return {"session_token": "session"}
+        if (method, path) == TOKENS:
+            return [{"id": key, "token_name": name} for key, name in self.tokens.items()]
+        if method == "DELETE":
+            del self.tokens[path.rsplit("/", 1)[1]]
+        if (method, path) == MINT:
+            if body["token_name"] in self.tokens.values():
+                raise coder.ApiError(409, "name taken")
+            self.tokens["new"] = body["token_name"]
+            return {"key": "new-secret"} if self.minted else {}
+        if (method, path) == CHECK and api.token not in ("new-secret", "session"):
+            raise coder.ApiError(401, "unknown token")
+        return None
+
+    def docker(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
+        self.commands.append(arguments)
+        self.stdin.append(stdin or "")
+        if "reset-password" in arguments:
+            self.password = (stdin or "").splitlines()[0]
+        return "\n".join(self.owners) if "psql" in arguments else ""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCoder:
+    fake = FakeCoder()
+    for name, value in {**ENVIRONMENT, "DATA_DIRECTORY": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(coder.Api, "call", lambda api, *rest: fake.call(api, *rest))
+    monkeypatch.setattr(engine, "docker", fake.docker)
+    return fake
+
+
+def test_a_server_without_users_gets_the_admin_and_a_token(
+    server: FakeCoder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    admin.main()
+    assert server.calls == [FIRST, CREATE, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
+    assert server.commands == []
+    assert capsys.readouterr().out == "new-secret\n"
+    assert pilot_file.token_generation(str(tmp_path)) == 3
+
+
+def test_a_user_with_our_password_is_left_as_it_is(server: FakeCoder) -> None:
+    server.password = PASSWORD
+    admin.main()
+    assert server.calls == [FIRST, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
+    assert server.commands == []
+
+
+def test_another_password_is_reset_in_the_container_without_standing_in_an_argument(server: FakeCoder) -> None:
+    server.password = OTHER_PASSWORD
+    admin.main()
+    assert server.calls == [FIRST, LOGIN, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
+    assert server.commands[-1] == (
+        "exec", "--interactive", "coder-server", "/opt/coder", "reset-password", "admin",
+    )  # fmt: skip
+    assert server.stdin[-1] == f"{PASSWORD}\n{PASSWORD}\n"
+    assert not [word for command in server.commands for word in command if PASSWORD in word]
+
+
+@pytest.mark.parametrize(
+    ("owners", "remedy"),
+    [
+        (("ada|ada@example.org",), "pulumi config set adminUsername ada"),
+        (("admin|ada@example.org",), "pulumi config set adminEmail ada@example.org"),
+        ((), "its owners are none"),
+    ],
+)
+def test_a_server_with_other_owners_is_refused_with_what_mends_it(
+    server: FakeCoder, owners: tuple[str, ...], remedy: str
+) -> None:
+    server.password, server.owners = OTHER_PASSWORD, owners
+    with pytest.raises(engine.JobError, match=remedy):
+        admin.main()
+    assert server.tokens == {}
+
+
+def test_only_tokens_of_ours_are_replaced(server: FakeCoder) -> None:
+    server.password = PASSWORD
+    server.tokens = {"a": "coder-pilot-3", "b": "coder-pilot-2", "c": "somebody's"}
+    admin.main()
+    assert server.tokens == {"c": "somebody's", "new": "coder-pilot-3"}
+
+
+def test_an_empty_token_is_an_error_here_and_not_two_resources_later(
+    server: FakeCoder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    server.minted = False
+    with pytest.raises(engine.JobError, match="API token"):
+        admin.main()
+    assert capsys.readouterr().out == ""
+    assert pilot_file.token_generation(str(tmp_path)) == 0
+
+
+def test_a_refusal_names_the_server_and_no_secret(server: FakeCoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> object:
+        raise coder.ApiError(503, "GET /api/v2/users/first: 503 down")
+
+    monkeypatch.setattr(coder.Api, "call", refuse)
+    with pytest.raises(engine.JobError, match=r"http://127\.0\.0\.1:7080 refused: .* 503") as refused:
+        admin.main()
+    assert PASSWORD not in str(refused.value)
+
+
+def test_the_roles_password_goes_by_standard_input_and_stays_out_of_the_servers_log(server: FakeCoder) -> None:
+    running = engine.State(running=True, restarts=0, started_at="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "state", lambda _: running)
+        role_password.main()
+    assert "ALTER ROLE coder PASSWORD 'it''s a password';" in server.stdin[-1]
+    assert "log_min_error_statement = panic" in server.stdin[-1]
+    assert not [word for command in server.commands for word in command if "password'" in word]
+
+
+@dataclass
+class World:
+    """What the look finds; the containers by name."""
+
+    running: dict[str, bool]
+    answers: bool = True
+    token_known: bool = True
+    started: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def look(
+    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[World, str], dict[str, object]]:
+    def run(world: World, mode: str) -> dict[str, object]:
+        def state(name: str) -> engine.State | None:
+            running = world.running.get(name)
+            return None if running is None else engine.State(running=running, restarts=0, started_at="")
+
+        def docker(*arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
+            if arguments[0] == "start":
+                world.started.append(arguments[1])
+                world.running[arguments[1]] = True
+                world.answers = True
+            return "1" if "psql" in arguments and world.token_known else ""
+
+        monkeypatch.setattr(engine, "state", state)
+        monkeypatch.setattr(engine, "docker", docker)
+        monkeypatch.setattr(coder, "answers", lambda _: world.answers and all(world.running.values()))
+        monkeypatch.setattr("sys.argv", ["alive", mode])
+        alive.main()
+        found: dict[str, object] = json.loads(capsys.readouterr().out)
+        return found
+
+    return run
+
+
+BOTH = {"coder-server": True, "coder-postgres": True}
+
+
+@pytest.mark.parametrize("mode", ["look", "ensure"])
+@pytest.mark.parametrize(("known", "generation"), [(True, 7), (False, 8)])
+def test_a_token_that_coder_no_longer_knows_asks_for_the_next_generation(
+    look: Callable[[World, str], dict[str, object]], tmp_path: Path, mode: str, known: bool, generation: int
+) -> None:
+    pilot_file.update(str(tmp_path), token_generation=7)
+    world = World(running=dict(BOTH), token_known=known)
+    assert look(world, mode) == {"answers": True, "token_generation": generation, "problem": None}
+    assert world.started == []
+
+
+@pytest.mark.parametrize("stopped", [["coder-server"], ["coder-postgres"], ["coder-postgres", "coder-server"]])
+def test_an_up_starts_what_is_stopped_and_a_preview_does_not(
+    look: Callable[[World, str], dict[str, object]], stopped: list[str]
+) -> None:
+    world = World(running={**BOTH, **dict.fromkeys(stopped, False)}, answers=False)
+    assert look(world, "look") == {"answers": False, "token_generation": None, "problem": None}
+    assert world.started == []
+    assert look(world, "ensure")["answers"] is True
+    assert world.started == stopped
+
+
+def test_a_container_that_is_gone_is_a_problem_with_its_remedy_on_up_alone(
+    look: Callable[[World, str], dict[str, object]],
+) -> None:
+    world = World(running={"coder-postgres": True}, answers=False)
+    assert look(world, "look")["problem"] is None
+    assert look(world, "ensure")["problem"] == "the container coder-server is gone: run `make heal`"
+
+
+def test_the_pilot_file_keeps_what_it_is_not_told_and_survives_garbage(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    pilot_file.update(folder, token_generation=2)
+    pilot_file.update(folder, template_id="an-id")
+    assert (pilot_file.token_generation(folder), pilot_file.template_id(folder)) == (2, "an-id")
+    pilot_file.update(folder, template_id=None)
+    assert pilot_file.read(folder) == {"token_generation": 2}
+    (tmp_path / pilot_file.NAME).write_text("{half")
+    assert (pilot_file.token_generation(folder), pilot_file.template_id(folder)) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "refused"), [("17\n", "17", False), ("16\n", "17", True), (None, "17", False)]
+)
+def test_a_directory_of_another_major_is_refused_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: str | None, wanted: str, refused: bool
+) -> None:
+    monkeypatch.setenv("DATA_DIRECTORY", str(tmp_path / "data"))
+    monkeypatch.setenv("POSTGRES_IMAGE", "postgres:17")
+    monkeypatch.setattr(engine, "docker", lambda *_, **__: f"postgres (PostgreSQL) {wanted}.2 (Debian)")
+    if found:
+        (tmp_path / "data" / "postgres").mkdir(parents=True)
+        (tmp_path / "data" / "postgres" / "PG_VERSION").write_text(found)
+    if refused:
+        with pytest.raises(engine.JobError, match="pulumi config set postgresImage postgres:16"):
+            data_directory.main()
+    else:
+        data_directory.main()
+    assert stat.S_IMODE((tmp_path / "data" / "backups").stat().st_mode) == 0o700
+
+
+def test_an_image_that_is_no_postgres_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "docker", lambda *_, **__: "nginx 1.2")
+    with pytest.raises(engine.JobError, match="pulumi config set postgresImage"):
+        data_directory.image_major("nginx:1")
+
+
+def test_a_quote_in_an_sql_string_is_doubled() -> None:
+    assert postgres.literal("it's") == "'it''s'"
