@@ -1,0 +1,301 @@
+"""A piece of the toolchain is whole or not there: no failure, interruption or second builder leaves a half-made one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from toolchain import builder as builder_module
+from toolchain import debian, engine
+from toolchain.builder import Builder, Job, Piece, ToolchainError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+WAIT_S = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fake:
+    """A recipe that runs `script` in a shell in the piece's folder."""
+
+    script: str = "echo whole > file"
+    source: str = ""
+    needs_tool: str = "sh"
+
+    def sources(self) -> Sequence[Path]:
+        return [Path(self.source)] if self.source else []
+
+    def tools(self) -> Sequence[str]:
+        return [self.needs_tool]
+
+    def make(self, job: Job) -> None:
+        job.run(["sh", "-ec", self.script], cwd=job.out)
+
+    def intact(self, directory: Path) -> bool:
+        return not (directory / "gone").exists()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullDisk(Fake):
+    """A recipe whose own writing meets a full disk."""
+
+    def make(self, job: Job) -> None:
+        (job.out / "half").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _builder(cache: Path, *recipes: Fake, version: str = "1") -> Builder:
+    """Pieces a, b, …: each needs the one before it."""
+    names = "abcdef"[: len(recipes)]
+    pieces = {
+        name: Piece(name=name, version=version, recipe=recipe, needs=tuple(names[i - 1 : i] if i else ()))
+        for i, (name, recipe) in enumerate(zip(names, recipes, strict=True))
+    }
+    return Builder(pieces, cache=cache)
+
+
+def _left(cache: Path) -> list[str]:
+    """What lies in the cache beside logs and locks."""
+    return [
+        path.relative_to(cache).as_posix()
+        for folder in ("pieces", "tmp")
+        for path in (cache / folder).rglob("*")
+        if not path.is_dir()
+    ]
+
+
+def _until(check: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not check():
+        assert time.monotonic() < deadline_s, "not in time"
+        time.sleep(0.02)
+
+
+def test_a_piece_is_built_once_after_what_it_needs(tmp_path: Path) -> None:
+    log = tmp_path / "order"
+    recipes = (Fake(script=f"echo a >> {log}"), Fake(script=f"echo b >> {log}; echo whole > file"))
+    assert [each.state for each in _builder(tmp_path, *recipes).build(["b"])] == ["built", "built"]
+    again = _builder(tmp_path, *recipes)
+    assert [each.state for each in again.build(["b"])] == ["cached", "cached"]
+    assert log.read_text() == "a\nb\n"
+    assert (again.directory("b") / "file").read_text() == "whole\n"
+
+
+def test_force_builds_what_is_cached(tmp_path: Path) -> None:
+    _builder(tmp_path, Fake()).build(["a"])
+    assert _builder(tmp_path, Fake()).build(["a"], force=True)[0].state == "built"
+
+
+def test_a_change_of_version_recipe_or_need_makes_another_piece() -> None:
+    def key(*recipes: Fake, version: str = "1") -> str:
+        return _builder(Path("cache"), *recipes, version=version).key("b")
+
+    keys = [key(Fake(), Fake()), key(Fake(), Fake(), version="2"), key(Fake(), Fake(script="true"))]
+    keys.append(key(Fake(script="true"), Fake()))
+    assert len(set(keys)) == len(keys)
+    assert key(Fake(), Fake()) == keys[0]
+
+
+def test_a_change_of_a_source_makes_another_piece(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(builder_module, "TOOLCHAIN", tmp_path / "toolchain")
+    source = tmp_path / "source"
+    source.write_text("one")
+    first = _builder(tmp_path, Fake(source=str(source))).key("a")
+    source.write_text("two")
+    assert _builder(tmp_path, Fake(source=str(source))).key("a") != first
+
+
+def test_an_unknown_piece_is_refused_with_the_known_ones() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "toolchain", "build", "nonesuch"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=WAIT_S,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown piece: nonesuch; there are coder, pulumi, ")
+
+
+def _damage_content(file: Path) -> None:
+    file.write_text("WHOLE\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [(_damage_content, "does not have the digest it was stored with"), (Path.unlink, "is missing")],
+)
+def test_a_damaged_cache_is_told_with_the_command_that_mends_it(
+    tmp_path: Path, damage: Callable[[Path], None], what: str
+) -> None:
+    builder = _builder(tmp_path, Fake())
+    builder.build(["a"])
+    damage(builder.directory("a") / "file")
+    with pytest.raises(ToolchainError, match=what) as refused:
+        builder.build(["a"])
+    assert "run `python3 -m toolchain clean a`" in str(refused.value)
+    builder.clean(["a"])
+    assert builder.build(["a"])[0].state == "built"
+
+
+def test_a_file_that_was_touched_and_not_changed_is_no_damage(tmp_path: Path) -> None:
+    builder = _builder(tmp_path, Fake())
+    builder.build(["a"])
+    os.utime(builder.directory("a") / "file", (1, 1))
+    assert builder.build(["a"])[0].state == "cached"
+
+
+def test_damage_that_keeps_size_and_time_is_found_by_a_thorough_look(tmp_path: Path) -> None:
+    builder = _builder(tmp_path, Fake())
+    builder.build(["a"])
+    file = builder.directory("a") / "file"
+    stat = file.stat()
+    _damage_content(file)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert builder.cached("a")
+    with pytest.raises(ToolchainError, match="digest"):
+        builder.cached("a", thorough=True)
+
+
+def test_a_piece_whose_image_is_gone_is_built_anew(tmp_path: Path) -> None:
+    builder = _builder(tmp_path, Fake())
+    builder.build(["a"])
+    (builder.directory("a") / "gone").touch()
+    assert builder.build(["a"])[0].state == "built"
+
+
+def test_a_failing_step_shows_the_end_of_its_log_and_leaves_nothing(tmp_path: Path) -> None:
+    builder = _builder(tmp_path, Fake(script="echo half > file; seq 100; echo the reason >&2; exit 7"))
+    with pytest.raises(ToolchainError) as refused:
+        builder.build(["a"])
+    lines = str(refused.value).splitlines()
+    assert lines[0].startswith("piece a: `sh -ec ")
+    assert lines[0].endswith(f"ended with 7; log: {tmp_path}/logs/a.log")
+    assert lines[-1] == "  | the reason"
+    assert "  | 100" in lines
+    assert "  | 50" not in lines
+    assert _left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("dial tcp: lookup proxy.example: no such host", "check the network and proxy settings"),
+        ("write /x: no space left on device", "free some space (`df -h`)"),
+        ("Cannot connect to the Docker daemon at unix:///x", "python3 -m toolchain engine --start"),
+    ],
+)
+def test_a_known_failure_comes_with_advice(tmp_path: Path, said: str, advice: str) -> None:
+    with pytest.raises(ToolchainError, match="ended with 1") as refused:
+        _builder(tmp_path, Fake(script=f"echo '{said}' >&2; exit 1")).build(["a"])
+    assert advice in str(refused.value).splitlines()[-1]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainError, match="the disk is full: free some space"):
+        _builder(tmp_path, FullDisk()).build(["a"])
+    assert _left(tmp_path) == []
+    # A real one, as a step meets it.
+    with pytest.raises(ToolchainError, match="the disk is full: free some space"):
+        _builder(tmp_path, Fake(script="echo half > file; cat /proc/version > /dev/full")).build(["a"])
+    assert _left(tmp_path) == []
+
+
+def test_a_missing_tool_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match="piece a: `go` is not on PATH; install Go"):
+        _builder(tmp_path, Fake(needs_tool="go")).build(["a"])
+    assert not (tmp_path / "logs" / "a.log").exists()
+
+
+def test_a_step_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder_module, "STEP_TIMEOUT_S", 0.3)
+    with pytest.raises(ToolchainError, match="did not end within"):
+        _builder(tmp_path, Fake(script="echo half > file; sleep 600")).build(["a"])
+    assert _left(tmp_path) == []
+
+
+def test_what_is_whole_stays_whole_when_the_next_piece_fails(tmp_path: Path) -> None:
+    builder = _builder(tmp_path, Fake(), Fake(script="exit 1"))
+    with pytest.raises(ToolchainError, match="piece b"):
+        builder.build(["b"])
+    assert builder.cached("a")
+
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from toolchain.builder import Builder, Piece
+from tests.unit.test_toolchain import Fake
+
+signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+cache, script = Path(sys.argv[1]), sys.argv[2]
+print(Builder({"a": Piece(name="a", version="1", recipe=Fake(script=script))}, cache=cache).build(["a"])[0].state)
+"""
+
+
+def _start(cache: Path, script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(cache), script],
+        cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_build_leaves_nothing_that_passes_for_whole(tmp_path: Path, sent: signal.Signals) -> None:
+    cache, pid_file = tmp_path / "cache", tmp_path / "pid"
+    script = f"echo half > file; echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 600"
+    with _start(cache, script) as process:
+        _until(pid_file.exists)
+        process.send_signal(sent)
+        process.communicate(timeout=WAIT_S)
+    assert process.returncode != 0
+    step = int(pid_file.read_text())
+    if sent is signal.SIGKILL:
+        # Nobody was left to end the step; the next builder sweeps what it made.
+        os.killpg(step, signal.SIGKILL)
+    else:
+        _until(lambda: not Path(f"/proc/{step}").exists())
+        assert _left(cache) == []
+    builder = _builder(cache, Fake(script="ls > file"))
+    assert not builder.cached("a")
+    builder.build(["a"])
+    assert (builder.directory("a") / "file").read_text() == "file\n"
+    assert _left(cache) == [f"pieces/a/{builder.key('a')}.json", f"pieces/a/{builder.key('a')}/file"]
+
+
+def test_two_builders_wait_for_each_other_and_build_once(tmp_path: Path) -> None:
+    cache, gate, began = tmp_path / "cache", tmp_path / "gate", tmp_path / "began"
+    script = f"echo begun >> {began}; while [ ! -e {gate} ]; do sleep 0.05; done; echo whole > file"
+    with _start(cache, script) as first:
+        _until(began.exists)
+        with _start(cache, script) as second:
+            assert second.stderr is not None
+            while "another builder has it; waiting" not in second.stderr.readline():
+                assert second.poll() is None
+            gate.touch()
+            states = [process.communicate(timeout=WAIT_S)[0].strip() for process in (first, second)]
+    assert states[0] == "built"
+    assert second.returncode == 0
+    assert began.read_text() == "begun\n"
+
+
+def test_without_an_engine_the_address_that_was_asked_for_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert engine.server_version() is None
+    with pytest.raises(ToolchainError, match=r"none\.sock: start it there, or `unset DOCKER_HOST`"):
+        engine.start()
+
+
+def test_debian_packages_that_are_missing_are_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(debian, "missing", lambda packages: list(packages)[:1])
+    with pytest.raises(ToolchainError, match="sudo apt-get install --yes --no-install-recommends one`"):
+        debian.ensure(["one", "two"])
