@@ -101,6 +101,8 @@ class Template(pulumi.ComponentResource):
                 import_=args.adopted_id,
                 # Coder refuses to delete a template that has workspaces, and workspaces outlive the stack.
                 retain_on_delete=True,
+                # The published provider remembers variables in its private state, which the bridge keeps here.
+                additional_secret_outputs=["__meta"],
             ),
         )
         job.declare(

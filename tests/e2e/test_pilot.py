@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.pilot_fixture import Pilot, docker, free_port, request
 
+API_KEY = "sk-ant-a-key-that-nobody-may-see"
 JUNK = {"CODER_URL": "http://127.0.0.1:9", "CODER_SESSION_TOKEN": "junk"}
 
 
@@ -62,6 +63,9 @@ def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> Non
 
 
 def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pilot) -> None:
+    pilot.pulumi("config", "set", "--secret", "anthropicApiKey", API_KEY)
+    pilot.up()
+    pilot.up("--expect-no-changes")
     workspace = pilot.create_workspace("first")
     (container,) = docker(
         "ps", "--filter", f"label=coder.workspace_id={workspace['id']}", "--format", "{{.Names}}"
@@ -79,6 +83,8 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
         for place, text in {"state": state, "console": console, "workspace": inspected}.items():
             assert secret not in text, f"{name} stands in plain text in: {place}"
     pilot.transition(workspace["id"], "delete")
+    pilot.pulumi("config", "rm", "anthropicApiKey")
+    pilot.up()
 
 
 def _secrets(pilot: Pilot) -> dict[str, str]:
@@ -91,6 +97,7 @@ def _secrets(pilot: Pilot) -> dict[str, str]:
     return {
         "the role's password": json.loads(found["postgres-password"]["outputs"]["result"]["plaintext"]),
         "the admin's password": json.loads(found["admin-password"]["outputs"]["result"]["plaintext"]),
+        "Anthropic's key": API_KEY,
         "the API token": json.loads(found["admin-account"]["outputs"]["stdout"]["plaintext"]),
     }
 
