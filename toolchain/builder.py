@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -38,16 +38,17 @@ BUILDERS_AT_ONCE = 2
 _REGISTRY = (
     "a package registry does not answer: check the network and proxy settings, then run the same command again"
 )
+DISK_FULL = "the disk is full: free some space (`df -h`), then run the same command again"
+NO_REGISTRY = "a package registry does not answer: check network and proxy, then run the same command again"
 ADVICE: Mapping[str, str] = {
-    "no space left on device": "the disk is full: free some space (`df -h`), then run the same command again",
-    "dial tcp": _REGISTRY,
-    "i/o timeout": _REGISTRY,
-    "temporary failure": _REGISTRY,
-    "could not resolve": _REGISTRY,
-    "eai_again": _REGISTRY,
-    "connection refused": _REGISTRY,
+    "no space left on device": DISK_FULL,
     "cannot connect to the docker daemon": "no Docker Engine answers: run `python3 -m toolchain engine --start`",
+    **dict.fromkeys(
+        ("dial tcp", "i/o timeout", "temporary failure", "could not resolve", "eai_again", "connection refused"),
+        NO_REGISTRY,
+    ),
 }
+"""What a word in a failed step's log (in small letters) means for the user; the first that fits counts."""
 
 
 class ToolchainError(Exception):
@@ -239,7 +240,7 @@ class Builder:
         done: dict[str, Outcome] = {}
         waiting = list(wanted)
         running: dict[concurrent.futures.Future[Outcome], str] = {}
-        with concurrent.futures.ThreadPoolExecutor(BUILDERS_AT_ONCE) as pool, progress:
+        with concurrent.futures.ThreadPoolExecutor(BUILDERS_AT_ONCE) as pool:
             try:
                 while waiting or running:
                     ready = [n for n in waiting if all(need in done for need in self.pieces[n].needs)]
@@ -318,7 +319,7 @@ class Builder:
             partial.write_text(json.dumps({"version": piece.version, "size_bytes": size, "files": record}))
             partial.rename(manifest)
         except OSError as error:
-            advice = ADVICE["no space left on device"] if error.errno == errno.ENOSPC else "see the log"
+            advice = DISK_FULL if error.errno == errno.ENOSPC else "see the log"
             raise ToolchainError(f"piece {piece.name}: {error}; {advice}; log: {log}") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -358,14 +359,13 @@ def _digest(file: Path) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, on_wait: object) -> Iterator[None]:
+def _lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if callable(on_wait):
-                on_wait()
+            on_wait()
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -377,12 +377,6 @@ class _Progress:
         self._began_s: dict[str, float] = {}
         self._said_s = time.monotonic()
         self._lock = threading.Lock()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

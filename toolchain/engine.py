@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from toolchain import debian
@@ -68,9 +69,9 @@ def start() -> str:
     raise ToolchainError("the Docker service did not come up: see `journalctl --unit docker`")
 
 
-def _answers_while(alive: object) -> bool:
+def _answers_while(alive: Callable[[], bool]) -> bool:
     deadline_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline_s and callable(alive) and alive():
+    while time.monotonic() < deadline_s and alive():
         if server_version():
             return True
         time.sleep(0.3)

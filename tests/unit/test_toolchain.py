@@ -185,7 +185,7 @@ def test_a_failing_step_shows_the_end_of_its_log_and_leaves_nothing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("dial tcp: lookup proxy.example: no such host", "check the network and proxy settings"),
+        ("dial tcp: lookup proxy.example: no such host", "check network and proxy"),
         ("write /x: no space left on device", "free some space (`df -h`)"),
         ("Cannot connect to the Docker daemon at unix:///x", "python3 -m toolchain engine --start"),
     ],
