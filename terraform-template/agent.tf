@@ -82,7 +82,7 @@ resource "coder_script" "code_server" {
   agent_id     = coder_agent.main.id
   display_name = "code-server"
   icon         = "/icon/code.svg"
-  script       = "exec bash ${local.script_dir}/code-server.sh"
+  script       = file("${path.module}/scripts/code-server.sh")
   run_on_start = true
 }
 
@@ -91,7 +91,7 @@ resource "coder_script" "clone" {
   agent_id     = coder_agent.main.id
   display_name = "Git repository"
   icon         = "/icon/git.svg"
-  script       = "exec bash ${local.script_dir}/clone.sh"
+  script       = file("${path.module}/scripts/clone.sh")
   run_on_start = true
 }
 
@@ -100,7 +100,7 @@ resource "coder_script" "dotfiles" {
   agent_id     = coder_agent.main.id
   display_name = "Dotfiles"
   icon         = "/icon/dotfiles.svg"
-  script       = "exec bash ${local.script_dir}/dotfiles.sh"
+  script       = file("${path.module}/scripts/dotfiles.sh")
   run_on_start = true
 }
 
@@ -112,7 +112,7 @@ resource "coder_script" "keep_alive" {
   # In the background with its output in a file: the agent counts as starting until its scripts end.
   script       = <<-SCRIPT
     mkdir -p ${local.state_dir}
-    setsid bash ${local.script_dir}/keep-alive.sh </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &
+    setsid ${local.keep_alive_program} watch </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &
   SCRIPT
   run_on_start = true
 }

@@ -26,8 +26,9 @@ locals {
   keep_alive_hours    = tonumber(data.coder_parameter.keep_alive_hours.value)
   git_name            = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
 
-  home       = "/home/coder"
-  script_dir = "/opt/coder-pilot"
+  home = "/home/coder"
+  # Also in scripts/claude-hooks.json.
+  keep_alive_program = "/opt/coder-pilot/keep-alive.sh"
   # Not in the home volume: it tells about processes, which end with the container.
   state_dir        = "/tmp/coder-pilot"
   code_server_port = 13337
@@ -43,8 +44,6 @@ locals {
     "coder.workspace_id"   = data.coder_workspace.me.id
     "coder.workspace_name" = data.coder_workspace.me.name
   }
-
-  scripts = fileset("${path.module}/scripts", "*.sh")
 }
 
 # Outlives every stop, update and rename: no count, a name that never changes, and no attribute whose change could
@@ -71,7 +70,7 @@ resource "docker_container" "workspace" {
   hostname = lower(data.coder_workspace.me.name)
   image    = data.coder_parameter.image.value
 
-  entrypoint = ["bash", "${local.script_dir}/entrypoint.sh"]
+  entrypoint = ["bash", "-c", file("${path.module}/scripts/entrypoint.sh"), "entrypoint"]
   # The agent's own script would go to the access URL, which may be loopback on the host or need the tailnet's DNS.
   command = [replace(coder_agent.main.init_script, data.coder_workspace.me.access_url, var.agent_url)]
 
@@ -100,22 +99,17 @@ resource "docker_container" "workspace" {
     volume_name    = docker_volume.home.name
   }
 
+  # The hooks call a program, and Claude Code looks for its hooks in a file: it merges those of this one with the user's
+  # own, so ~/.claude stays the user's alone. All other scripts come with the agent, which is faster than an upload.
   dynamic "upload" {
-    for_each = local.scripts
-    content {
-      file        = "${local.script_dir}/${upload.value}"
-      content     = file("${path.module}/scripts/${upload.value}")
-      permissions = "0755"
+    for_each = local.keep_alive_hours == 0 ? {} : {
+      "keep-alive.sh"     = { file = local.keep_alive_program, permissions = "0755" }
+      "claude-hooks.json" = { file = "/etc/claude-code/managed-settings.json", permissions = "0644" }
     }
-  }
-
-  # Claude Code merges the hooks of this file with the user's own, so ~/.claude stays the user's alone.
-  dynamic "upload" {
-    for_each = local.keep_alive_hours == 0 ? [] : ["claude-hooks.json"]
     content {
-      file        = "/etc/claude-code/managed-settings.json"
-      content     = file("${path.module}/scripts/${upload.value}")
-      permissions = "0644"
+      file        = upload.value.file
+      content     = file("${path.module}/scripts/${upload.key}")
+      permissions = upload.value.permissions
     }
   }
 

@@ -87,7 +87,7 @@ wait_until_it_answers() {
       tail -n 20 "$log" >&2
       return 1
     fi
-    sleep 0.2
+    sleep 0.5
   done
 }
 

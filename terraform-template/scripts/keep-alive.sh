@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Tells Coder once a minute that Claude is at work, which moves the workspace's deadline. Coder itself counts only
-# connections, so a long run with the browser closed would be stopped in the middle.
+# Usage: keep-alive.sh watch          tells Coder once a minute that Claude is at work
+#        keep-alive.sh working|idle   run by Claude Code's hooks (claude-hooks.json): notes what that Claude is doing
 #
-# A Claude works if its hooks say so (claude-hook.sh) or if it and the programs that it started use the CPU. A prompt
-# that waits for its user does neither. After the cap a run no longer counts, so a hung process cannot hold the memory.
+# A report of work moves the workspace's deadline. Coder itself counts only connections, so a long run with the browser
+# closed would be stopped in the middle.
+#
+# A Claude works if its hooks say so or if it and the programs that it started use the CPU. A prompt that waits for its
+# user does neither. After the cap a run no longer counts, so a hung process cannot hold the memory.
 set -euo pipefail
 
-# shellcheck source-path=SCRIPTDIR source=claude-processes.sh
-source "${BASH_SOURCE[0]%/*}/claude-processes.sh"
-
-readonly cap_s=$CODER_PILOT_KEEP_ALIVE_CAP_S
+# A hook may run where the variable was taken away, under sudo for one.
+readonly state_dir=${CODER_PILOT_STATE_DIR:-/tmp/coder-pilot}
 readonly interval_s=${CODER_PILOT_KEEP_ALIVE_INTERVAL_S:-60}
-# Of one core. A waiting prompt redraws itself now and then and stays far below.
+# Of one core. A waiting prompt takes 0.3 (Claude Code 1.0.60).
 readonly busy_percent=10
 # A shorter rest belongs to the same run, or a hung process with pauses would begin a new cap each time.
 readonly rest_s=$((10 * interval_s))
@@ -19,11 +20,50 @@ readonly rest_s=$((10 * interval_s))
 # and each one is an event.
 readonly claim_lifetime_s=$((20 * interval_s))
 
-readonly state_dir=$CODER_PILOT_STATE_DIR
-ticks_per_s=$(getconf CLK_TCK 2>/dev/null || echo 100)
-readonly ticks_per_s
+# is_claude PID: the command line tool (it names itself "claude"), or the program that the extension carries.
+is_claude() {
+  local name argv=()
+  { read -r name <"/proc/$1/comm"; } 2>/dev/null || return 1
+  [[ $name == claude ]] && return 0
+  { mapfile -d '' -n 2 -t argv <"/proc/$1/cmdline"; } 2>/dev/null || return 1
+  # A thread of the kernel has none.
+  ((${#argv[@]} > 0)) || return 1
+  [[ ${argv[0]##*/} == claude ]] && return 0
+  [[ ${argv[0]##*/} == @(node|bun) && ${argv[1]-} == @(*/claude|*/claude-code/cli.js) ]]
+}
 
-# Not the wall clock: it may be set, and a suspended laptop must not look like a rest of no time.
+# read_stat PID: sets parent_pid, start_ticks, and cpu_ticks (its own and those of its reaped children).
+# Fields: proc(5), /proc/pid/stat. The name in brackets may hold spaces and brackets itself, so count from the last one.
+read_stat() {
+  local line fields=()
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+  read -ra fields <<<"${line##*) }"
+  # It may end while it is read.
+  ((${#fields[@]} > 19)) || return 1
+  parent_pid=${fields[1]}
+  start_ticks=${fields[19]}
+  cpu_ticks=$((fields[11] + fields[12] + fields[13] + fields[14]))
+}
+
+# note STATE: leaves it as the claim of the Claude that runs this.
+note() {
+  local claims=$state_dir/claims pid=$PPID
+  # The event itself is of no interest, but Claude Code waits for it to be read.
+  cat
+  while ((pid > 1)); do
+    read_stat "$pid" || return
+    if is_claude "$pid"; then
+      mkdir -p "$claims"
+      # The start time tells this process from a later one with the same id.
+      echo "$1 $start_ticks" >"$claims/.$pid.$$"
+      mv "$claims/.$pid.$$" "$claims/$pid"
+      break
+    fi
+    pid=$parent_pid
+  done
+}
+
+# Not the wall clock, which may be set.
 now_s() {
   local uptime
   read -r uptime _ </proc/uptime
@@ -86,31 +126,49 @@ show() {
   echo "$1" >"$state_dir/status"
 }
 
-mkdir -p "$state_dir"
-run_start_s='' last_busy_s='' told=idle
-show idle
-ticks=$(claude_ticks)
-while sleep "$interval_s"; do
-  previous_ticks=$ticks
-  ticks=$(claude_ticks)
-  now=$(now_s)
-  working=0
-  if a_hook_says_working || ((ticks - previous_ticks >= interval_s * ticks_per_s * busy_percent / 100)); then
-    working=1
-    last_busy_s=$now
-    run_start_s=${run_start_s:-$now}
-  elif [[ -n $run_start_s ]] && ((now - last_busy_s >= rest_s)); then
-    run_start_s=''
-  fi
+watch() {
+  local cap_s=$CODER_PILOT_KEEP_ALIVE_CAP_S ticks_per_s
+  local ticks previous_ticks now working message run_start_s last_busy_s told
+  ticks_per_s=$(getconf CLK_TCK 2>/dev/null || echo 100)
+  mkdir -p "$state_dir"
+  run_start_s='' last_busy_s='' told=idle
+  # It starts with the container, so no Claude has used the CPU yet.
+  ticks=0
+  show idle
+  while sleep "$interval_s"; do
+    previous_ticks=$ticks
+    ticks=$(claude_ticks)
+    now=$(now_s)
+    working=0
+    if a_hook_says_working || ((ticks - previous_ticks >= interval_s * ticks_per_s * busy_percent / 100)); then
+      working=1
+      last_busy_s=$now
+      run_start_s=${run_start_s:-$now}
+    elif [[ -n $run_start_s ]] && ((now - last_busy_s >= rest_s)); then
+      run_start_s=''
+    fi
 
-  if ((working)) && ((now - run_start_s < cap_s)); then
-    show "working for $(((now - run_start_s) / 60)) min"
-    # Also when it was told already: each report moves the deadline once more.
-    if report working "Claude is working"; then told=working; fi
-  else
-    message="Claude is idle"
-    if ((working)); then message="Claude is working, but past the keep-alive limit"; fi
-    show "${message#Claude is }"
-    if [[ $told == working ]] && report idle "$message"; then told=idle; fi
-  fi
-done
+    if ((working)) && ((now - run_start_s < cap_s)); then
+      show "working for $(((now - run_start_s) / 60)) min"
+      # Also when it was told already: each report moves the deadline once more.
+      if report working "Claude is working"; then told=working; fi
+    else
+      message="Claude is idle"
+      if ((working)); then message="Claude is working, but past the keep-alive limit"; fi
+      show "${message#Claude is }"
+      if [[ $told == working ]] && report idle "$message"; then told=idle; fi
+    fi
+  done
+}
+
+case ${1-} in
+  watch) watch ;;
+  working | idle)
+    # Claude Code acts on a hook's output and exit code, and a note is not worth a disturbance.
+    note "$1" >/dev/null 2>&1 || true
+    ;;
+  *)
+    echo "Usage: $0 watch|working|idle" >&2
+    exit 2
+    ;;
+esac

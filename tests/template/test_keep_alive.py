@@ -24,7 +24,7 @@ BUSY = "while :; do :; done"
 WAITING = "sleep 1000"
 BUSY_CHILD = "bash -c 'while :; do :; done' & wait"
 # As Claude Code runs its hooks: from a shell of its own.
-HOOK = f"echo '{{}}' | sh -c '{SCRIPTS}/claude-hook.sh %s; true'"
+HOOK = f"echo '{{}}' | sh -c '{SCRIPTS}/keep-alive.sh %s; true'"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def watch(workspace_env: dict[str, str]) -> Iterator[Callable[..., subprocess.Po
         }
         watchers.append(
             subprocess.Popen(
-                ["bash", SCRIPTS / "keep-alive.sh"],
+                ["bash", SCRIPTS / "keep-alive.sh", "watch"],
                 env=environment,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -278,7 +278,7 @@ def test_the_token_is_in_no_process_list(start: Start, watch: Start, fake_coder:
 def test_a_hook_succeeds_and_is_silent_outside_of_a_claude(workspace_env: dict[str, str]) -> None:
     for environment in (workspace_env, {"PATH": os.environ["PATH"]}):
         done = subprocess.run(
-            ["bash", SCRIPTS / "claude-hook.sh", "working"],
+            ["bash", SCRIPTS / "keep-alive.sh", "working"],
             env=environment,
             input="{}",
             capture_output=True,

@@ -93,7 +93,7 @@ def test_the_api_key_is_in_no_plan(tofu: Tofu) -> None:
 
 def test_the_scripts_are_clean() -> None:
     checked = subprocess.run(
-        ["shellcheck", "-x", *sorted(SCRIPTS.glob("*.sh"))], capture_output=True, text=True, check=False, timeout=60
+        ["shellcheck", *sorted(SCRIPTS.glob("*.sh"))], capture_output=True, text=True, check=False, timeout=60
     )
     assert checked.returncode == 0, checked.stdout
 
@@ -107,11 +107,11 @@ def test_the_template_has_only_files_that_coder_is_sent() -> None:
 def test_every_hook_calls_the_script_where_the_template_lays_it() -> None:
     hooks = json.loads((SCRIPTS / "claude-hooks.json").read_text())["hooks"]
     commands = {event: entry["hooks"][0]["command"] for event, (entry,) in hooks.items()}
-    laid_in = (TEMPLATE / "main.tf").read_text().split('script_dir = "')[1].split('"')[0]
+    program = (TEMPLATE / "main.tf").read_text().split('keep_alive_program = "')[1].split('"')[0]
     assert commands == {
-        "UserPromptSubmit": f"{laid_in}/claude-hook.sh working",
-        "PreToolUse": f"{laid_in}/claude-hook.sh working",
-        "PostToolUse": f"{laid_in}/claude-hook.sh working",
-        "Notification": f"{laid_in}/claude-hook.sh idle",
-        "Stop": f"{laid_in}/claude-hook.sh idle",
+        "UserPromptSubmit": f"{program} working",
+        "PreToolUse": f"{program} working",
+        "PostToolUse": f"{program} working",
+        "Notification": f"{program} idle",
+        "Stop": f"{program} idle",
     }
