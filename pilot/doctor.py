@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pilot.arguments import add_stack
-from pilot.session import PASSPHRASE, PASSPHRASE_VARIABLES, STATE, configured, published_pulumi
+from pilot.session import PASSPHRASE, PASSPHRASE_VARIABLES, PROJECT, STATE, configured, published_pulumi
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
 from toolchain.paths import CHECKOUT, VENV
 from toolchain.pieces import IMAGES, PIECES, PROGRAM
@@ -64,7 +64,7 @@ class Subject:
 
     @property
     def data(self) -> Path:
-        return CHECKOUT / self.settings["dataDir"]
+        return PROJECT / self.settings["dataDir"]
 
     def docker(self, *arguments: str) -> str | None:
         """The output of a `docker` command on the stack's engine; None where it failed."""
@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine(stack: str) -> list[Finding]:
     """All findings, in the order in which a person would mend them."""
-    if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
-        known = " or ".join(sorted(file.name.split(".")[1] for file in CHECKOUT.glob("Pulumi.*.yaml")))
+    if not (PROJECT / f"Pulumi.{stack}.yaml").exists():
+        known = " or ".join(sorted(file.name.split(".")[1] for file in PROJECT.glob("Pulumi.*.yaml")))
         found = f"there is no Pulumi.{stack}.yaml"
         return [Finding(check="stack", level="problem", found=found, fix=f"choose another, STACK={known}")]
     subject = Subject(stack=stack, settings=configured(stack), published=published_pulumi() is not None)
@@ -317,10 +317,10 @@ def _settings(subject: Subject) -> Iterator[Finding]:
     if not python.exists():
         yield Finding(check="settings", level="ok", found="not checked, `make up` makes the virtual environment first")
         return
-    done = _call([str(python), "-m", "pilot.settings_check", subject.stack])
+    done = _call([str(python), "-m", "pilot.settings_check", str(PROJECT), subject.stack])
     if done is None or done.returncode != 0:
         said = done.stderr.strip().splitlines()[-1:] if done is not None else ["no answer in time"]
-        fix = f"{python} -m pilot.settings_check {subject.stack}"
+        fix = f"{python} -m pilot.settings_check {PROJECT} {subject.stack}"
         yield Finding(check="settings", level="warning", found=f"could not be checked: {' '.join(said)}", fix=fix)
         return
     problems = done.stdout.strip().splitlines()

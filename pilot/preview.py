@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 from pilot.arguments import add_stack
-from pilot.session import QUICK_TIMEOUT_S, SALT_KEY, PilotError, Session, open_session, prepare
-from toolchain.paths import CHECKOUT
+from pilot.session import PROJECT, QUICK_TIMEOUT_S, SALT_KEY, PilotError, Session, open_session, prepare
 
 PLAN_TIMEOUT_S = 300
 
@@ -38,7 +37,7 @@ def fresh_session(stack: str, folder: Path) -> Session:
     Raises:
         PilotError: the stack has no configuration, or the state could not be made.
     """
-    committed = CHECKOUT / f"Pulumi.{stack}.yaml"
+    committed = PROJECT / f"Pulumi.{stack}.yaml"
     if not committed.exists():
         raise PilotError(f"there is no {committed.name}")
     variables, published = prepare(stack)
@@ -76,7 +75,7 @@ def _preview(session: Session, plan: Path | None) -> int:
         return session.pulumi("preview", "--suppress-outputs")
     with plan.open("w") as stream:
         done = subprocess.run(
-            session.command("preview", "--json"), cwd=CHECKOUT, env=session.environment, stdin=subprocess.DEVNULL,
+            session.command("preview", "--json"), cwd=PROJECT, env=session.environment, stdin=subprocess.DEVNULL,
             stdout=stream, check=False, timeout=PLAN_TIMEOUT_S,
         )  # fmt: skip
     return done.returncode

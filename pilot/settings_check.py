@@ -1,6 +1,6 @@
 """Print every problem of a stack's settings, one a line; run by `make doctor` with the virtual environment's Python.
 
-    python -m pilot.settings_check STACK
+    python -m pilot.settings_check FOLDER STACK
 """
 
 from __future__ import annotations
@@ -32,4 +32,4 @@ def problems(folder: Path, stack: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(problems(Path(), sys.argv[1])))
+    print("\n".join(problems(Path(sys.argv[1]), sys.argv[2])))
