@@ -33,7 +33,7 @@ password: ## print the admin's password
 	@$(PILOT) password
 
 doctor: ## say whether `make up` would work, and what mends it
-	@$(PILOT) doctor
+	@$(PILOT) doctor $(ARGS)
 
 heal: ## repair what a plain `make up` cannot
 	@$(PILOT) heal

@@ -1,0 +1,209 @@
+"""What a newcomer types works, in a clone with a HOME of its own, and leaves the clone's `git status` clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, docker, free_port, request, sweep
+from toolchain.paths import CACHE_VARIABLE, cache_directory
+from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
+
+STACK = "front-door"
+COMMAND_TIMEOUT_S = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clone:
+    """A clone of HEAD, and a shell in which nothing of this checkout is on PATH."""
+
+    directory: Path
+    name: str
+    port: int
+    variables: dict[str, str]
+
+    def make(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["make", "--silent", *words, f"STACK={STACK}"],
+            cwd=self.directory, env=self.variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=COMMAND_TIMEOUT_S,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=self.directory, capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.strip()
+
+
+def _without_checkout(path: str) -> str:
+    ours = (str(CHECKOUT), str(cache_directory()))
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if not folder.startswith(ours))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    directory = tmp_path_factory.mktemp("front-door") / "clone"
+    home = directory.with_name("home")
+    home.mkdir()
+    subprocess.run(["git", "clone", "--quiet", CHECKOUT, directory], check=True, timeout=60)
+    made = Clone(
+        directory=directory,
+        name=f"{NAME_PREFIX}-{os.getpid()}-door",
+        port=free_port(),
+        variables={
+            "PATH": _without_checkout(os.environ["PATH"]),
+            "HOME": str(home),
+            # What was built is not built again: how it is built is not what this is about.
+            CACHE_VARIABLE: str(cache_directory()),
+            # The settings of this machine's registries, where it has any.
+            **{key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_", "SSL_"))},
+        },
+    )
+    settings = {
+        "name": made.name, "port": str(made.port), "dataDir": ".local/data", "coderImage": CODER_IMAGE,
+        "postgresImage": POSTGRES_IMAGE, "workspaceImages": WORKSPACE_IMAGE, "tailnet": "false",
+    }  # fmt: skip
+    lines = [f"  coder-pilot:{key}: {json.dumps(value)}" for key, value in settings.items()]
+    (directory / f"Pulumi.{STACK}.yaml").write_text("\n".join(["config:", *lines, ""]))
+    # The stack of a test is no part of the project.
+    (directory / ".git" / "info" / "exclude").write_text(f"/Pulumi.{STACK}.yaml\n")
+    try:
+        yield made
+    finally:
+        sweep(made.name)
+        shutil.rmtree(directory.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def up(clone: Clone) -> str:
+    """What the first `make up` printed on its standard output."""
+    return clone.make("up").stdout
+
+
+def test_help_lists_every_target(clone: Clone) -> None:
+    listed = {line.split()[0] for line in clone.make("help").stdout.splitlines()}
+    makefile = (clone.directory / "Makefile").read_text()
+    targets = {word for line in makefile.splitlines() if line.startswith(".PHONY:") for word in line.split()[1:]}
+    assert listed == targets
+
+
+def test_doctor_says_before_the_first_up_that_it_would_work(clone: Clone) -> None:
+    found = json.loads(clone.make("doctor", "ARGS=--json").stdout)
+    assert not [each for each in found if each["level"] == "problem"]
+
+
+def test_up_ends_with_a_box_of_what_a_person_needs(clone: Clone, up: str) -> None:
+    lines = up.strip().splitlines()
+    box = lines[lines.index(next(line for line in lines if line.startswith("┌"))) :]
+    assert clone.url in box[1]
+    assert "admin@framework.local" in box[2]
+    assert "make password" in box[3]
+    assert "make workspace NAME=demo" in box[4]
+    assert len({len(line) for line in box}) == 1
+
+
+@pytest.mark.usefixtures("up")
+def test_the_password_signs_in_and_is_in_no_other_output(clone: Clone, up: str) -> None:
+    password = clone.make("password").stdout.strip()
+    credentials = {"email": "admin@framework.local", "password": password}
+    assert request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
+    assert password not in up
+
+
+@pytest.mark.usefixtures("up")
+def test_the_passphrase_is_the_owners_alone(clone: Clone) -> None:
+    file = clone.directory / ".passphrase"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(file.read_text()) > 32
+
+
+@pytest.mark.usefixtures("up")
+def test_a_workspace_is_made_then_found_and_its_url_answers(clone: Clone) -> None:
+    first = clone.make("workspace", "NAME=demo")
+    (url,) = first.stdout.split()
+    assert url.startswith(f"{clone.url}/@admin/demo.")
+    assert url.endswith("/apps/code-server/")
+    assert "demo: creating" in first.stderr
+    password = clone.make("password").stdout.strip()
+    credentials = {"email": "admin@framework.local", "password": password}
+    token = request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
+    asked = urllib.request.Request(f"{url}healthz", headers={"Coder-Session-Token": token})  # noqa: S310
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
+        assert answer.status == 200
+    again = clone.make("workspace", "NAME=demo")
+    assert again.stdout == first.stdout
+    assert "creating" not in again.stderr
+    assert password not in first.stderr + again.stderr
+
+
+@pytest.mark.parametrize("name", ["", "two words", "-x", "a" * 33])
+@pytest.mark.usefixtures("up")
+def test_a_workspace_with_a_bad_name_is_refused_with_an_example(clone: Clone, name: str) -> None:
+    done = clone.make("workspace", f"NAME={name}", check=False)
+    assert done.returncode != 0
+    assert "make workspace NAME=demo" in done.stderr
+
+
+@pytest.mark.usefixtures("up")
+def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: Clone) -> None:
+    clone.make("workspace", "NAME=demo")
+    servers, workspaces = clone.make("status").stdout.strip().split("\n\n")
+    rows = {line.split()[0]: line for line in servers.splitlines()[1:]}
+    assert set(rows) == {f"{clone.name}-postgres", f"{clone.name}-server"}
+    assert all("(healthy)" in line and "GiB" in line for line in rows.values())
+    (line,) = workspaces.splitlines()[1:]
+    assert line.split()[:2] == ["admin/demo", "running"]
+    assert " in 1 h " in line
+    assert " / 4GiB" in line
+
+
+@pytest.mark.usefixtures("up")
+def test_doctor_knows_the_port_as_ours_and_ends_in_time(clone: Clone) -> None:
+    found = {each["check"]: each for each in json.loads(clone.make("doctor", "ARGS=--json").stdout)}
+    assert f"{clone.port} is ours" in found["port"]["found"]
+    assert found["settings"]["level"] == "ok"
+    assert found["images"]["level"] == "ok"
+    assert not [each for each in found.values() if each["level"] == "problem"]
+
+
+@pytest.mark.usefixtures("up")
+def test_a_second_up_changes_nothing(clone: Clone) -> None:
+    again = clone.make("up").stdout
+    assert " unchanged" in again
+    assert not any(word in again for word in (" created", " updated", " replaced", " deleted"))
+
+
+@pytest.mark.usefixtures("up")
+def test_down_takes_the_containers_and_keeps_the_data(clone: Clone) -> None:
+    clone.make("workspace", "NAME=demo")
+    volumes = docker("volume", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")
+    assert volumes
+    clone.make("down")
+    assert not docker("ps", "--all", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")
+    assert not docker("network", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")
+    assert docker("volume", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}") == volumes
+    assert (clone.directory / ".local" / "data" / "postgres" / "PG_VERSION").exists()
+
+
+@pytest.mark.usefixtures("up")
+def test_git_status_is_clean_after_all_of_it(clone: Clone) -> None:
+    assert clone.git("status", "--porcelain") == ""
+    assert clone.git("check-ignore", ".passphrase", ".pulumi-state", ".local").split() == [
+        ".passphrase", ".pulumi-state", ".local",
+    ]  # fmt: skip
