@@ -1,0 +1,248 @@
+"""Nobody's work is ever lost: users, workspaces, templates and homes are there after every end, accident and return.
+
+One pilot with a workspace goes through all of it; each test finds it up and leaves it up, but the last, which deletes
+it. What it has is counted before and after by ids and checksums.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.pilot_fixture import Pilot, docker, eventually
+from tests.e2e.retirement_fixture import (
+    Belongings,
+    belongings,
+    command,
+    container_of,
+    derived_image,
+    furnish,
+    identity,
+    kill_at,
+    left_over,
+    new_state,
+    sql,
+    states,
+    variables,
+)  # fmt: skip
+from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
+
+NEVER_READY = 'if [ "$1" = version ]; then exec /opt/coder.real "$@"; fi; echo "this server is broken" >&2; exit 1'
+
+
+@pytest.fixture(scope="module")
+def workspace(pilot: Pilot) -> dict[str, Any]:
+    """A running workspace with files in its home."""
+    made = pilot.create_workspace("demo")
+    furnish(pilot, made)
+    return made
+
+
+@pytest.fixture
+def owned(pilot: Pilot, workspace: dict[str, Any]) -> Belongings:
+    """What the pilot has before the test; its workspace runs."""
+    pilot.variables.pop("token", None)
+    if pilot.workspace(workspace["id"])["latest_build"]["status"] != "running":
+        pilot.transition(workspace["id"], "start")
+    found = belongings(pilot)
+    assert (len(found.workspaces), len(found.templates)) == (1, 1)
+    return found
+
+
+def _is_whole(pilot: Pilot, before: Belongings) -> None:
+    """Everything is there again, the admin may log in, and the pilot is converged."""
+    pilot.variables.pop("token", None)
+    assert belongings(pilot) == before
+    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+    pilot.up("--expect-no-changes")
+
+
+def test_without_retirement_a_template_and_a_network_could_not_be_removed(
+    pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        pilot.call("DELETE", f"/api/v2/templates/{workspace['template_id']}")
+    assert refused.value.code == 400
+    assert "All workspaces must be deleted" in refused.value.read().decode()
+    attached = subprocess.run(
+        ["docker", "network", "rm", f"{pilot.name}-workspaces"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "active endpoints" in attached.stderr
+
+
+def test_a_second_up_while_one_runs_is_refused_and_so_is_heal(pilot: Pilot, owned: Belongings) -> None:
+    first = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--stack", pilot.stack, "--non-interactive"],
+        cwd=pilot.directory, env=variables(pilot), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        locks = pilot.directory / ".pulumi-state" / ".pulumi" / "locks"
+        eventually(lambda: list(locks.rglob("*.json")), timeout_s=30, what="the first `up` has its lock")
+        second = pilot.up(check=False)
+        third = command(pilot, "heal", check=False)
+    finally:
+        first.wait(120)
+    assert "the stack is currently locked by 1 lock" in second
+    assert "pulumi cancel" in second
+    assert f"a `pulumi` (process {first.pid}) works on {pilot.stack}" in third
+    assert first.returncode == 0
+
+
+def test_a_postgres_of_another_major_is_refused_before_anything_is_touched(
+    pilot: Pilot, owned: Belongings, tmp_path: Path
+) -> None:
+    before = identity(f"{pilot.name}-postgres"), identity(f"{pilot.name}-server")
+    program = docker("run", "--rm", "--entrypoint", "sh", POSTGRES_IMAGE, "-c", "command -v postgres")
+    image = derived_image(f"{pilot.name}/postgres:18", POSTGRES_IMAGE, program, "echo '(PostgreSQL) 18.1'", tmp_path)
+    pilot.write_config(postgresImage=image)
+    try:
+        said = pilot.up(check=False)
+    finally:
+        pilot.write_config(postgresImage=POSTGRES_IMAGE)
+        pilot.up()
+        docker("image", "rm", "--force", image)
+    assert f"is of Postgres 17, and {image} is Postgres 18; nothing was touched" in said
+    assert "make upgrade-postgres" in said
+    assert (identity(f"{pilot.name}-postgres"), identity(f"{pilot.name}-server")) == before
+    _is_whole(pilot, owned)
+
+
+def test_a_downgrade_of_coder_is_refused_before_anything_is_touched(
+    pilot: Pilot, owned: Belongings, tmp_path: Path
+) -> None:
+    before = identity(f"{pilot.name}-server")
+    image = derived_image(f"{pilot.name}/coder:old", CODER_IMAGE, "/opt/coder", "echo Coder v2.29.9", tmp_path)
+    pilot.write_config(coderImage=image)
+    try:
+        said = pilot.up(check=False)
+    finally:
+        pilot.write_config(coderImage=CODER_IMAGE)
+        pilot.up()
+        docker("image", "rm", "--force", image)
+    assert f"{image} is Coder 2.29.9, and the database was already moved to 2.30.0" in said
+    assert identity(f"{pilot.name}-server") == before
+    _is_whole(pilot, owned)
+
+
+def test_a_destroyed_pilot_comes_back_whole_with_a_new_state_and_new_passwords(
+    pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
+) -> None:
+    password, dumps = pilot.outputs()["adminPassword"], set((pilot.data / "backups").glob("*.dump"))
+    said = pilot.pulumi("destroy", "--yes", "--skip-preview")
+    assert "workspaces to stop: admin/demo" in said
+    assert left_over(pilot) == []
+    (dump,) = set((pilot.data / "backups").glob("*.dump")) - dumps
+    assert dump.stat().st_mode & 0o777 == 0o600
+    new_state(pilot)
+    pilot.up()
+    assert pilot.outputs()["adminPassword"] != password
+    assert states(pilot.call("GET", "/api/v2/workspaces")["workspaces"]) == {"stopped"}
+    _is_whole(pilot, owned)
+    pilot.transition(workspace["id"], "start")
+    pilot.wait_workspace(workspace["id"])
+    assert docker("exec", container_of(workspace["id"]), "cat", "/home/coder/kept/marker") == "marker"
+
+
+def test_with_the_token_revoked_down_retires_through_coder(pilot: Pilot, owned: Belongings) -> None:
+    for token in pilot.call("GET", "/api/v2/users/me/keys/tokens"):
+        pilot.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
+    said = command(pilot, "down")
+    assert "workspaces to stop: admin/demo" in said
+    assert "stopped without Coder" not in said
+    assert left_over(pilot) == []
+    assert "is down already" in command(pilot, "down")
+    pilot.up()
+    _is_whole(pilot, owned)
+
+
+def test_with_coder_dead_for_good_down_ends_and_the_pilot_comes_back(
+    pilot: Pilot, owned: Belongings, tmp_path: Path
+) -> None:
+    image = derived_image(f"{pilot.name}/coder:broken", CODER_IMAGE, "/opt/coder", NEVER_READY, tmp_path)
+    docker("kill", f"{pilot.name}-server")
+    alone = pilot.pulumi("destroy", "--yes", "--skip-preview", check=False)
+    assert "does not answer" in alone
+    assert f"{pilot.name}-admin-demo" in left_over(pilot)
+    pilot.write_config(coderImage=image)
+    try:
+        said = command(pilot, "down")
+    finally:
+        pilot.write_config(coderImage=CODER_IMAGE)
+    assert "this server is broken" in said
+    assert f"stopped without Coder: {pilot.name}-admin-demo" in said
+    assert left_over(pilot) == []
+    pilot.up()
+    docker("image", "rm", "--force", image)
+    _is_whole(pilot, owned)
+
+
+def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends(
+    pilot: Pilot, owned: Belongings
+) -> None:
+    kill_at(pilot, "Container coder deleting", "destroy")
+    assert "locked by 1 lock" in pilot.pulumi("destroy", "--yes", "--skip-preview", check=False)
+    command(pilot, "down")
+    assert left_over(pilot) == []
+    kill_at(pilot, "Container coder creating", "up")
+    command(pilot, "heal")
+    _is_whole(pilot, owned)
+
+
+def test_a_backup_is_restored_into_an_empty_data_directory(
+    pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
+) -> None:
+    versions = "SELECT id || ' ' || name FROM template_versions ORDER BY 1"
+    before = sql(pilot, versions)
+    dump = Path(command(pilot, "backup").strip())
+    assert dump.with_name(dump.name.replace(".dump", ".state.json")).stat().st_mode & 0o777 == 0o600
+    command(pilot, "down")
+    lost = pilot.directory / "lost"
+    pilot.data.rename(lost)
+    try:
+        command(pilot, "restore", str(lost / "backups" / dump.name))
+        # Adoption adds a version; none is gone.
+        assert set(before) <= set(sql(pilot, versions))
+        _is_whole(pilot, owned)
+        pilot.transition(workspace["id"], "start")
+    finally:
+        shutil.rmtree(lost, ignore_errors=True)
+
+
+def test_a_dump_that_is_no_backup_of_a_coder_is_refused_and_nothing_is_touched(
+    pilot: Pilot, owned: Belongings, tmp_path: Path
+) -> None:
+    before = identity(f"{pilot.name}-server")
+    (tmp_path / "nonsense.dump").write_text("nonsense")
+    assert "pg_restore" in command(pilot, "restore", str(tmp_path / "nonsense.dump"), check=False)
+    assert "there is no dump" in command(pilot, "restore", str(tmp_path / "absent.dump"), check=False)
+    assert identity(f"{pilot.name}-server") == before
+
+
+def test_purge_says_what_goes_and_deletes_everything_of_ours_and_nothing_else(
+    pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
+) -> None:
+    volume, foreign = f"coder-{workspace['id']}-home", f"{pilot.name}-somebody-elses"
+    pilot.write_config(purgeOnDestroy="true")
+    assert volume in pilot.pulumi("preview")
+    pilot.up()
+    docker("volume", "create", foreign)
+    (pilot.data / "somebody-elses").write_text("stays")
+    try:
+        refused = command(pilot, "down", check=False)
+        assert volume in refused
+        assert "--yes" in refused
+        assert belongings(pilot) == owned
+        command(pilot, "down", "--yes")
+        volumes = docker("volume", "ls", "--format", "{{.Name}}").splitlines()
+        assert foreign in volumes
+    finally:
+        docker("volume", "rm", foreign)
+    assert volume not in volumes
+    assert left_over(pilot) == []
+    assert [each.name for each in pilot.data.iterdir()] == ["somebody-elses"]
