@@ -27,7 +27,7 @@ status: ## containers, workspaces, deadlines, memory
 	@$(PILOT) status
 
 workspace: ## create or start a workspace: NAME=demo [REPO=https://…]
-	@$(PILOT) workspace "$(NAME)" --repo "$(REPO)"
+	@$(PILOT) workspace --repo "$(REPO)" -- "$(NAME)"
 
 password: ## print the admin's password
 	@$(PILOT) password
