@@ -83,9 +83,10 @@ class Tailnet(pulumi.ComponentResource):
         # A Command is not refreshed: an entry that somebody took off would stay away. An invoke runs on every `up`.
         action = "check" if pulumi.runtime.is_dry_run() else "apply"
         served = _ask(action, args, pulumi.InvokeOutputOptions(parent=self, depends_on=[serve]))
-        # Joined with the Command's id, unknown in a preview that is still to make the entries: nothing lacks then.
-        self.url = pulumi.Output.all(url, served, serve.id).apply(lambda known: _url_served(known[0], known[1]))
-        self.note = pulumi.Output.unsecret(serve.stdout).apply(lambda stdout: str(json.loads(stdout)["note"]))
+        made = pulumi.Output.unsecret(serve.stdout)
+        # Joined with what the Command printed, unknown in a preview that has yet to make the entries: nothing lacks.
+        self.url = pulumi.Output.all(url, served, made).apply(lambda known: _url_served(known[0], known[1]))
+        self.note = made.apply(lambda stdout: str(json.loads(stdout)["note"]))
         self.register_outputs({"url": self.url, "note": self.note})
 
 
