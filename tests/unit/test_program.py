@@ -171,7 +171,8 @@ def test_an_api_key_reaches_the_template_as_a_secret_and_changes_the_version() -
     secret = declare({**LOCAL, "anthropicApiKey": "sk-secret"}, secrets=("anthropicApiKey",))
     (template,) = secret.of(TEMPLATE)
     assert any(path.startswith("versions") for path in template.secrets)
-    assert secret.exports["templateVersion"] != without.exports["templateVersion"]
+    assert _version(secret)["message"] != _version(without)["message"]
+    assert "sk-secret" not in _version(secret)["message"]
     assert "sk-secret" not in json.dumps(secret.exports)
 
 
@@ -203,3 +204,28 @@ def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot
         request = pilot.one(name).request
         properties = [urn for each in request.propertyDependencies.values() for urn in each.urns]
         assert not [urn for urn in (*request.dependencies, *properties) if CONTAINER in urn], name
+
+
+def test_the_retirement_is_the_first_to_go_and_does_not_wait_for_the_template(pilot: Declared) -> None:
+    retire = pilot.one("retire")
+    waited_for = {urn.rsplit("::", 1)[1] for urn in retire.request.dependencies}
+    assert waited_for >= {"coder", "postgres", "control", "workspaces", "admin-account", "data-directory"}
+    # `make down` drops these from the state where Coder cannot come back, and can only drop what nobody needs.
+    assert not waited_for & {"template", "coderd", "template-record"}
+    assert retire.inputs["delete"].endswith("stack.jobs.retire")
+    assert "environment" in retire.secrets
+
+
+def test_coder_is_replaced_only_after_the_guard_saw_the_image(pilot: Declared) -> None:
+    waited_for = {urn.rsplit("::", 1)[1] for urn in pilot.one("coder").request.dependencies}
+    assert "upgrade-guard" in waited_for
+    assert pilot.one("upgrade-guard").inputs["environment"]["CODER_IMAGE"] == "sha256:coder-image"
+
+
+@pytest.mark.parametrize("purge", ["true", "false"])
+def test_purge_reaches_the_state_exactly_as_it_is_set(purge: str) -> None:
+    declared = declare({**LOCAL, "purgeOnDestroy": purge})
+    found = {declared.one(name).inputs["environment"]["PURGE"] for name in ("retire", "data-directory")}
+    assert found == {purge}
+    asked = [each for each in declared.invokes if each["command"].endswith("retire list")]
+    assert len(asked) == (1 if purge == "true" else 0)

@@ -1,0 +1,95 @@
+"""The newest backups stay, no Coder is put on a database that a newer one moved, and what is not ours is not removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stack.jobs import backups, data_directory, engine, upgrade_guard
+
+
+def _lay(folder: Path, names: list[str]) -> None:
+    (folder / backups.FOLDER).mkdir()
+    for name in names:
+        (folder / backups.FOLDER / name).touch()
+
+
+@pytest.mark.parametrize(("kept", "gone"), [(1, 2), (2, 1), (3, 0), (9, 0)])
+def test_the_newest_stay_each_with_its_state_and_nothing_else_goes(tmp_path: Path, kept: int, gone: int) -> None:
+    dumps = ["20260101T000000.000Z.dump", "20260102T000000.000Z.dump", "20251231T235959.999Z.dump"]
+    states = [name.replace(".dump", ".state.json") for name in dumps]
+    _lay(tmp_path, [*dumps, *states, "notes.txt"])
+    removed = backups.prune(str(tmp_path), kept)
+    assert removed == sorted(dumps)[:gone]
+    left = {each.name for each in (tmp_path / backups.FOLDER).iterdir()}
+    assert left == {"notes.txt", *sorted(dumps)[gone:], *sorted(states)[gone:]}
+
+
+def test_the_names_of_backups_order_as_time_does() -> None:
+    names = [backups.timestamp() for _ in range(3)]
+    assert names == sorted(names)
+    assert all(len(name) == len("20260101T000000.000Z") for name in names)
+
+
+def test_a_dump_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho half a dump\necho out of space >&2\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(engine.JobError, match="`pg_dump` failed: out of space"):
+        backups.dump("c", "coder", "coder", str(tmp_path), name="x")
+    assert list((tmp_path / backups.FOLDER).iterdir()) == []
+
+
+def test_a_dump_of_something_else_is_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "; Archive created"\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(engine.JobError, match="is no backup of a Coder"):
+        backups.dump("c", "coder", "coder", str(tmp_path), name="x")
+    assert list((tmp_path / backups.FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "version"),
+    [
+        ("Coder v2.30.0 Mon Jan  5 10:00:00 UTC 2026", (2, 30, 0)),
+        ("v2.9.12+abc123", (2, 9, 12)),
+        ("v2.30.0-devel+5f1", (2, 30, 0)),
+        ("unknown", None),
+    ],
+)
+def test_versions_are_read_as_coder_writes_them(shown: str, version: upgrade_guard.Version | None) -> None:
+    assert upgrade_guard.parse(shown) == version
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ran", "refused"),
+    [
+        ((2, 30, 0), [(2, 30, 0)], False),
+        ((2, 31, 0), [(2, 30, 0)], False),
+        ((2, 30, 0), [(2, 9, 9), (2, 30, 0)], False),
+        ((2, 9, 9), [(2, 30, 0)], True),
+        ((2, 30, 0), [(2, 30, 0), (2, 30, 1)], True),
+        ((2, 30, 0), [(3, 0, 0)], True),
+        (None, [(2, 30, 0)], False),
+        ((2, 30, 0), [], False),
+    ],
+)
+def test_a_coder_older_than_the_newest_that_ran_is_refused(
+    wanted: upgrade_guard.Version | None, ran: list[upgrade_guard.Version], refused: bool
+) -> None:
+    problem = upgrade_guard.refusal(wanted, ran, "image")
+    assert (problem is not None) == refused
+    if problem:
+        assert "pulumi config set coderImage" in problem
+
+
+def test_a_directory_without_our_file_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    with pytest.raises(engine.JobError, match=r"has no pilot\.json, so it is not removed"):
+        data_directory.remove(tmp_path, "postgres:17")
+    assert (tmp_path / "postgres").is_dir()
+    data_directory.remove(tmp_path / "absent", "postgres:17")

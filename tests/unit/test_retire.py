@@ -1,0 +1,212 @@
+"""Retirement parks every workspace through Coder, whatever it was doing, and ends also where Coder is of no help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.jobs import coder, retire
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TOKEN = "token"
+
+
+@dataclass
+class Coder:
+    """A server that has workspaces; a build ends at the second look, as `outcome` says."""
+
+    workspaces: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcome: str = "succeeded"
+    calls: list[str] = field(default_factory=list)
+    conflicts: int = 0
+    url: str = ""
+    builds: int = 0
+
+    def add(self, name: str, transition: str, status: str) -> None:
+        self.workspaces[name] = {
+            "id": name, "name": name, "owner_name": "admin",
+            "latest_build": {"id": f"{name}-0", "transition": transition, "job": {"status": status}},
+        }  # fmt: skip
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        self.calls.append(f"{method} {path.split('?')[0]}")
+        if method == "GET":
+            offset = int(path.rsplit("=", 1)[1])
+            shown = json.loads(json.dumps(list(self.workspaces.values())))
+            if offset == 0:
+                self._tick()
+            return 200, {"workspaces": shown[offset : offset + retire.PAGE]}
+        if method == "PATCH":
+            build = path.split("/")[4]
+            for each in self.workspaces.values():
+                if each["latest_build"]["id"] == build:
+                    each["latest_build"]["job"]["status"] = "canceling"
+            return 200, {}
+        if self.conflicts:
+            self.conflicts -= 1
+            return 409, {"message": "A workspace build is already active."}
+        self.builds += 1
+        workspace = self.workspaces[path.split("/")[4]]
+        workspace["latest_build"] = {
+            "id": f"build-{self.builds}", "transition": body["transition"], "job": {"status": "pending"},
+        }  # fmt: skip
+        return 201, workspace["latest_build"]
+
+    def _tick(self) -> None:
+        for name, each in list(self.workspaces.items()):
+            build = each["latest_build"]
+            job = build["job"]
+            if job["status"] == "canceling":
+                job["status"] = "canceled"
+            elif job["status"] == "pending":
+                job["status"] = "running"
+            elif job["status"] == "running" and build["id"].startswith("build-"):
+                job.update(status=self.outcome, error="no space left" if self.outcome == "failed" else "")
+                if build["transition"] == "delete" and self.outcome == "succeeded":
+                    del self.workspaces[name]
+
+
+@pytest.fixture
+def server() -> Iterator[Coder]:
+    state = Coder()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            if self.headers.get("Coder-Session-Token") != TOKEN:
+                status, answer = 401, {"message": "You are signed out."}
+            else:
+                status, answer = state.answer(self.command, self.path, body)
+            text = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = do_PATCH = _serve  # noqa: N815  http.server's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        state.url = f"http://127.0.0.1:{http.server_port}"
+        yield state
+        http.shutdown()
+
+
+def _settle(server: Coder, transition: str = "stop", token: str = TOKEN, timeout_s: float = 10) -> list[str]:
+    said: list[str] = []
+    api = coder.Api(url=server.url, token=token)
+    return retire.settle(api, transition, said.append, timeout_s=timeout_s, interval_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("transition", "status", "asked"),
+    [
+        ("start", "succeeded", 1),
+        ("start", "failed", 1),
+        ("start", "canceled", 1),
+        ("start", "running", 1),
+        ("start", "pending", 1),
+        ("stop", "succeeded", 0),
+        ("stop", "failed", 1),
+        ("stop", "canceled", 1),
+        ("delete", "failed", 1),
+    ],
+)
+def test_a_workspace_ends_up_stopped_from_every_state(server: Coder, transition: str, status: str, asked: int) -> None:
+    server.add("w", transition, status)
+    assert _settle(server) == []
+    assert server.builds == asked
+    assert server.workspaces["w"]["latest_build"]["transition"] == "stop"
+    cancelled = any(call.startswith("PATCH") for call in server.calls)
+    assert cancelled == (status in retire.BUILDING)
+
+
+def test_a_stop_that_runs_already_is_waited_for_and_not_asked_again(server: Coder) -> None:
+    server.add("w", "stop", "running")
+    server.workspaces["w"]["latest_build"]["id"] = "build-by-somebody"
+    assert _settle(server) == []
+    assert server.builds == 0
+
+
+def test_all_are_asked_before_the_first_is_done_and_none_is_missed_on_a_later_page(server: Coder) -> None:
+    count = retire.PAGE + 5
+    for number in range(count):
+        server.add(f"w{number}", "start", "succeeded")
+    assert _settle(server) == []
+    posts = [index for index, call in enumerate(server.calls) if call.startswith("POST")]
+    assert len(posts) == count
+    assert posts == list(range(posts[0], posts[0] + count))
+    assert {each["latest_build"]["transition"] for each in server.workspaces.values()} == {"stop"}
+
+
+def test_delete_is_done_when_the_workspace_has_left_the_list(server: Coder) -> None:
+    server.add("w", "stop", "succeeded")
+    assert _settle(server, "delete") == []
+    assert server.workspaces == {}
+
+
+def test_a_stop_that_fails_is_named_and_does_not_hold_up_the_others(server: Coder) -> None:
+    server.add("w", "start", "succeeded")
+    server.outcome = "failed"
+    assert _settle(server) == ["Coder could not stop admin/w: no space left"]
+    assert server.builds == 1
+
+
+def test_a_build_that_gets_in_between_is_no_failure(server: Coder) -> None:
+    server.add("w", "start", "succeeded")
+    server.conflicts = 2
+    assert _settle(server) == []
+    assert server.workspaces["w"]["latest_build"]["transition"] == "stop"
+
+
+def test_a_stop_that_never_ends_is_given_up_in_time(server: Coder) -> None:
+    server.add("w", "start", "succeeded")
+    server.outcome = "running"
+    assert _settle(server, timeout_s=0.3) == ["Coder did not stop every workspace within 0 s"]
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "reason"),
+    [("", "revoked", "no longer knows our token"), ("http://127.0.0.1:9", TOKEN, "cannot be asked")],
+    ids=["revoked", "dead"],
+)
+def test_without_coder_labelled_containers_go_and_the_job_succeeds_with_a_warning(
+    server: Coder, tmp_path: Path, url: str, token: str, reason: str
+) -> None:
+    # A `docker` that has one workspace's container, and writes down what it is told.
+    (tmp_path / "docker").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
+        'case "$1" in ps) echo coder-admin-demo;; exec) echo "no such container" >&2; exit 1;; esac\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-m", "stack.jobs.retire"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin", "CODER_URL": url or server.url, "CODER_TOKEN": token, "STACK": "coder",
+            "PURGE": "false", "DATA_DIRECTORY": str(tmp_path / "data"), "POSTGRES_CONTAINER": "coder-postgres",
+            "ROLE": "coder", "DATABASE": "coder", "BACKUPS_KEPT": "7",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"warning: Coder {reason}" in done.stderr
+    assert "warning: stopped without Coder: coder-admin-demo" in done.stderr
+    assert f"warning: the database was not dumped, its files stay in {tmp_path}/data/postgres" in done.stderr
+    assert token not in done.stderr.replace("our token", "")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0].startswith("ps --all --filter label=coder-pilot.stack=coder --filter label=coder.workspace_id")
+    assert calls[1:3] == ["stop --time 10 coder-admin-demo", "rm --force coder-admin-demo"]
+    assert not any("volume" in call for call in calls)
