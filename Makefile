@@ -65,5 +65,5 @@ drills: ## the long end-to-end tests as well
 lock: ## write requirements.lock anew from pyproject.toml
 	@ci/lock.sh
 
-docs: ## write docs/settings.md anew from the program
-	@ci/settings_doc.sh
+docs: ## write the generated documentation anew
+	@ci/docs.sh

@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "workspace": "create a workspace, or start it, and print its code-server URL",
     "password": "print the admin's password",
     "doctor": "say whether `up` would work, and what mends it",
+    "verdict": "say from the pilot's own figures whether it earned its keep",
     "heal": "repair what a plain `up` cannot",
     "backup": "dump the database and keep the state beside it",
     "restore": "bring a backup into an empty data directory",

@@ -21,14 +21,15 @@ PLAN_TIMEOUT_S = 300
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
     parser.add_argument("--fresh", action="store_true", help="as if the stack did not exist yet")
+    parser.add_argument("--drift", action="store_true", help="look at the world first, fail on any change")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="write the plan to FILE as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.fresh:
-        return _preview(open_session(arguments.stack, build=True), arguments.plan)
+        return _preview(open_session(arguments.stack, build=True), arguments.plan, arguments.drift)
     with tempfile.TemporaryDirectory() as folder:
-        return _preview(fresh_session(arguments.stack, Path(folder)), arguments.plan)
+        return _preview(fresh_session(arguments.stack, Path(folder)), arguments.plan, drift=False)
 
 
 def fresh_session(stack: str, folder: Path) -> Session:
@@ -70,12 +71,14 @@ def without_secrets(text: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _preview(session: Session, plan: Path | None) -> int:
+def _preview(session: Session, plan: Path | None, drift: bool) -> int:
+    options = ("--refresh", "--expect-no-changes") if drift else ()
     if plan is None:
-        return session.pulumi("preview", "--suppress-outputs")
+        return session.pulumi("preview", "--suppress-outputs", *options)
     with plan.open("w") as stream:
         done = subprocess.run(
-            session.command("preview", "--json"), cwd=PROJECT, env=session.environment, stdin=subprocess.DEVNULL,
-            stdout=stream, check=False, timeout=PLAN_TIMEOUT_S,
+            session.command("preview", "--json", *options),
+            cwd=PROJECT, env=session.environment, stdin=subprocess.DEVNULL, stdout=stream, check=False,
+            timeout=PLAN_TIMEOUT_S,
         )  # fmt: skip
     return done.returncode
