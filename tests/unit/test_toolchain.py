@@ -249,11 +249,14 @@ def _start(cache: Path, script: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_build_leaves_nothing_that_passes_for_whole(tmp_path: Path, sent: signal.Signals) -> None:
     cache, pid_file = tmp_path / "cache", tmp_path / "pid"
-    script = f"echo half > file; echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 600"
+    script = f"echo half > half; echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 600"
     with _start(cache, script) as process:
         _until(pid_file.exists)
         process.send_signal(sent)
-        process.communicate(timeout=WAIT_S)
+        try:
+            process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
     assert process.returncode != 0
     step = int(pid_file.read_text())
     if sent is signal.SIGKILL:
