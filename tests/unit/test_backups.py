@@ -1,4 +1,4 @@
-"""The newest backups stay, no Coder is put on a database that a newer one moved, and what is not ours is not removed."""
+"""The newest backups stay, no Coder is put on a database that a newer one moved, and only what is ours is removed."""
 
 from __future__ import annotations
 
