@@ -59,9 +59,9 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
         group_adds=list(service.supplementary_groups),
         healthcheck=docker.ContainerHealthcheckArgs(
             tests=["CMD-SHELL", service.health_command],
-            interval="2s",
+            interval="5s",
             timeout="5s",
-            retries=30,
+            retries=12,
             start_period="1m0s",
         ),
         restart="unless-stopped",

@@ -16,6 +16,8 @@ from toolchain.paths import CHECKOUT, CODERD_SDK, PULUMI_HOME, VENV
 LOCK = CHECKOUT / "requirements.lock"
 ON_PATH = ("pulumi-cli", "uv", "tofu", "tailscale", "testcontrol")
 INSTALL_TIMEOUT_S = 10 * 60
+# Without it every run compiles Pulumi's SDKs anew where Python may not write bytecode: half a second of each `up`.
+BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
 
 
 def _python() -> str:
@@ -67,7 +69,7 @@ def _lay_venv(builder: Builder, coderd_wheel: Path) -> str:
     ):
         done = subprocess.run(
             [str(word) for word in command],
-            env={**os.environ, "UV_CACHE_DIR": str(builder.cache / "uv"), "UV_LINK_MODE": "hardlink"},
+            env={**os.environ, "UV_CACHE_DIR": str(builder.cache / "uv"), "UV_LINK_MODE": "hardlink", **BYTECODE},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S,
         )  # fmt: skip
         if done.returncode != 0:

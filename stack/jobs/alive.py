@@ -37,8 +37,8 @@ def _probe(url: str, container: str) -> int | None:
     """The wanted generation, None while Coder or its database does not answer."""
     try:
         found = engine.state(container)
-        # Both: somebody else's server may hold the port where our container is stopped.
-        if found is None or not found.running or not coder.answers(url):
+        # The container first: somebody else's server may hold the port where ours is stopped.
+        if found is None or not found.running or not (found.healthy or coder.answers(url)):
             return None
         return _wanted_generation()
     except engine.JobError:

@@ -24,6 +24,7 @@ class State:
     """What the engine says of a container."""
 
     running: bool
+    healthy: bool
     restarts: int
     started_at: str
 
@@ -62,6 +63,7 @@ def state(container: str) -> State | None:
     record = json.loads(shown)[0]
     return State(
         running=record["State"]["Running"],
+        healthy=record["State"].get("Health", {}).get("Status") == "healthy",
         restarts=record["RestartCount"],
         started_at=record["State"]["StartedAt"],
     )

@@ -167,7 +167,7 @@ def test_a_refusal_names_the_server_and_no_secret(server: FakeCoder, monkeypatch
 
 
 def test_the_roles_password_goes_by_standard_input_and_stays_out_of_the_servers_log(server: FakeCoder) -> None:
-    running = engine.State(running=True, restarts=0, started_at="")
+    running = engine.State(running=True, healthy=True, restarts=0, started_at="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "state", lambda _: running)
         role_password.main()
@@ -193,7 +193,7 @@ def look(
     def run(world: World, mode: str) -> dict[str, object]:
         def state(name: str) -> engine.State | None:
             running = world.running.get(name)
-            return None if running is None else engine.State(running=running, restarts=0, started_at="")
+            return None if running is None else engine.State(running=running, healthy=False, restarts=0, started_at="")
 
         def docker(*arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
             if arguments[0] == "start":
