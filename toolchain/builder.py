@@ -130,6 +130,7 @@ class Job:
                 code = process.wait(timeout=STEP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 _kill(process)
+                process.wait()
                 raise self._failure(f"`{words[0]}` did not end within {STEP_TIMEOUT_S // 60} minutes") from None
         if code != 0:
             raise self._failure(f"`{' '.join(words[:3])}` ended with {code}")

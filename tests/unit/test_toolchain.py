@@ -214,10 +214,12 @@ def test_a_missing_tool_is_told_before_anything_runs(tmp_path: Path, monkeypatch
 
 
 def test_a_step_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder_module, "STEP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(builder_module, "STEP_TIMEOUT_S", 1)
+    pid_file = tmp_path / "pid"
     with pytest.raises(ToolchainError, match="did not end within"):
-        _builder(tmp_path, Fake(script="echo half > file; sleep 600")).build(["a"])
+        _builder(tmp_path, Fake(script=f"echo half > file; echo $$ > {pid_file}; sleep 600")).build(["a"])
     assert _left(tmp_path) == []
+    _until(lambda: not Path(f"/proc/{int(pid_file.read_text())}").exists())
 
 
 def test_what_is_whole_stays_whole_when_the_next_piece_fails(tmp_path: Path) -> None:

@@ -1,0 +1,319 @@
+"""The front door tells what is wrong and what mends it, and never leaves `pulumi` half-way by its own doing."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pilot import doctor, preview, session, settings_check, status, up, workspace
+from pilot.doctor import Finding, Subject
+from pilot.session import PilotError
+from stack.jobs.coder import Api
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NOW = datetime.datetime(2026, 1, 1, 12, 0, tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with a stack `x` and nothing else."""
+    for name in ("Pulumi.yaml", "Pulumi.local.yaml"):
+        (tmp_path / name).write_text((CHECKOUT / name).read_text())
+    (tmp_path / "Pulumi.x.yaml").write_text('config:\n  coder-pilot:port: "17001"\n  coder-pilot:dataDir: data\n')
+    for module in (session, doctor, preview):
+        monkeypatch.setattr(module, "PROJECT", tmp_path)
+    for module in (session, doctor):
+        monkeypatch.setattr(module, "STATE", tmp_path / ".pulumi-state")
+        monkeypatch.setattr(module, "PASSPHRASE", tmp_path / ".passphrase")
+    for name in session.PASSPHRASE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def _subject(**settings: str) -> Subject:
+    return Subject(stack="x", settings={**session.configured("x"), **settings}, published=False)
+
+
+def test_a_stacks_settings_are_its_own_over_the_projects_defaults(project: Path) -> None:
+    found = session.configured("x")
+    assert (found["port"], found["dataDir"], found["name"]) == ("17001", "data", "coder")
+    assert (found["accessUrl"], found["serviceEnvironment"], found["idleTtl"]) == ("", "{}", "2h")
+
+
+def test_the_settings_read_as_text_are_those_that_pulumi_reads() -> None:
+    for stack in ("local", "framework"):
+        read = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["config"]
+        own = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())["config"]
+        expected = {key: entry["default"] for key, entry in read.items()}
+        expected |= {key.removeprefix("coder-pilot:"): value for key, value in own.items()}
+        found = session.configured(stack)
+        # Over several lines, and nothing before the virtual environment needs it.
+        del expected["serviceEnvironment"], found["serviceEnvironment"]
+        assert found == expected
+
+
+def test_a_passphrase_is_made_once_and_for_the_owner_alone(project: Path) -> None:
+    first = session.passphrase()
+    file = Path(first["PULUMI_CONFIG_PASSPHRASE_FILE"])
+    text = file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(text) > 32
+    assert session.passphrase() == first
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize("name", session.PASSPHRASE_VARIABLES)
+def test_a_passphrase_that_is_set_is_used(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    assert session.passphrase() == {}
+    assert not (project / ".passphrase").exists()
+
+
+def test_a_stack_without_settings_is_refused_with_those_there_are(project: Path) -> None:
+    with pytest.raises(PilotError, match=r"there is no Pulumi\.nope\.yaml; stacks here: local, x"):
+        session.open_session("nope")
+
+
+CTRL_C = """
+import os, sys
+from pathlib import Path
+from pilot.session import Session
+s = Session(stack="x", environment=os.environ, config_file=Path("x"), published=True)
+print(s.pulumi("version"), flush=True)
+"""
+
+
+def test_ctrl_c_lets_pulumi_end_in_order(tmp_path: Path) -> None:
+    program, ready, ended = tmp_path / "pulumi", tmp_path / "ready", tmp_path / "ended"
+    program.write_text(
+        f"#!{sys.executable}\nimport signal, time\nfrom pathlib import Path\n"
+        f"def end(*_):\n time.sleep(1)\n Path({str(ended)!r}).touch()\n raise SystemExit(7)\n"
+        f"signal.signal(signal.SIGINT, end)\nPath({str(ready)!r}).touch()\ntime.sleep(60)\n"
+    )
+    program.chmod(0o755)
+    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", CTRL_C], cwd=CHECKOUT, env=variables, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            deadline_s = time.monotonic() + 20
+            while not ready.exists():
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            # As a terminal does: to everything in the foreground.
+            os.killpg(process.pid, signal.SIGINT)
+            shown, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert ended.exists()
+    assert shown.strip() == "7"
+
+
+def test_encrypted_settings_are_left_out_for_a_reviewer() -> None:
+    plain, secret = "  coder-pilot:port: '1'\n", "  coder-pilot:key:\n    secure: v1:abc\n"
+    text = f"config:\n{secret}{plain}encryptionsalt: v1:x\n"
+    assert preview.without_secrets(text) == f"config:\n{plain}"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "told"),
+    [
+        ("2026-01-01T13:59:59Z", "in 1 h 59 min"),
+        ("2026-01-01T13:00:00Z", "in 1 h 00 min"),
+        ("2026-01-01T12:05:00Z", "in 5 min"),
+        ("2026-01-01T11:59:00Z", "now"),
+        (None, ""),
+    ],
+)
+def test_a_deadline_is_told_as_the_time_that_is_left(stamp: str | None, told: str) -> None:
+    assert status.deadline(stamp, NOW) == told
+
+
+def test_a_table_is_as_wide_as_its_widest_entries() -> None:
+    assert status.table(["A", "B"], [["long", "x"], ["s", ""]]) == "A     B\nlong  x\ns"
+
+
+def test_a_box_has_straight_edges() -> None:
+    assert up.box(["ab", "a"]).splitlines() == ["┌────┐", "│ ab │", "│ a  │", "└────┘"]
+
+
+class Answers(Api):
+    """A Coder that answers what it was given, by path."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        super().__init__(url="http://127.0.0.1:1")
+        object.__setattr__(self, "answers", answers)
+
+    def call(self, method: str, path: str, body: object = None) -> object:
+        return self.answers[path]  # type: ignore[attr-defined]
+
+
+def _workspace(job: str, agent: str = "connected", health: str = "healthy") -> dict[str, Any]:
+    app = {"slug": "code-server", "health": health}
+    agents = [{"name": "main", "status": agent, "apps": [app]}]
+    build = {"id": "b", "job": {"status": job, "error": "exit status 1"}, "resources": [{"agents": agents}]}
+    return {"name": "demo", "latest_build": build}
+
+
+@pytest.mark.parametrize(
+    ("record", "step"),
+    [
+        (_workspace("running"), "building the container"),
+        (_workspace("succeeded", agent="connecting"), "waiting for the agent"),
+        (_workspace("succeeded", health="initializing"), "waiting for code-server"),
+        (_workspace("succeeded"), "ready"),
+    ],
+)
+def test_the_steps_of_a_workspace_are_told(record: dict[str, Any], step: str) -> None:
+    assert workspace._step(Answers({}), record) == step
+
+
+def test_a_failed_build_is_told_with_the_end_of_its_log() -> None:
+    logs = [{"output": f"line {number}"} for number in range(30)]
+    with pytest.raises(PilotError, match="the build of demo failed: exit status 1") as refused:
+        workspace._step(Answers({"/api/v2/workspacebuilds/b/logs": logs}), _workspace("failed"))
+    assert str(refused.value).splitlines()[1:] == [f"  | line {number}" for number in range(15, 30)]
+
+
+def _state(project: Path, **latest: Any) -> None:
+    file = project / ".pulumi-state" / ".pulumi" / "stacks" / "coder-pilot" / "x.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
+
+
+def _lock(project: Path, **holder: Any) -> None:
+    folder = project / ".pulumi-state" / ".pulumi" / "locks" / "organization" / "coder-pilot" / "x"
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text(json.dumps({"hostname": socket.gethostname(), "username": "me", **holder}))
+
+
+def _dead() -> int:
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
+def _lost_passphrase(project: Path) -> None:
+    _state(project)
+
+
+def _readable_passphrase(project: Path) -> None:
+    (project / ".passphrase").write_text("x")
+    (project / ".passphrase").chmod(0o644)
+
+
+def _interrupted(project: Path) -> None:
+    _state(project, pending_operations=[{}])
+
+
+def _stale_lock(project: Path) -> None:
+    _state(project)
+    _lock(project, pid=_dead())
+
+
+def _held_lock(project: Path) -> None:
+    _state(project)
+    _lock(project, pid=os.getpid())
+
+
+Check = Callable[[Subject], Iterator[Finding]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "level", "found", "fix"),
+    [
+        (_lost_passphrase, doctor._passphrase, "problem", "is missing", "mode 0600"),
+        (_readable_passphrase, doctor._passphrase, "warning", "read by others", "chmod 600"),
+        (_interrupted, doctor._stack, "warning", "1 interrupted in the middle", "make heal STACK=x"),
+        (_stale_lock, doctor._stack, "problem", "which is gone", "make heal STACK=x"),
+        (_held_lock, doctor._stack, "problem", "is at work", "wait"),
+    ],
+)
+def test_doctor_finds_what_is_wrong_with_state_and_passphrase(
+    project: Path, spoil: Callable[[Path], None], check: Check, level: str, found: str, fix: str
+) -> None:
+    assert [each.level for each in check(_subject())] == ["ok"]
+    spoil(project)
+    (bad,) = [each for each in check(_subject()) if each.level != "ok"]
+    assert bad.level == level
+    assert found in bad.found
+    assert fix in bad.fix
+
+
+def test_doctor_tells_a_port_that_another_program_has(project: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        (bad,) = doctor._port(_subject(port=port))
+    assert (bad.level, bad.found) == ("problem", f"{port} is taken by another program")
+    assert "pulumi config set port" in bad.fix
+    (good,) = doctor._port(_subject(port=port))
+    assert good.level == "ok"
+
+
+@pytest.mark.parametrize(("free_gb", "level"), [(1, "problem"), (5, "warning"), (50, "ok")])
+def test_doctor_knows_how_much_disk_is_enough(
+    project: Path, monkeypatch: pytest.MonkeyPatch, free_gb: int, level: str
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free_gb * 2**30})())
+    assert next(iter(doctor._disk(_subject()))).level == level
+
+
+def test_doctor_tells_a_missing_engine(project: Path, tmp_path: Path) -> None:
+    subject = _subject(dockerHost=f"unix://{tmp_path}/none.sock", dockerSocket=f"{tmp_path}/none.sock")
+    (bad,) = doctor._engine(subject)
+    assert (bad.level, bad.fix) == ("problem", "python3 -m toolchain engine --start")
+
+
+def test_doctor_tells_images_that_are_missing_and_what_brings_them(project: Path) -> None:
+    subject = _subject(coderImage="example.org/none:1", postgresImage="coder-pilot/none:1", workspaceImages="a/none:1")
+    assert [each.fix for each in doctor._images(subject)] == [
+        "docker pull example.org/none:1, or `make up`",
+        "`make up` builds it",
+        "docker pull a/none:1, or `make up`",
+    ]
+
+
+def test_doctor_asks_the_tailnet_as_up_does(project: Path, tmp_path: Path) -> None:
+    (off,) = doctor._tailnet(_subject(tailnet="false"))
+    (bad,) = doctor._tailnet(_subject(tailnet="true", tailscaleSocket=f"{tmp_path}/none.sock"))
+    assert (off.level, bad.level) == ("ok", "problem")
+    assert bad.fix
+
+
+def test_settings_with_problems_are_all_told(project: Path) -> None:
+    (project / "Pulumi.x.yaml").write_text("config:\n  coder-pilot:port: none\n  coder-pilot:idleTTL: 2h\n")
+    told = settings_check.problems(project, "x")
+    assert len(told) == 2
+    assert any("port" in each for each in told)
+    assert any("did you mean idleTtl" in each for each in told)
+    (project / "Pulumi.x.yaml").write_text("config:\n  coder-pilot:anthropicApiKey:\n    secure: v1:abc\n")
+    assert settings_check.problems(project, "x") == []
+
+
+def test_doctors_exit_code_is_whether_up_would_work(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*levels: doctor.Level) -> int:
+        findings = [Finding(check="a", level=level, found="b", fix="c") for level in levels]
+        monkeypatch.setattr(doctor, "examine", lambda _: findings)
+        return doctor.run(argparse.Namespace(stack="x", json=False))
+
+    assert run("ok", "warning") == 0
+    assert "would work" in capsys.readouterr().out
+    assert run("ok", "problem") == 1
+    assert "-> c" in capsys.readouterr().out
