@@ -189,6 +189,58 @@ def test_a_second_up_changes_nothing(clone: Clone) -> None:
     assert not any(word in again for word in (" created", " updated", " replaced", " deleted"))
 
 
+def _review(clone: Clone, *options: str) -> tuple[int, str]:
+    """Exit code and report of the script that the workflows run."""
+    report = clone.directory.with_name("report.md")
+    report.unlink(missing_ok=True)
+    done = subprocess.run(
+        ["ci/review.sh", report, *options], cwd=clone.directory, env=clone.variables, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S,
+    )  # fmt: skip
+    return done.returncode, report.read_text()
+
+
+def test_review_shows_the_boxs_stack_without_state_or_passphrase(clone: Clone) -> None:
+    code, report = _review(clone, "--stack", "framework", "--fresh")
+    assert code == 0, report
+    assert "Nothing is deleted or replaced." in report
+    assert "- **coder** (Container)" in report
+    assert "- **serve** (Command)" in report
+
+
+def test_a_review_whose_preview_fails_says_so(clone: Clone) -> None:
+    code, report = _review(clone, "--stack", "nonesuch", "--fresh")
+    assert code != 0
+    assert "The preview failed" in report
+
+
+@pytest.mark.usefixtures("up")
+def test_review_tells_what_a_change_replaces_and_what_breaks_the_policy(clone: Clone) -> None:
+    assert "Nothing changes." in _review(clone, "--stack", STACK)[1]
+    settings = clone.directory / f"Pulumi.{STACK}.yaml"
+    before = settings.read_text()
+    try:
+        settings.write_text(before.replace(str(clone.port), str(free_port())).replace(".local/data", ".local/other"))
+        code, report = _review(clone, "--stack", STACK)
+    finally:
+        settings.write_text(before)
+    assert code == 1
+    replaced = report.partition("### Replaces\n")[2].partition("\n###")[0]
+    assert "- **coder** (Container): because of" in replaced
+    assert "`ports`" in replaced
+    assert "### Against the policy\n- postgres: /var/lib/postgresql/data moves from" in report
+
+
+@pytest.mark.usefixtures("up")
+def test_the_weekly_look_finds_a_container_that_somebody_removed(clone: Clone) -> None:
+    assert _review(clone, "--stack", STACK, "--drift")[0] == 0
+    docker("rm", "--force", f"{clone.name}-server")
+    try:
+        assert _review(clone, "--stack", STACK, "--drift")[0] != 0
+    finally:
+        clone.make("heal")
+
+
 @pytest.mark.usefixtures("up")
 def test_down_takes_the_containers_and_keeps_the_data(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")
