@@ -21,9 +21,7 @@ def problems(folder: Path, stack: str) -> list[str]:
     own = yaml.safe_load((folder / f"Pulumi.{stack}.yaml").read_text()) or {}
     values = {key: str(entry["default"]) for key, entry in project["config"].items()}
     for key, value in (own.get("config") or {}).items():
-        name = key.removeprefix(PREFIX)
-        # Encrypted, and only the program may decrypt it; its key still counts.
-        values[name] = "" if isinstance(value, dict) and name in settings.SECRET_KEYS else str(value)
+        values[key.removeprefix(PREFIX)] = str(value)
     try:
         settings.parse(values)
     except settings.SettingsError as error:

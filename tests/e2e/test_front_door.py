@@ -232,13 +232,16 @@ def test_review_tells_what_a_change_replaces_and_what_breaks_the_policy(clone: C
 
 
 @pytest.mark.usefixtures("up")
-def test_the_weekly_look_finds_a_container_that_somebody_removed(clone: Clone) -> None:
-    assert _review(clone, "--stack", STACK, "--drift")[0] == 0
-    docker("rm", "--force", f"{clone.name}-server")
+def test_the_weekly_look_finds_a_limit_that_somebody_changed(clone: Clone) -> None:
+    def limit(memory_mb: int) -> None:
+        docker("update", f"--memory={memory_mb}m", f"--memory-swap={memory_mb}m", f"{clone.name}-server")
+
+    limit(1900)
     try:
         assert _review(clone, "--stack", STACK, "--drift")[0] != 0
     finally:
-        clone.make("heal")
+        limit(2048)
+    assert _review(clone, "--stack", STACK, "--drift")[0] == 0
 
 
 @pytest.mark.usefixtures("up")
