@@ -1,0 +1,213 @@
+"""The queries of the verdict, each by GET, and their raw answers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from stack.jobs import backups, engine
+from stack.jobs.coder import Api, ApiError
+from stack.verdict import samples
+from stack.verdict.engine import Engine, EngineError, Usage
+
+PAGE: Final = 250
+AT_ONCE: Final = 4
+POSTGRES_DATA: Final = "/var/lib/postgresql/data"
+
+T = TypeVar("T")
+
+
+class VerdictError(Exception):
+    """There is no verdict to be had; the message says why and what mends it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where to ask."""
+
+    stack: str
+    """The setting `name`: the prefix of the containers."""
+    coder_url: str
+    token: str = field(repr=False)
+    docker_host: str
+    data_directory: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """What was answered. Workspaces, builds, templates and users are Coder's own records; sizes are in bytes."""
+
+    since: datetime
+    until: datetime
+    """The moment of the questions; also the end of the period."""
+    user: Mapping[str, Any]
+    templates: list[dict[str, Any]]
+    workspaces: list[dict[str, Any]]
+    """Deleted ones too."""
+    builds: Mapping[str, list[dict[str, Any]]]
+    """By workspace id, oldest first, from the last one before the period on."""
+    parameters: Mapping[str, dict[str, str]]
+    """By workspace id: those of its newest start."""
+    samples: list[samples.Sample]
+    usage: Mapping[str, Usage] | None
+    """Of "coder" and "postgres" at `until`; None where the engine does not answer."""
+    workspace_usage: Mapping[str, Usage] | None
+    containers: list[dict[str, Any]] | None
+    networks: list[dict[str, Any]] | None
+    disk: Mapping[str, Any] | None
+    data_bytes: int | None
+    dumps: list[tuple[str, int]] | None
+    """Names and sizes of the backups, oldest first."""
+    queries: list[str]
+    """Every question that was asked, with the time it took."""
+
+
+@dataclass
+class Asking:
+    """Asks Coder and notes what was asked."""
+
+    api: Api
+    queries: list[str] = field(default_factory=list)
+
+    def get(self, path: str) -> Any:
+        """The answer's JSON.
+
+        Raises:
+            VerdictError: Coder does not answer, or not to us.
+        """
+        begin_s = time.monotonic()
+        try:
+            answer = self.api.call("GET", path)
+        except ApiError as error:
+            raise VerdictError(_words(self.api.url, error)) from None
+        self.note(f"GET {path}", begin_s)
+        return answer
+
+    def note(self, what: str, begin_s: float) -> None:
+        self.queries.append(f"{what} ({(time.monotonic() - begin_s) * 1000:.0f} ms)")
+
+
+def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
+    """Ask everything about the last `days` days.
+
+    Raises:
+        VerdictError: Coder does not answer. What the engine does not answer is None.
+    """
+    until = now or datetime.now(UTC)
+    since = until - timedelta(days=days)
+    asking = Asking(Api(url=site.coder_url, token=site.token))
+    # First, for it tells at once whether the token is good.
+    user = asking.get("/api/v2/users/me")
+    docker = Engine(host=site.docker_host)
+
+    def of_engine(what: str, ask: Callable[[], T]) -> T | None:
+        begin_s = time.monotonic()
+        try:
+            answer = ask()
+        except (EngineError, engine.JobError, OSError) as error:
+            asking.queries.append(f"{what}: {error}")
+            return None
+        asking.note(what, begin_s)
+        return answer
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        usage = pool.submit(
+            of_engine, "Docker GET /containers/{id}/stats", lambda: samples.usages(docker, site.stack)
+        )
+        disk = pool.submit(of_engine, "Docker GET /system/df", docker.disk)
+        data = pool.submit(of_engine, f"docker exec {site.stack}-postgres du", lambda: _data_bytes(site))
+        found = _pages(asking, "/api/v2/workspaces?") + _pages(asking, "/api/v2/workspaces?q=deleted:true&")
+        builds, parameters = _histories(asking, found, since)
+        usages = usage.result()
+        return Raw(
+            since=since,
+            until=until,
+            user=user,
+            templates=asking.get("/api/v2/templates") or [],
+            workspaces=found,
+            builds=builds,
+            parameters=parameters,
+            samples=samples.read(site.data_directory / samples.NAME, since, until),
+            usage=usages[0] if usages else None,
+            workspace_usage=usages[1] if usages else None,
+            containers=of_engine("Docker GET /containers/json", lambda: docker.containers(site.stack)),
+            networks=of_engine("Docker GET /networks", lambda: docker.networks(site.stack)),
+            disk=disk.result(),
+            data_bytes=data.result(),
+            dumps=of_engine("the folder of the backups", lambda: _dumps(site.data_directory)),
+            queries=asking.queries,
+        )
+
+
+def _pages(asking: Asking, path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = asking.get(f"{path}limit={PAGE}&offset={len(found)}")["workspaces"]
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+def _histories(
+    asking: Asking, workspaces: list[dict[str, Any]], since: datetime
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, str]]]:
+    # A pool of its own: the other one waits for the engine.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        histories = list(pool.map(lambda each: _builds(asking, each["id"], since), workspaces))
+        builds = {each["id"]: history for each, history in zip(workspaces, histories, strict=True)}
+        parameters = list(pool.map(lambda history: _parameters(asking, history), histories))
+    return builds, {each["id"]: found for each, found in zip(workspaces, parameters, strict=True)}
+
+
+def _builds(asking: Asking, workspace_id: str, since: datetime) -> list[dict[str, Any]]:
+    """The builds of the period and the last one before it, which says in what state the period began."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = asking.get(f"/api/v2/workspaces/{workspace_id}/builds?limit={PAGE}&offset={len(found)}") or []
+        found += page
+        if len(page) < PAGE or datetime.fromisoformat(page[-1]["created_at"]) < since:
+            break
+    found.sort(key=lambda each: int(each["build_number"]))
+    before = [place for place, each in enumerate(found) if datetime.fromisoformat(each["created_at"]) < since]
+    return found[before[-1] if before else 0 :]
+
+
+def _parameters(asking: Asking, history: list[dict[str, Any]]) -> dict[str, str]:
+    starts = [each for each in history if each["transition"] == "start"] or history
+    if not starts:
+        return {}
+    answer = asking.get(f"/api/v2/workspacebuilds/{starts[-1]['id']}/parameters") or []
+    return {each["name"]: each["value"] for each in answer}
+
+
+def _data_bytes(site: Site) -> int:
+    # By Postgres's own container: the cluster's files are nobody else's to read.
+    shown = engine.docker("exec", f"{site.stack}-postgres", "du", "-s", "-B1", POSTGRES_DATA)
+    return int(shown.split()[0])
+
+
+def _dumps(directory: Path) -> list[tuple[str, int]]:
+    found = []
+    for file in sorted((directory / backups.FOLDER).iterdir()):
+        # One that a backup prunes meanwhile is none.
+        with contextlib.suppress(FileNotFoundError):
+            if file.name.endswith(backups.DUMP_SUFFIX):
+                found.append((file.name, file.stat().st_size))
+    return found
+
+
+def _words(url: str, error: ApiError) -> str:
+    if error.status == 0:
+        return (
+            f"Coder at {url} does not answer, so there is no verdict: run `make up`, which starts what is stopped, "
+            f"and ask again ({error})"
+        )
+    if error.status in (401, 403):
+        return f"Coder at {url} does not accept the token: run `make up`, which replaces it, and ask again"
+    return f"Coder at {url} refused a question: {error}"

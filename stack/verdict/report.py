@@ -1,0 +1,226 @@
+"""The figures in words: sections of rows, each with the query that it comes from. Both outputs lay out these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from stack.verdict.figures import Bounds, Comparison, Figures, Part
+from stack.verdict.judge import Verdict
+
+UNKNOWN: Final = "unknown"
+FAILURES_SHOWN: Final = 10
+
+BUILDS: Final = "Coder: workspaces/{id}/builds"
+STATS: Final = "Docker: containers/{id}/stats"
+SAMPLES: Final = "samples.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Figures that belong together."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+WORKSPACE_HEADS: Final = (
+    "workspace", "limit", "peak", "sessions", "up h", "used h ≤", "parked h", "unclear h", "autostops", "by hand",
+)  # fmt: skip
+
+
+def number(value: float | None, unit: str = "", digits: int = 1) -> str:
+    """The value with its unit, or "unknown"."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.{digits}f} {unit}".rstrip()
+
+
+def bounds(value: Bounds | None, unit: str) -> str:
+    """One value where it is known, else what is known of it."""
+    if value is None:
+        return UNKNOWN
+    if value.known:
+        return number(value.low, unit)
+    most = f"the rest {UNKNOWN}" if value.high is None else f"at most {number(value.high, unit)}"
+    return f"at least {number(value.low, unit)}, {most}"
+
+
+def headline(figures: Figures) -> str:
+    """The period."""
+    return (
+        f"{figures.since:%Y-%m-%d %H:%M} to {figures.until:%Y-%m-%d %H:%M} UTC, {figures.days:.1f} days; "
+        f"{looked(figures)}"
+    )
+
+
+def looked(figures: Figures) -> str:
+    """What the figures about RAM and CPU rest on."""
+    if not figures.samples:
+        return "RAM and CPU only now, for there are no samples of the timer"
+    return f"RAM and CPU from {len(figures.samples)} samples of the timer, {figures.watched_h:.1f} h watched"
+
+
+def workspace_rows(figures: Figures) -> list[tuple[str, ...]]:
+    """The table of the workspaces."""
+    return [
+        (
+            each.name + (" (deleted)" if each.deleted else f" ({each.building} running)" if each.building else ""),
+            number(each.limit_gib, "GiB"),
+            number(each.peak_gib, "GiB", 2),
+            str(each.sessions),
+            number(each.running_h),
+            number(each.used_h),
+            number(each.parked_h),
+            number(each.unclear_h),
+            str(each.autostops),
+            str(each.hand_stops),
+        )
+        for each in figures.workspaces
+    ]
+
+
+def sections(figures: Figures) -> tuple[Section, ...]:
+    """Every figure but the table of the workspaces."""
+    return (
+        Section(title="Benefit", rows=tuple(_benefit(figures))),
+        Section(title="Cost", rows=tuple(_cost(figures))),
+        Section(title="The alternatives, same workspaces and hours", rows=tuple(_alternatives(figures))),
+    )
+
+
+def _benefit(figures: Figures) -> Iterable[Row]:
+    each = figures.workspaces
+    measured = sum(workspace.peak_gib is not None for workspace in each)
+    yield Row(name="Workspaces", value=f"{len(each)}, {figures.sessions} sessions", source=BUILDS)
+    yield Row(
+        name="Templates in use",
+        value=f"{len(figures.templates_used)} of {figures.templates_total}"
+        + (f": {', '.join(figures.templates_used)}" if figures.templates_used else ""),
+        source="Coder: templates, workspaces",
+    )  # fmt: skip
+    yield Row(
+        name="Stops", source=f"{BUILDS}, reason",
+        value=f"{sum(one.autostops for one in each)} by autostop, {sum(one.hand_stops for one in each)} by hand",
+    )  # fmt: skip
+    parked = sum(one.parked_h for one in each)
+    yield Row(name="Parked", value=number(parked, "h"), source=f"{BUILDS}, stop to start")
+    yield Row(
+        name="RAM given back, by limit", value=bounds(figures.by_limit.given_back, "GiB·h"),
+        source=f"{BUILDS}; workspacebuilds/{{id}}/parameters, memory_mb",
+    )  # fmt: skip
+    yield Row(
+        name="RAM given back, by measured peak", value=bounds(figures.by_peak.given_back, "GiB·h"),
+        source=f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} workspaces measured)",
+    )  # fmt: skip
+    known = figures.ready_s()
+    still = sum(start.seconds is None for start in figures.starts)
+    yield Row(
+        name="Start to ready", source=f"{BUILDS}, created_at to the agent's ready_at",
+        value=f"median {number(figures.median_ready_s, 's')}, worst {number(known[-1] if known else None, 's')}, "
+        f"of {len(known)} starts" + (f"; {still} not ready or {UNKNOWN}" if still else ""),
+    )  # fmt: skip
+    runs = figures.runs
+    statuses = f"{BUILDS}, statuses of the apps"
+    saved = UNKNOWN if runs.saved is None else f"at most {runs.saved}"
+    yield Row(name="Runs of Claude that keep-alive saved", value=f"{saved} of {runs.total}", source=statuses)
+    yield Row(
+        name="Runs stopped while working", source=statuses,
+        value=f"{runs.stopped_by_autostop} by autostop, {runs.stopped_past_limit} past the keep-alive limit, "
+        f"{runs.stopped_by_hand} by hand",
+    )  # fmt: skip
+
+
+def _cost(figures: Figures) -> Iterable[Row]:
+    for name, part in figures.parts.items():
+        title = name.capitalize()
+        yield Row(name=f"{title}, RAM", value=_ram(part), source=f"{STATS}; {SAMPLES}")
+        yield Row(name=f"{title}, CPU of one core", value=_cpu(part), source=f"{STATS}; {SAMPLES}")
+    yield Row(
+        name="Both over the period", value=number(figures.control_plane_gib_h, "GiB·h"),
+        source="their RAM, by the mean of the samples" if figures.samples else "their RAM now, taken for all the time",
+    )  # fmt: skip
+    disk = figures.disk
+    yield Row(name="Disk, database", value=number(disk.data, "GiB", 2), source="du in Postgres's container")
+    yield Row(name="Disk, images", value=number(disk.images, "GiB", 2), source="Docker: system/df, shared layers twice")
+    yield Row(name="Disk, home volumes", value=number(disk.volumes, "GiB", 2), source="Docker: system/df")
+    dumps = UNKNOWN if disk.dumps_count is None else f"{disk.dumps_count}, {number(disk.dumps, 'GiB', 2)}"
+    yield Row(
+        name="Dumps", source="<dataDir>/backups",
+        value=dumps + (f", newest {disk.newest_dump}" if disk.newest_dump else ""),
+    )  # fmt: skip
+    failed = len(figures.failures)
+    yield Row(
+        name="Failed builds", value=f"{failed} of {figures.builds}, {figures.cancelled} cancelled",
+        source=f"{BUILDS}, job.status and job.error",
+    )  # fmt: skip
+    for text in figures.failures[-FAILURES_SHOWN:]:
+        yield Row(name="", value=text, source="")
+    if failed > FAILURES_SHOWN:
+        yield Row(name="", value=f"and {failed - FAILURES_SHOWN} older ones", source="")
+    yield Row(
+        name="Downtime seen",
+        value=f"{UNKNOWN}, nobody watched" if figures.down_h is None
+        else f"{number(figures.down_h, 'h')} of {number(figures.watched_h, 'h')} watched",
+        source=SAMPLES,
+    )  # fmt: skip
+
+
+def _ram(part: Part) -> str:
+    now = f"{number(part.ram_now_gib, 'GiB', 2)} now"
+    if part.ram_mean_gib is None:
+        return f"{now}; over the period {UNKNOWN}"
+    return f"{now}; mean {number(part.ram_mean_gib, 'GiB', 2)}, most {number(part.ram_max_gib, 'GiB', 2)}"
+
+
+def _cpu(part: Part) -> str:
+    return f"{number(part.cpu_now_percent, '%')} now; mean {number(part.cpu_mean_percent, '%')}"
+
+
+def _alternatives(figures: Figures) -> Iterable[Row]:
+    for title, by in (("limit", figures.by_limit), ("measured peak", figures.by_peak)):
+        yield from _by(title, by)
+    yield Row(
+        name="Net of this pilot against always on",
+        value=bounds(figures.net_gib_h, "GiB·h"),
+        source="RAM given back by measured peak, less Coder's and Postgres's",
+    )
+
+
+def _by(title: str, by: Comparison) -> Iterable[Row]:
+    yield Row(
+        name=f"This pilot, by {title}", value=bounds(by.pilot, "GiB·h"),
+        source="RAM of the running hours, and that of both servers",
+    )  # fmt: skip
+    yield Row(name=f"Always on, by {title}", value=bounds(by.always_on, "GiB·h"), source="RAM of all hours")
+    yield Row(
+        name=f"A docker run each, by {title}", value=bounds(by.bare, "GiB·h"),
+        source="RAM of the running hours and of those parked by autostop",
+    )  # fmt: skip
+
+
+def retiring(figures: Figures, *, purge: bool, data_directory: str) -> tuple[str, list[str], str, list[str]]:
+    """What `make down` would remove and what it would keep: two titles, each with its list."""
+    removed = [UNKNOWN] if figures.removed is None else list(figures.removed)
+    volumes = [UNKNOWN + ": volumes"] if figures.kept is None else list(figures.kept)
+    data = [f"{data_directory}/postgres", f"{data_directory}/backups"]
+    state = "the state in the checkout, which knows the passwords"
+    if purge:
+        return "Retiring would remove (purgeOnDestroy is true)", [*removed, *volumes, *data], "and keep", [state]
+    return "Retiring would remove", removed, "and keep", [*volumes, *data, state]
+
+
+def check_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
+    """The rule: condition, what was found, whether it is met."""
+    words = {True: "yes", False: "no", None: UNKNOWN}
+    return [(each.rule, each.found, words[each.met]) for each in verdict.checks]

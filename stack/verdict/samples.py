@@ -1,0 +1,140 @@
+"""The samples of the timer: one line of JSON each in <data directory>/samples.jsonl, standard library only.
+
+A sample says whether Coder answered, and what Coder, Postgres and every running workspace used at that moment. The
+time since boot stands beside the wall clock, so that a clock that was set can be told from a time that went by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from stack.jobs import coder
+from stack.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
+
+NAME: Final = "samples.jsonl"
+PARTS: Final = ("coder", "postgres")
+GAP: Final = timedelta(minutes=16)
+"""More than three times the timer's 5 minutes: nothing is known of a longer gap between two samples."""
+CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One moment; a part that did not run is not in `ram_mib`."""
+
+    time: datetime
+    boot: str
+    uptime_s: float
+    answers: bool
+    ram_mib: dict[str, float]
+    """Of "coder" and "postgres"."""
+    cpu_percent: dict[str, float]
+    """Of one core, of the same."""
+    workspace_ram_mib: dict[str, float]
+    """By workspace id."""
+
+
+def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
+    """The sample of this moment.
+
+    Raises:
+        EngineError: the engine does not answer.
+    """
+    ours, workspaces = usages(engine, stack)
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    return Sample(
+        time=now,
+        boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        uptime_s=uptime_s,
+        answers=coder.answers(coder_url),
+        ram_mib={name: round(each.ram_mib, 1) for name, each in ours.items()},
+        cpu_percent={name: round(each.cpu_percent, 2) for name, each in ours.items() if each.cpu_percent is not None},
+        workspace_ram_mib={name: round(each.ram_mib, 1) for name, each in workspaces.items()},
+    )
+
+
+def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usage]]:
+    """What the running containers use: of "coder" and "postgres", and by workspace id.
+
+    Raises:
+        EngineError: the engine does not answer.
+    """
+    names = {f"/{stack}-server": "coder", f"/{stack}-postgres": "postgres"}
+    running = [each for each in engine.containers(stack) if each["State"] == "running"]
+
+    def measure(container: dict[str, Any]) -> Usage | None:
+        # One that ended since the listing is no reason to lose the others.
+        with contextlib.suppress(EngineError):
+            return engine.usage(container["Id"])
+        return None
+
+    with ThreadPoolExecutor(max(1, len(running))) as pool:
+        measured = list(zip(running, pool.map(measure, running), strict=True))
+    ours, workspaces = {}, {}
+    for container, usage in measured:
+        workspace = container["Labels"].get(WORKSPACE_LABEL)
+        if usage is not None and workspace:
+            workspaces[workspace] = usage
+        elif usage is not None and container["Names"][0] in names:
+            ours[names[container["Names"][0]]] = usage
+    return ours, workspaces
+
+
+def append(file: Path, sample: Sample) -> None:
+    """Add a line; one write, so that a reader never sees half of it."""
+    line = json.dumps({**asdict(sample), "time": sample.time.isoformat()})
+    with file.open("a") as stream:
+        stream.write(line + "\n")
+
+
+def read(file: Path, since: datetime, until: datetime) -> list[Sample]:
+    """The samples of a period, oldest first; a line that is none is passed over, as after a full disk."""
+    found: list[Sample] = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in file.read_text().splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                record = json.loads(line)
+                sample = Sample(**{**record, "time": datetime.fromisoformat(record["time"])})
+                if since <= sample.time <= until:
+                    found.append(sample)
+    return sorted(found, key=lambda each: each.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What a row of samples says about time."""
+
+    seen: timedelta
+    """Between samples no further apart than `GAP`."""
+    down: timedelta
+    """Of that, the time after a sample to which Coder did not answer."""
+    clock_jumps: tuple[str, ...]
+
+
+def watch(samples: Sequence[Sample]) -> Watch:
+    """How long was looked, and how long of that Coder was away."""
+    seen = down = timedelta()
+    jumps = []
+    for before, after in itertools.pairwise(samples):
+        passed = after.time - before.time
+        if before.boot == after.boot:
+            jump = passed - timedelta(seconds=after.uptime_s - before.uptime_s)
+            if abs(jump) > CLOCK_TOLERANCE:
+                jumps.append(f"the clock was set by {jump.total_seconds():+.0f} s before {_minute(after.time)}")
+                continue
+        if timedelta() < passed <= GAP:
+            seen += passed
+            down += timedelta() if before.answers else passed
+    return Watch(seen=seen, down=down, clock_jumps=tuple(jumps))
+
+
+def _minute(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

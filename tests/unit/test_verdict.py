@@ -1,0 +1,268 @@
+"""`python3 -m stack.verdict` says the right words whatever it meets, reads only, and keeps the token to itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.verdict.judge import KEYS
+from tests.unit.verdict_history import TOKEN, Server, Workspace, serve
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BUILDS = 1000
+LIMIT_S = 5.0
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs the program against a server, with an engine that does not answer."""
+
+    def call(url: str, *words: str, token: str = TOKEN, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "STACK": "coder",
+            "CODER_URL": url,
+            "CODER_TOKEN": token,
+            "DOCKER_HOST": "unix:///nonexistent/docker.sock",
+            "DATA_DIRECTORY": str(tmp_path),
+            "PURGE": "false",
+            "SETTINGS": json.dumps(dict.fromkeys(KEYS, "5")),
+            **variables,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "stack.verdict", *words], cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    return call
+
+
+def _ago(hours: float) -> datetime:
+    return datetime.now(UTC) - timedelta(hours=hours)
+
+
+def _good(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def _refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def _week() -> Workspace:
+    return Workspace("demo").start(_ago(160)).autostop(_ago(150)).start(_ago(20)).stop(_ago(10))
+
+
+def test_without_a_workspace_it_is_too_early_and_says_what_makes_one(run: Run) -> None:
+    with serve() as server:
+        shown = _good(run(server.url))
+    assert "too early: there was no workspace in this time" in shown
+    assert "make workspace NAME=demo" in shown
+    assert "Start to ready" in shown
+    assert "median unknown, worst unknown" in shown
+
+
+def test_a_server_that_is_down_is_named_with_what_starts_it(run: Run) -> None:
+    said = _refused(run("http://127.0.0.1:9"))
+    assert "Coder at http://127.0.0.1:9 does not answer" in said
+    assert "make up" in said
+
+
+def test_a_revoked_token_is_said_and_not_shown(run: Run) -> None:
+    with serve(_week()) as server:
+        said = _refused(run(server.url, token="an-old-token"))
+    assert "does not accept the token: run `make up`" in said
+    assert "an-old-token" not in said
+
+
+def test_a_clock_jump_is_a_warning_in_every_output(run: Run, tmp_path: Path) -> None:
+    made = Workspace("demo").start(_ago(30)).stop(_ago(20)).start(_ago(28)).stop(_ago(5))
+    page = tmp_path / "page.html"
+    with serve(made) as server:
+        shown = _good(run(server.url, "--html", str(page)))
+        figures = json.loads(_good(run(server.url, "--json")))["figures"]
+    for text in (shown, page.read_text(), *figures["warnings"]):
+        assert "admin/demo, build 3: its time lies 8.0 h before" in text
+
+
+def test_a_build_that_still_runs_is_shown_as_that(run: Run) -> None:
+    made = _week().start(_ago(0.01), status="running", ready_s=None)
+    with serve(made) as server:
+        shown = _good(run(server.url))
+    assert "admin/demo (start running)" in shown
+    assert "1 not ready or unknown" in shown
+
+
+def test_without_an_engine_its_figures_are_unknown_and_never_zero(run: Run) -> None:
+    with serve(_week()) as server:
+        shown = _good(run(server.url))
+        document = json.loads(_good(run(server.url, "--json")))
+    for name in ("Coder, RAM", "Postgres, RAM", "Disk, database", "Disk, images", "Disk, home volumes", "Dumps"):
+        (line,) = (each for each in shown.splitlines() if each.startswith(name))
+        assert "unknown" in line, line
+        assert " 0" not in line, line
+    assert set(document["figures"]["disk"].values()) == {None, ""}
+    assert document["derived"]["net_gib_h"] is None
+    assert any("does not answer" in each for each in document["queries"])
+
+
+def test_without_samples_it_says_only_now(run: Run) -> None:
+    with serve(_week()) as server:
+        shown = _good(run(server.url))
+    assert "RAM and CPU only now" in shown
+    assert "unknown, nobody watched" in shown
+
+
+def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
+    with serve(_week()) as server:
+        document = json.loads(_good(run(server.url, "--json")))
+    assert {method for method, _ in server.requests} == {"GET"}
+    listed = [each.split(" ")[1] for each in document["queries"] if each.startswith("GET ")]
+    assert sorted(listed) == sorted(path for _, path in server.requests)
+
+
+def test_a_thousand_builds_take_less_than_five_seconds(run: Run) -> None:
+    made = [_busy(name, BUILDS // 4) for name in ("a", "b", "c", "d")]
+    with serve(*made) as server:
+        begin_s = time.monotonic()
+        document = json.loads(_good(run(server.url, "--json")))
+        took_s = time.monotonic() - begin_s
+        shown = _good(run(server.url))
+    assert document["figures"]["builds"] == BUILDS
+    assert f"0 of {BUILDS}, 0 cancelled" in shown
+    assert took_s < LIMIT_S
+
+
+def test_a_long_history_is_paged_and_read_no_further_back_than_the_period(run: Run) -> None:
+    made = Workspace("demo")
+    for hours in range(2000, 0, -2):
+        made.start(_ago(hours)).stop(_ago(hours - 1))
+    with serve(made) as server:
+        document = json.loads(_good(run(server.url, "--json")))
+    asked = [path for _, path in server.requests if path.endswith("/builds?limit=250&offset=0")]
+    assert len(asked) == 1
+    assert len([path for _, path in server.requests if "/builds?" in path]) == 1
+    assert document["derived"]["sessions"] == 84
+
+
+def _busy(name: str, builds: int) -> Workspace:
+    made = Workspace(name)
+    step = 160 / builds
+    for place in range(0, builds, 2):
+        hours = 160 - place * step
+        reports = [(_ago(hours - step * part / 12), "working", "Claude is working") for part in range(1, 10)]
+        made.start(_ago(hours), seconds=1, reports=reports).autostop(_ago(hours - step), seconds=1)
+    return made
+
+
+class _Page(HTMLParser):
+    """What a page refers to, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+
+def test_the_page_holds_four_plots_and_needs_nothing_else(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    with serve(_week(), Workspace("other").start(_ago(30), status="failed", error="no image")) as server:
+        _good(run(server.url, "--html", str(page)))
+    parsed = _Page()
+    parsed.feed(page.read_text())
+    assert parsed.tags.count("svg") == 4
+    assert not {"script", "img", "iframe"} & set(parsed.tags)
+    assert all(each.startswith("#") or each == "data:," for each in parsed.addresses)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert "admin/other, start" in page.read_text()
+
+
+def test_other_peoples_text_is_text_on_the_page_and_on_the_terminal(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    error = "<script>alert(1)</script> [red]$x_1$[/red]"
+    with serve(Workspace("demo").start(_ago(30), status="failed", error=error)) as server:
+        shown = _good(run(server.url, "--html", str(page)))
+    assert error in " ".join(shown.split())
+    assert "<script>" not in page.read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; [red]$x_1$[/red]" in page.read_text()
+
+
+def test_the_page_of_an_empty_pilot_reads_too(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    with serve() as server:
+        _good(run(server.url, "--html", str(page)))
+    assert "make workspace NAME=demo" in page.read_text()
+
+
+def test_a_page_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+    with serve() as server:
+        assert "the page cannot be written" in _refused(run(server.url, "--html", str(tmp_path / "no" / "page.html")))
+
+
+@pytest.mark.parametrize("days", ["0", "many", "1.5", "-1", "999"])
+def test_days_that_are_none_are_named(run: Run, days: str) -> None:
+    done = run("http://127.0.0.1:9", "--days", days)
+    assert done.returncode == 2
+    assert "is no whole number from 1 to 366" in done.stderr or "expected one argument" in done.stderr
+
+
+def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
+    assert "SETTINGS" in _refused(
+        subprocess.run(
+            [sys.executable, "-m", "stack.verdict"], cwd=CHECKOUT, env={"PATH": os.environ["PATH"]}, check=False,
+            capture_output=True, text=True, timeout=60,
+        )
+    )  # fmt: skip
+    bad = json.dumps({**dict.fromkeys(KEYS, "5"), "verdictMinDays": "soon"})
+    assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", SETTINGS=bad))
+
+
+def test_a_sample_without_an_engine_is_refused_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(run("http://127.0.0.1:9", "sample"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sample_needs_the_standard_library_alone(run: Run) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "stack.verdict", "sample"], cwd=CHECKOUT, check=False, capture_output=True,
+        text=True, timeout=60, env={"PATH": os.environ["PATH"], "STACK": "coder", "CODER_URL": "http://127.0.0.1:9",
+                                    "DOCKER_HOST": "unix:///nonexistent/docker.sock", "DATA_DIRECTORY": "/nonexistent"},
+    )  # fmt: skip
+    assert "does not answer" in _refused(done)
+
+
+def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
+    """The list of requests above is worth something only if it fills."""
+    server: Server
+    with serve() as server:
+        _good(run(server.url))
+    assert ("GET", "/api/v2/users/me") in server.requests
+
+

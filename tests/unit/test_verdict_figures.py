@@ -1,0 +1,281 @@
+"""Every figure follows from the raw answers alone; what they do not say is unknown, never zero."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stack.verdict import samples
+from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, Figures, WorkspaceFigures, compute
+from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def _only(figures: Figures) -> WorkspaceFigures:
+    (found,) = figures.workspaces
+    return found
+
+
+def test_hours_run_from_the_request_to_start_and_park_from_the_end_of_the_stop() -> None:
+    made = Workspace("demo").start(at(4)).stop(at(3), seconds=3600).start(at(1)).autostop(at(0, hours=12), seconds=0)
+    found = _only(compute(raw(made)))
+    assert found.running_h == pytest.approx(24 + 1 + 12)
+    assert found.parked_h == pytest.approx(47 + 12)
+    assert found.autoparked_h == pytest.approx(12)
+    assert found.unclear_h == 0
+    assert (found.sessions, found.autostops, found.hand_stops) == (2, 1, 1)
+
+
+def test_what_began_before_the_period_counts_from_its_beginning() -> None:
+    made = Workspace("demo").start(at(20)).stop(at(6))
+    found = _only(compute(raw(made, days=7)))
+    assert found.running_h == pytest.approx(24 + 5 / 3600)
+    assert found.sessions == 1
+    assert _only(compute(raw(made, days=2))).running_h == 0
+
+
+def test_a_failed_build_leaves_unclear_hours_and_its_reason() -> None:
+    made = Workspace("demo").start(at(3)).stop(at(2))
+    made.start(at(1), status="failed", error="Error: no such image\nmore", ready_s=None)
+    figures = compute(raw(made))
+    found = _only(figures)
+    assert found.unclear_h == pytest.approx(24)
+    assert found.parked_h == pytest.approx(24 - 5 / 3600)
+    assert figures.failures == (f"admin/demo, start {at(1):%Y-%m-%d %H:%M}: Error: no such image",)
+    assert figures.failed_percent == pytest.approx(100 / 3)
+
+
+def test_a_cancelled_build_is_no_failure_and_leaves_unclear_hours() -> None:
+    figures = compute(raw(Workspace("demo").start(at(2), status="canceled", ready_s=None)))
+    assert (figures.cancelled, figures.builds, figures.failures) == (1, 0, ())
+    assert figures.failed_percent is None
+    assert _only(figures).unclear_h == pytest.approx(48)
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "canceling"])
+def test_a_build_that_still_runs_is_named_and_counts_as_held(status: str) -> None:
+    made = Workspace("demo").start(at(3)).stop(at(2)).start(at(0, minutes=30), status=status, ready_s=None)
+    figures = compute(raw(made))
+    found = _only(figures)
+    assert found.building == "start"
+    assert found.running_h == pytest.approx(24 + 0.5, abs=0.01)
+    assert figures.builds == 2
+    assert len(figures.starts) == 2
+    assert len(figures.ready_s()) == 1
+
+
+def test_a_stop_that_still_runs_does_not_end_the_session() -> None:
+    found = _only(compute(raw(Workspace("demo").start(at(1)).stop(at(0, minutes=1), status="running"))))
+    assert (found.sessions, found.hand_stops) == (1, 0)
+    assert found.running_h == pytest.approx(24)
+    assert found.parked_h == 0
+
+
+def test_a_clock_that_was_set_back_makes_a_warning_and_no_negative_or_double_hours() -> None:
+    made = Workspace("demo").start(at(1)).stop(at(0, hours=12)).start(at(0, hours=20)).stop(at(0, hours=6))
+    figures = compute(raw(made))
+    found = _only(figures)
+    assert found.existed_h == pytest.approx(24)
+    assert all(span.hours >= 0 for span in found.spans)
+    assert any("build 3" in each and "8.0 h before" in each for each in figures.warnings)
+
+
+def test_a_build_in_the_future_makes_a_warning_and_no_hours_beyond_now() -> None:
+    figures = compute(raw(Workspace("demo").start(UNTIL + timedelta(hours=2))))
+    assert any("in the future" in each for each in figures.warnings)
+    assert sum(each.existed_h for each in figures.workspaces) == 0
+
+
+def test_a_deleted_workspace_counts_until_it_was_deleted() -> None:
+    made = Workspace("demo", deleted=True).start(at(3)).build("delete", at(2), seconds=0)
+    figures = compute(raw(made))
+    assert _only(figures).deleted
+    assert _only(figures).existed_h == pytest.approx(24)
+    assert figures.sessions == 1
+
+
+def test_two_workspaces_that_had_one_name_are_two() -> None:
+    old, new = Workspace("demo", deleted=True, memory_mb="1024"), Workspace("demo", memory_mb="2048")
+    answers = raw(new)
+    old.start(at(3)).stop(at(2), seconds=0).build("delete", at(1), seconds=0)
+    new.start(at(1)).stop(at(0, hours=12), seconds=0)
+    both = raw(
+        workspaces=[{**old.record(), "id": "old"}, new.record()], builds={"old": old.builds, new.id: new.builds},
+        parameters={"old": {"memory_mb": "1024"}, new.id: {"memory_mb": "2048"}},
+    )  # fmt: skip
+    assert answers.workspaces
+    assert compute(both).by_limit.given_back.low == pytest.approx(24 * 1 + 12 * 2)
+
+
+def test_used_hours_come_from_the_stop_by_hand_the_deadline_or_the_last_use() -> None:
+    by_hand = Workspace("a").start(at(2)).stop(at(1))
+    assert _only(compute(raw(by_hand))).used_h == pytest.approx(24)
+    open_now = Workspace("b", last_used_at=at(0, hours=20)).start(at(1))
+    assert _only(compute(raw(open_now))).used_h == pytest.approx(4)
+    # The deadline moved to 10 hours after the start, by an activity at most one hour before it.
+    older = Workspace("c", last_used_at=at(0, hours=1)).start(at(3), deadline=at(2, hours=14)).autostop(at(2, hours=14))
+    older.start(at(0, hours=2))
+    assert _only(compute(raw(older))).used_h == pytest.approx(9 + 1)
+
+
+def test_used_hours_without_a_deadline_are_unknown() -> None:
+    made = Workspace("demo").start(at(3)).autostop(at(2)).start(at(1)).stop(at(0, hours=1))
+    assert _only(compute(raw(made))).used_h is None
+
+
+def test_the_time_to_ready_leaves_out_what_nobody_knows() -> None:
+    made = Workspace("demo").start(at(6), ready_s=4).stop(at(5)).start(at(4), ready_s=10).stop(at(3))
+    made.start(at(2), ready_s=30, agent_restarted=True).stop(at(1)).start(at(0, hours=1), ready_s=None)
+    figures = compute(raw(made))
+    assert figures.ready_s() == [4, 10]
+    assert figures.median_ready_s == 7
+    assert [each.seconds for each in figures.starts] == [4, 10, None, None]
+
+
+def test_nothing_started_means_an_unknown_median() -> None:
+    assert compute(raw()).median_ready_s is None
+
+
+def _reports(begin_h: float, end_h: float, last: tuple[str, str] | None = None) -> list:
+    """Reports of work each minute, hours after the start three days ago."""
+    minutes = range(int(begin_h * 60), int(end_h * 60) + 1)
+    found = [(at(3) + timedelta(minutes=each), "working", "Claude is working") for each in minutes]
+    return found + ([(found[-1][0] + timedelta(minutes=1), *last)] if last else [])
+
+
+def test_a_run_that_outlived_the_deadline_it_began_with_was_saved() -> None:
+    # Deadline 2 h after the start; the activity bump is 1 h.
+    long = Workspace("long").start(at(3), reports=_reports(1, 4, ("idle", "Claude is idle"))).autostop(at(2))
+    short = Workspace("short").start(at(3), reports=_reports(0.5, 1.5)).autostop(at(2))
+    # At 1.8 h it can have been given until 2.8 h, without keep-alive.
+    middle = Workspace("middle").start(at(3), reports=_reports(1.8, 2.7)).autostop(at(2))
+    never = Workspace("never", ttl_ms=None).start(at(3), reports=_reports(0, 9)).stop(at(2))
+    runs = compute(raw(long, short, middle, never)).runs
+    assert (runs.total, runs.saved) == (4, 1)
+
+
+def test_a_rest_of_more_than_ten_minutes_ends_a_run() -> None:
+    made = Workspace("demo").start(at(3), reports=[*_reports(0.1, 0.2), *_reports(0.5, 0.6)]).stop(at(2))
+    assert compute(raw(made)).runs.total == 2
+
+
+def test_a_stop_during_a_run_is_told_by_who_stopped_it() -> None:
+    by_hand = Workspace("a").start(at(3), reports=_reports(0, 1)).stop(at(3, hours=-1, minutes=-1))
+    by_autostop = Workspace("b").start(at(3), reports=_reports(0, 1)).autostop(at(3, hours=-1, minutes=-2))
+    later = Workspace("c").start(at(3), reports=_reports(0, 1)).autostop(at(3, hours=-1, minutes=-10))
+    limit = ("idle", f"Claude is working, but {PAST_LIMIT}")
+    capped = Workspace("d").start(at(3), reports=_reports(0, 1, limit)).autostop(at(2))
+    runs = compute(raw(by_hand, by_autostop, later, capped)).runs
+    assert (runs.stopped_by_hand, runs.stopped_by_autostop, runs.stopped_past_limit) == (1, 1, 1)
+    assert runs.stopped == 2
+
+
+def test_the_watcher_of_the_template_says_what_the_figures_listen_for() -> None:
+    script = (CHECKOUT / "terraform-template" / "scripts" / "keep-alive.sh").read_text()
+    assert PAST_LIMIT in script
+    assert f"_INTERVAL_S:-{REPORT_INTERVAL.seconds}}}" in script
+
+
+def test_ram_given_back_is_told_by_limit_and_by_measured_peak() -> None:
+    made = Workspace("demo").start(at(3)).stop(at(2), seconds=0)
+    seen = [sample(at(3, minutes=-minute), demo=512 + minute) for minute in range(0, 60, 5)]
+    figures = compute(raw(made, samples=seen))
+    assert figures.by_limit.given_back.low == pytest.approx(48 * 4)
+    assert figures.by_peak.given_back.low == pytest.approx(48 * (512 + 55) / 1024)
+    assert _only(figures).measured == 12
+
+
+def test_a_workspace_never_measured_gives_back_between_nothing_and_its_limit() -> None:
+    made = Workspace("demo").start(at(3)).stop(at(2), seconds=0)
+    given = compute(raw(made)).by_peak.given_back
+    assert (given.low, given.high) == (0, pytest.approx(48 * 4))
+    assert not given.known
+    no_limit = Workspace("other", memory_mb="").start(at(3)).stop(at(2))
+    assert compute(raw(no_limit)).by_peak.given_back.high is None
+
+
+def test_the_alternatives_hold_the_same_hours_without_parking_or_without_autostop() -> None:
+    made = Workspace("demo").start(at(4)).autostop(at(3), seconds=0).start(at(2)).stop(at(1), seconds=0)
+    by = compute(raw(made)).by_limit
+    assert by.always_on.low == pytest.approx(96 * 4)
+    assert by.bare.low == pytest.approx((24 + 24 + 24) * 4)
+    assert by.pilot is not None
+    assert by.pilot.low == pytest.approx(48 * 4 + 0.375 * 7 * 24)
+
+
+def test_the_net_takes_the_mean_of_the_samples_and_else_what_is_now() -> None:
+    made = Workspace("demo").start(at(3)).stop(at(2), seconds=0)
+    now = compute(raw(made))
+    assert now.control_plane_gib_h == pytest.approx(0.375 * 7 * 24)
+    assert now.parts["coder"].ram_mean_gib is None
+    seen = [sample(at(3, minutes=-minute), demo=1024) for minute in range(0, 60, 5)]
+    sampled = compute(raw(made, samples=seen))
+    assert sampled.control_plane_gib_h == pytest.approx(400 / 1024 * 7 * 24)
+    assert sampled.net_gib_h is not None
+    assert sampled.net_gib_h.low == pytest.approx(48 - 400 / 1024 * 7 * 24)
+
+
+def test_without_an_engine_its_figures_are_unknown() -> None:
+    nothing = dict.fromkeys(
+        ("usage", "workspace_usage", "containers", "networks", "disk", "data_bytes", "dumps"), None
+    )
+    figures = compute(raw(Workspace("demo").start(at(1)), **nothing))
+    disk = figures.disk
+    assert (disk.data, disk.images, disk.volumes, disk.dumps, disk.dumps_count) == (None,) * 5
+    assert figures.control_plane_gib_h is None
+    assert figures.net_gib_h is None
+    assert figures.by_limit.pilot is None
+    assert (figures.removed, figures.kept) == (None, None)
+
+
+def test_a_volume_that_the_engine_did_not_measure_is_unknown_and_no_minus_one() -> None:
+    made = Workspace("demo").start(at(1))
+    volume = {"Name": "v", "Labels": {"coder.workspace_id": made.id}, "UsageData": {"Size": -1}}
+    disk = {"Images": [], "Volumes": [volume]}
+    assert compute(raw(made, disk=disk)).disk.volumes is None
+    volume["UsageData"] = {"Size": 1024**3}
+    figures = compute(raw(made, disk=disk))
+    assert figures.disk.volumes == 1
+    assert figures.kept == ("volume v (home of admin/demo)",)
+
+
+def test_downtime_is_what_samples_saw_and_a_gap_is_not_seen() -> None:
+    seen = [
+        sample(at(1)),
+        sample(at(1, minutes=-5), answers=False),
+        sample(at(1, minutes=-10)),
+        sample(at(0, hours=12)),
+        sample(at(0, hours=12, minutes=-5)),
+    ]
+    figures = compute(raw(samples=seen))
+    assert figures.watched_h == pytest.approx(15 / 60)
+    assert figures.down_h == pytest.approx(5 / 60)
+    assert compute(raw()).down_h is None
+
+
+def test_a_clock_that_was_set_between_two_samples_is_told_and_not_counted() -> None:
+    first = sample(at(1), uptime_s=1000)
+    seen = samples.watch([first, sample(at(1, minutes=-10), uptime_s=1300), sample(at(1, minutes=-15), uptime_s=1600)])
+    assert seen.seen == timedelta(minutes=5)
+    assert len(seen.clock_jumps) == 1
+    assert "+300 s" in seen.clock_jumps[0]
+
+
+def test_samples_come_back_as_they_were_written_and_a_broken_line_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / samples.NAME
+    samples.append(file, sample(at(1), demo=100))
+    with file.open("a") as stream:
+        stream.write('{"time": "2026-1\n')
+    samples.append(file, sample(at(2)))
+    samples.append(file, sample(at(20)))
+    assert samples.read(file, at(7), UNTIL) == [sample(at(2)), sample(at(1), demo=100)]
+    assert samples.read(tmp_path / "none", at(7), UNTIL) == []
+
+
+def test_the_period_is_no_longer_than_the_pilot_is_old() -> None:
+    young = raw(Workspace("demo").start(at(2)), user={"created_at": at(3).isoformat()})
+    assert compute(young).days == pytest.approx(3)
+    assert compute(raw(Workspace("demo").start(at(2)))).days == pytest.approx(7)

@@ -1,0 +1,99 @@
+"""The verdict follows from the rule and its thresholds, and never from a figure that is unknown."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from stack.verdict.figures import compute
+from stack.verdict.judge import KEYS, Thresholds, Verdict, judge
+from tests.unit.verdict_history import Workspace, at, raw, sample
+
+GOOD = Thresholds(
+    verdict_min_days=7, verdict_min_net_gib_h_per_day=24, verdict_max_failed_percent=10, verdict_max_stopped_runs=0
+)
+
+
+def _measured(ram_mib: float) -> dict[str, object]:
+    return {"samples": [sample(at(6, minutes=-5 * each), demo=ram_mib, other=ram_mib) for each in range(3)]}
+
+
+def _week() -> list[Workspace]:
+    """Two workspaces, parked for six days of seven."""
+    return [Workspace(name).start(at(7)).autostop(at(6), seconds=0) for name in ("demo", "other")]
+
+
+def _verdict(*workspaces: Workspace, days: int = 7, rule: Thresholds = GOOD, **more: object) -> Verdict:
+    return judge(compute(raw(*workspaces, days=days, **more)), rule)
+
+
+def test_ram_given_back_beyond_the_threshold_says_keep() -> None:
+    verdict = _verdict(*_week(), **_measured(2048))
+    assert verdict.outcome == "keep"
+    # 2 workspaces, 2 GiB, 6 days of 7, less 400 MiB all day long.
+    assert f"{(2 * 2 * 6 * 24 - 400 / 1024 * 7 * 24) / 7:.1f} GiB·h a day net" in verdict.line
+
+
+def test_ram_given_back_below_the_threshold_says_retire() -> None:
+    verdict = _verdict(*_week(), **_measured(256))
+    assert verdict.outcome == "retire"
+    assert "verdictMinNetGibHPerDay" in verdict.line
+
+
+def test_workspaces_never_measured_leave_it_open_unless_even_their_limits_are_too_little() -> None:
+    assert _verdict(*_week()).outcome == "too early"
+    small = [Workspace(name, memory_mb="512").start(at(7)).autostop(at(6)) for name in ("demo", "other")]
+    assert _verdict(*small).outcome == "retire"
+
+
+def test_an_unknown_control_plane_leaves_it_open() -> None:
+    verdict = _verdict(*_week(), usage=None, workspace_usage=None)
+    assert verdict.outcome == "too early"
+    assert "unknown" in verdict.line
+
+
+def test_a_short_history_is_too_early_whatever_it_shows() -> None:
+    young = {"created_at": at(3).isoformat()}
+    late = Workspace("demo").start(at(2)).autostop(at(1))
+    assert "3.0 days" in _verdict(late, user=young, **_measured(9999)).line
+    assert _verdict(*_week(), days=3, **_measured(2048)).outcome == "too early"
+    assert _verdict(late, user=young, rule=GOOD.__class__(**{**vars(GOOD), "verdict_min_days": 3})).outcome != "keep"
+
+
+def test_no_workspace_is_too_early() -> None:
+    assert _verdict().line == "too early: there was no workspace in this time"
+
+
+def test_too_many_failed_builds_say_retire() -> None:
+    made = _week()
+    made[0].start(at(5), status="failed", error="no image").stop(at(4), seconds=0)
+    verdict = _verdict(*made, **_measured(4096))
+    assert verdict.outcome == "retire"
+    assert "1 of 6 builds failed" in verdict.line
+
+
+def test_a_working_run_that_was_stopped_says_retire() -> None:
+    made = _week()
+    begin = at(5)
+    reports = [(begin + timedelta(minutes=each), "working", "Claude is working") for each in range(60)]
+    made[0].start(begin, reports=reports).autostop(begin + timedelta(minutes=60), seconds=0)
+    verdict = _verdict(*made, **_measured(4096))
+    assert verdict.outcome == "retire"
+    assert "1 working runs stopped" in verdict.line
+
+
+def test_a_week_in_which_nobody_came_says_retire() -> None:
+    parked = Workspace("demo").start(at(20)).stop(at(19))
+    verdict = _verdict(parked, samples=[sample(at(6), demo=9000)])
+    assert verdict.outcome == "retire"
+    assert "0 sessions" in verdict.line
+
+
+@pytest.mark.parametrize("value", ["", "-1", "many", "1.5"])
+def test_a_threshold_that_is_no_number_is_named(value: str) -> None:
+    good = dict.fromkeys(KEYS, "1")
+    assert Thresholds.of(good).verdict_min_days == 1
+    for key in KEYS:
+        with pytest.raises(ValueError, match=f"pulumi config set {key}"):
+            Thresholds.of({**good, key: value})
