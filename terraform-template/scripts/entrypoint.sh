@@ -3,19 +3,29 @@
 # Usage: entrypoint.sh AGENT_INIT_SCRIPT
 set -euo pipefail
 
-# Without curl there is no agent, and so nobody but this script to tell Coder: bash's own /dev/tcp does (plain http).
+# tell MESSAGE: puts it into the agent's log, by bash's own /dev/tcp: without curl there is no agent that could.
+tell() (
+  [[ $CODER_AGENT_URL =~ ^http://([^/:]+)(:([0-9]+))?$ ]] || exit
+  host=${BASH_REMATCH[1]} port=${BASH_REMATCH[3]:-80}
+  printf -v body '{"logs":[{"created_at":"%(%Y-%m-%dT%H:%M:%SZ)T","output":"%s","level":"error"}]}' -1 "$1"
+  exec 3<>"/dev/tcp/$host/$port" || exit
+  {
+    printf 'PATCH /api/v2/workspaceagents/me/logs HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n' "$host:$port"
+    printf 'Coder-Session-Token: %s\r\nContent-Type: application/json\r\n' "$CODER_AGENT_TOKEN"
+    printf 'Content-Length: %d\r\n\r\n%s' "${#body}" "$body"
+  } >&3
+  read -r _ status _ <&3
+  [[ $status == 200 ]]
+)
+
 refuse() {
-  local message="This image cannot be a workspace: $1" hostport body
+  local message="This image cannot be a workspace: $1" attempt
   echo "$message" >&2
-  if [[ $CODER_AGENT_URL =~ ^http://([^/:]+)(:([0-9]+))?$ ]]; then
-    hostport="${BASH_REMATCH[1]}/${BASH_REMATCH[3]:-80}"
-    printf -v body '{"logs":[{"created_at":"%(%Y-%m-%dT%H:%M:%SZ)T","output":"%s","level":"error"}]}' -1 "$message"
-    {
-      printf 'PATCH /api/v2/workspaceagents/me/logs HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n' "${hostport/\//:}"
-      printf 'Coder-Session-Token: %s\r\nContent-Type: application/json\r\n' "$CODER_AGENT_TOKEN"
-      printf 'Content-Length: %d\r\n\r\n%s' "${#body}" "$body"
-    } 2>/dev/null >"/dev/tcp/$hostport" || echo "Coder at $CODER_AGENT_URL could not be told." >&2
-  fi
+  # Coder knows the token only after the build that started this container has ended.
+  for ((attempt = 0; attempt < 60; attempt++)); do
+    tell "$message" && break
+    sleep 1
+  done
   # Not an exit: the restart policy would try again for ever.
   exec sleep infinity
 }

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from template_support import SCRIPTS, TEMPLATE, TESTS, FakeCoder, Script, Tofu
 
+from tests.template.template_support import SCRIPTS, TEMPLATE, TESTS, FakeCoder, Script, Tofu
 from toolchain.builder import Builder
 from toolchain.pieces import PIECES
 

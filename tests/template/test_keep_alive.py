@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from template_support import SCRIPTS, FakeCoder
+
+from tests.template.template_support import SCRIPTS, FakeCoder
 
 INTERVAL_S = 1
 Start = Callable[..., subprocess.Popen[bytes]]

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from template_support import SCRIPTS, FakeCoder, Script
+
+from tests.template.template_support import SCRIPTS, FakeCoder, Script
 
 GIT = {
     "GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@example.com",
@@ -330,16 +331,21 @@ def test_an_image_that_cannot_be_a_workspace_says_so_in_the_agents_log(
         (bare_path / "curl").unlink()
     else:
         environment["HOME"] = "/no/such/folder"
+    # Coder does not know the token before the build is over.
+    fake_coder.status = 401
     process = subprocess.Popen(["bash", SCRIPTS / "entrypoint.sh", "exit 0"], env=environment, start_new_session=True)
     try:
         fake_coder.wait_for(lambda: bool(fake_coder.requests))
+        fake_coder.status = 200
+        fake_coder.wait_for(lambda: len(fake_coder.requests) == 2)
         method, path, body = fake_coder.requests[0]
         assert (method, path) == ("PATCH", "/api/v2/workspaceagents/me/logs")
         assert reason in body["logs"][0]["output"]  # type: ignore[index]
         assert fake_coder.tokens == {"agent-token"}
         # It stays, so that the restart policy does not say the same again for ever.
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=1)
+            process.wait(timeout=2)
+        assert len(fake_coder.requests) == 2
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=10)

@@ -7,7 +7,8 @@ import json
 import subprocess
 
 import pytest
-from template_support import SCRIPTS, TEMPLATE, TESTS, Tofu
+
+from tests.template.template_support import SCRIPTS, TEMPLATE, TESTS, Tofu
 
 VARIABLES = {
     "TF_VAR_workspace_network": "pilot-workspaces",

@@ -1,0 +1,56 @@
+"""A server in the place of Anthropic's API, for the real Claude Code: it has it run commands, then ends the turn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@contextlib.contextmanager
+def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> Iterator[str]:
+    """The base URL of an API that asks for `command` until `commands` results came back, and then says "Done."."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            results = json.dumps(asked["messages"]).count('"tool_result"')
+            if results >= commands or not any(tool["name"] == "Bash" for tool in asked.get("tools", [])):
+                block: dict[str, object] = {"type": "text", "text": ""}
+                delta: dict[str, object] = {"type": "text_delta", "text": "Done."}
+                stop_reason = "end_turn"
+            else:
+                block = {"type": "tool_use", "id": f"toolu_{results}", "name": "Bash", "input": {}}
+                arguments = json.dumps({"command": command, "description": "Work"})
+                delta = {"type": "input_json_delta", "partial_json": arguments}
+                stop_reason = "tool_use"
+            usage = {"input_tokens": 1, "output_tokens": 1}
+            message = {"id": "msg_1", "type": "message", "role": "assistant", "model": asked["model"], "content": []}
+            events = (
+                {"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}},
+                {"type": "content_block_start", "index": 0, "content_block": block},
+                {"type": "content_block_delta", "index": 0, "delta": delta},
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": stop_reason}, "usage": usage},
+                {"type": "message_stop"},
+            )
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            for event in events:
+                self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((address, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{address}:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
