@@ -76,8 +76,7 @@ class Settling:
             return True
         if build["transition"] == self.transition:
             if status == "succeeded" or status in BUILDING:
-                # A deleted workspace leaves the list; one that is still there is not deleted yet.
-                return bool(status == "succeeded" and self.transition == "stop")
+                return bool(status == "succeeded")
             if build["id"] == self.ours.get(workspace["id"]):
                 self.failed[title(workspace)] = build["job"].get("error") or status
                 return True

@@ -20,6 +20,15 @@ def parse(text: str) -> Version | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
+def image_version(image: str) -> str:
+    """What the Coder in `image` says of itself.
+
+    Raises:
+        engine.JobError: there is none.
+    """
+    return engine.docker("run", "--rm", "--network", "none", "--entrypoint", "/opt/coder", image, "version")
+
+
 def refusal(wanted: Version | None, ran: list[Version], image: str) -> str | None:
     """Why Coder may not be replaced by `image`, None where it may; a version unknown to us is not held against it."""
     if wanted is None or not ran or wanted >= max(ran):
@@ -37,10 +46,9 @@ def main() -> None:
     role, database = program.variable("ROLE"), program.variable("DATABASE")
     if not postgres.query(container, role, database, "SELECT 1 WHERE to_regclass('provisioner_daemons') IS NOT NULL;"):
         return  # a new database has nothing to lose
-    shown = engine.docker("run", "--rm", "--network", "none", "--entrypoint", "/opt/coder", image, "version")
     rows = postgres.query(container, role, database, "SELECT DISTINCT version FROM provisioner_daemons;")
     ran = [version for row in rows if (version := parse(row)) is not None]
-    if problem := refusal(parse(shown), ran, program.variable("CODER_IMAGE_NAME")):
+    if problem := refusal(parse(image_version(image)), ran, program.variable("CODER_IMAGE_NAME")):
         raise engine.JobError(problem)
     directory = program.variable("DATA_DIRECTORY")
     backups.dump(container, role, database, directory, name=backups.timestamp())

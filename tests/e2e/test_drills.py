@@ -1,0 +1,429 @@
+"""Every accident that we know of ends converged by its one documented command, with nothing lost: docs/runbooks.md.
+
+The long ones; `make drills` runs them. Docker itself is not restarted here, for others may use it: what a restart of
+Docker or of the host does to containers is done to ours alone.
+"""
+
+# ruff: noqa: S608  names of tables, all of them constants here
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.jobs import backups
+from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
+from tests.e2e.retirement_fixture import (
+    Belongings,
+    belongings,
+    checksum,
+    command,
+    furnish,
+    identity,
+    kill_at,
+    left_over,
+    new_state,
+    sql,
+)  # fmt: skip
+from toolchain.paths import CHECKOUT
+from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]
+
+UP_TAKES_S = 15.0
+DESTROY_TAKES_S = 9.0
+BACKUP_LIMIT_S = 20.0
+DESTROY_RATIO_LIMIT = 1.5
+
+
+@pytest.fixture(scope="module")
+def workspace(pilot: Pilot) -> dict[str, Any]:
+    """A running workspace with files in its home."""
+    made = pilot.create_workspace("demo")
+    furnish(pilot, made)
+    return made
+
+
+@pytest.fixture
+def owned(pilot: Pilot, workspace: dict[str, Any]) -> Belongings:
+    """What the pilot has before the test."""
+    return belongings(pilot)
+
+
+def _is_whole(pilot: Pilot, before: Belongings) -> None:
+    pilot.variables.pop("token", None)
+    assert belongings(pilot) == before
+    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+    pilot.up("--expect-no-changes")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_kill_at_any_moment_of_up_and_of_destroy_is_mended_by_one_command(
+    pilot: Pilot, owned: Belongings, seed: int
+) -> None:
+    moments = random.Random(seed)  # noqa: S311  the same moments on every run
+    command(pilot, "down")
+    kill_at(pilot, moments.uniform(0.3, UP_TAKES_S), "up")
+    command(pilot, "heal")
+    _is_whole(pilot, owned)
+    kill_at(pilot, moments.uniform(0.3, DESTROY_TAKES_S), "destroy")
+    command(pilot, "down")
+    assert left_over(pilot) == []
+    pilot.up()
+    _is_whole(pilot, owned)
+
+
+@pytest.mark.parametrize("gone", [("server",), ("postgres",), ("postgres", "server")], ids="+".join)
+def test_heal_brings_back_containers_that_were_removed(pilot: Pilot, owned: Belongings, gone: tuple[str, ...]) -> None:
+    docker("rm", "--force", *(f"{pilot.name}-{name}" for name in gone))
+    assert "run `make heal`" in pilot.up(check=False)
+    command(pilot, "heal")
+    _is_whole(pilot, owned)
+
+
+def test_a_plain_up_follows_a_restart_of_everything(pilot: Pilot, owned: Belongings) -> None:
+    names = docker("ps", "--filter", f"label=coder-pilot.stack={pilot.name}", "--format", "{{.Names}}").splitlines()
+    for name in names:
+        # As a crash or a reboot, and not by `docker kill`, after which Docker leaves a container alone.
+        os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", name)), signal.SIGKILL)
+    eventually(lambda: all(identity(name) for name in names), timeout_s=60, what="Docker restarts what was running")
+    pilot.up("--expect-no-changes")
+    _is_whole(pilot, owned)
+
+
+def test_with_the_state_lost_and_everything_running_heal_takes_over(
+    pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
+) -> None:
+    new_state(pilot)
+    assert "already" in pilot.up(check=False)
+    command(pilot, "heal")
+    _is_whole(pilot, owned)
+    pilot.transition(workspace["id"], "stop")
+
+
+def test_postgres_killed_under_load_loses_nothing(pilot: Pilot, owned: Belongings, workspace: dict[str, Any]) -> None:
+    stop = threading.Event()
+    written: list[str] = []
+
+    def load() -> None:
+        while not stop.is_set():
+            name = f"key-{len(written)}"
+            try:
+                pilot.call("POST", "/api/v2/users/me/keys/tokens", {"token_name": name})
+            except OSError:
+                return
+            written.append(name)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(load)
+        eventually(lambda: len(written) > 20, timeout_s=60, what="writes")
+        os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", f"{pilot.name}-postgres")), signal.SIGKILL)
+        stop.set()
+        running.result(60)
+    pilot.up("--expect-no-changes")
+    kept = set(sql(pilot, "SELECT token_name FROM api_keys"))
+    assert set(written) <= kept, "a write that Coder had confirmed is gone"
+    _is_whole(pilot, owned)
+    sql(pilot, "DELETE FROM api_keys WHERE token_name LIKE 'key-%'")
+
+
+def test_a_template_deleted_in_the_dashboard_is_made_anew_by_heal(make_pilot: Callable[..., Pilot]) -> None:
+    bare = make_pilot()
+    bare.up()
+    (template,) = bare.call("GET", "/api/v2/templates")
+    bare.call("DELETE", f"/api/v2/templates/{template['id']}")
+    bare.up("--expect-no-changes")  # a plain `up` does not see it
+    assert f"Coder has no template {template['id']} any more" in command(bare, "heal")
+    (made,) = bare.call("GET", "/api/v2/templates")
+    assert made["id"] != template["id"]
+    bare.up("--expect-no-changes")
+
+    # The same with a new state, which finds the lost template in pilot.json.
+    bare.call("DELETE", f"/api/v2/templates/{made['id']}")
+    command(bare, "down")
+    assert bare.up(check=False)
+    command(bare, "heal")
+    assert len(bare.call("GET", "/api/v2/templates", token=_admin(bare))) == 1
+    bare.up("--expect-no-changes")
+
+
+def _admin(pilot: Pilot) -> str:
+    outputs = pilot.outputs()
+    credentials = {"email": outputs["adminEmail"], "password": outputs["adminPassword"]}
+    return str(request(pilot.url, "POST", "/api/v2/users/login", credentials)["session_token"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)], check=True, timeout=60)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=60)
+
+
+def test_a_disk_that_is_full_during_up_is_mended_by_space_and_up(
+    make_pilot: Callable[..., Pilot], small_disk: Path
+) -> None:
+    filler = small_disk / "filler"
+    with filler.open("wb") as stream:
+        stream.write(bytes(150 * 1024 * 1024))
+    cramped = make_pilot(dataDir=str(small_disk / "data"))
+    said = cramped.up(check=False)
+    assert "No space left on device" in said
+    filler.unlink()
+    # What initdb left behind half-made is an empty cluster's: nothing of anybody's is in it.
+    cramped.up(check=False)
+    command(cramped, "heal")
+    cramped.up("--expect-no-changes")
+    command(cramped, "down")
+
+
+def _copies(pilot: Pilot, table: str, rows: str, change: dict[str, str]) -> None:
+    """Insert copies of `rows` (a FROM clause in which `t` is the table) with some columns changed."""
+    names = sql(
+        pilot,
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND is_generated = 'NEVER' "
+        f"AND table_name = '{table}'",
+    )
+    values = ", ".join(change.get(name, f't."{name}"') for name in names)
+    columns = ", ".join(f'"{name}"' for name in names)
+    sql(pilot, f"INSERT INTO {table} ({columns}) SELECT {values} FROM {rows}")
+
+
+def _clone(pilot: Pilot, workspaces: int, builds: int) -> None:
+    """Copies of the one workspace and of its first build with its log: rows as Coder wrote them, under other ids."""
+    _copies(
+        pilot, "workspaces", f"workspaces t, generate_series(2, {workspaces}) n WHERE NOT t.deleted",
+        {"id": "gen_random_uuid()", "name": "'clone-' || n"},
+    )  # fmt: skip
+    numbered = "SELECT id, row_number() OVER (ORDER BY name) AS n FROM workspaces WHERE NOT deleted"
+    sql(
+        pilot,
+        "CREATE TABLE clones AS SELECT b.n, gen_random_uuid() AS job, gen_random_uuid() AS build, w.id AS workspace "
+        f"FROM generate_series(1, {builds}) b(n) JOIN ({numbered}) w ON w.n = 1 + b.n % {workspaces}",
+    )
+    first = "(SELECT job_id FROM workspace_builds ORDER BY created_at LIMIT 1)"
+    _copies(pilot, "provisioner_jobs", f"provisioner_jobs t, clones c WHERE t.id = {first}", {"id": "c.job"})
+    _copies(
+        pilot, "workspace_builds", f"workspace_builds t, clones c WHERE t.job_id = {first}",
+        {"id": "c.build", "job_id": "c.job", "workspace_id": "c.workspace", "build_number": "100 + c.n"},
+    )  # fmt: skip
+    _copies(
+        pilot, "provisioner_job_logs", f"provisioner_job_logs t, clones c WHERE t.job_id = {first}",
+        {"id": "nextval(pg_get_serial_sequence('provisioner_job_logs', 'id'))", "job_id": "c.job"},
+    )  # fmt: skip
+    sql(pilot, "DROP TABLE clones")
+
+
+def test_fifty_workspaces_and_a_thousand_builds_are_dumped_and_restored_in_time(
+    pilot: Pilot, owned: Belongings, record_property: Callable[[str, object], None]
+) -> None:
+    before = Path(command(pilot, "backup").strip())
+    _clone(pilot, 50, 1000)
+    counts = [
+        "SELECT count(*) FROM workspaces WHERE NOT deleted", "SELECT count(*) FROM workspace_builds",
+        "SELECT count(*) FROM provisioner_job_logs",
+        "SELECT md5(string_agg(id::text, ',' ORDER BY id)) FROM workspace_builds",
+    ]  # fmt: skip
+    had = [sql(pilot, each) for each in counts]
+    assert (int(had[0][0]), int(had[1][0]) >= 1000) == (50, True)
+    container = f"{pilot.name}-postgres"
+    started_s = time.monotonic()
+    dump = backups.dump(container, "coder", "coder", str(pilot.data), name="fifty")
+    dumped_s = time.monotonic()
+    docker("stop", f"{pilot.name}-server")
+    stopped_s = time.monotonic()
+    backups.restore(container, "coder", "coder", dump)
+    restored_s = time.monotonic()
+    assert [sql(pilot, each) for each in counts] == had
+    figures = {"dump_s": dumped_s - started_s, "restore_s": restored_s - stopped_s, "mb": dump.stat().st_size / 1e6}
+    for name, value in figures.items():
+        record_property(name, value)
+    print(figures)
+    assert figures["dump_s"] < BACKUP_LIMIT_S
+    assert figures["restore_s"] < BACKUP_LIMIT_S
+    command(pilot, "restore", str(before))
+    _is_whole(pilot, owned)
+
+
+def test_destroying_ten_running_workspaces_takes_little_longer_than_one(
+    make_pilot: Callable[..., Pilot], record_property: Callable[[str, object], None]
+) -> None:
+    many = make_pilot()
+
+    def destroy() -> float:
+        started_s = time.monotonic()
+        many.pulumi("destroy", "--yes", "--skip-preview")
+        return time.monotonic() - started_s
+
+    many.up()
+    first = many.create_workspace("w0")
+    one_s = destroy()
+    many.up()
+    many.variables.pop("token", None)
+    many.call("GET", "/api/v2/users/me")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(many.create_workspace, [f"w{number}" for number in range(1, 10)]))
+    many.transition(first["id"], "start")
+    ten_s = destroy()
+    for name, value in {"one_s": one_s, "ten_s": ten_s, "load": os.getloadavg()[0]}.items():
+        record_property(name, value)
+    print(f"destroy with 1 workspace {one_s:.1f} s, with 10 {ten_s:.1f} s; load {os.getloadavg()}")
+    assert ten_s <= DESTROY_RATIO_LIMIT * one_s
+
+
+def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
+    make_pilot: Callable[..., Pilot], tmp_path: Path
+) -> None:
+    """From a real Postgres 15, Debian's, in an image with the same contract."""
+    shutil.copy2(CHECKOUT / "toolchain" / "images" / "postgres" / "docker-entrypoint.sh", tmp_path)
+    recipe = (CHECKOUT / "toolchain" / "images" / "postgres" / "Dockerfile").read_text()
+    recipe = re.sub(r"postgresql-17|postgresql/17", lambda found: found[0].replace("17", "15"), recipe)
+    older = "sed 's/trixie/bookworm/g' /etc/apt/sources.list > /etc/apt/sources.list.d/older.list"
+    (tmp_path / "Dockerfile").write_text(recipe.replace("RUN groupadd", f"RUN {older} && groupadd", 1))
+    old = make_pilot(coderImage=CODER_IMAGE)
+    image = f"{old.name}/postgres:15"
+    subprocess.run(["docker", "build", "--tag", image, str(tmp_path)], check=True, capture_output=True, timeout=600)
+    old.write_config(postgresImage=image)
+    old.up()
+    workspace = old.create_workspace("demo")
+    furnish(old, workspace)
+    before = belongings(old)
+    assert sql(old, "SHOW server_version")[0].startswith("15.")
+
+    old.write_config(postgresImage=POSTGRES_IMAGE)
+    assert "is of Postgres 15" in old.up(check=False)
+    command(old, "upgrade-postgres")
+    assert sql(old, "SHOW server_version")[0].startswith("17.")
+    _is_whole(old, before)
+    (kept,) = old.data.glob("postgres-15-*")
+    assert (kept / "PG_VERSION").read_text().strip() == "15"
+    assert "nothing to do" in command(old, "upgrade-postgres")
+    old.transition(workspace["id"], "stop")
+    docker("image", "rm", "--force", image)
+
+
+def _seed(directory: Path, name: str, port: int) -> dict[str, Any]:
+    """The compose pilot of before: its Postgres, its Coder and an owner of its own; its address and a session."""
+    label, password = ["--label", f"coder-pilot.stack={name}"], "the-seed's-own-password"
+    docker("network", "create", *label, f"{name}-seed")
+    docker(
+        "run", "--detach", *label, "--name", f"{name}-seed-postgres", "--network", f"{name}-seed",
+        "--network-alias", "database", "--env", "POSTGRES_USER=coder", "--env", f"POSTGRES_PASSWORD={password}",
+        "--env", "POSTGRES_DB=coder", "--volume", f"{directory}/postgres:/var/lib/postgresql/data", POSTGRES_IMAGE,
+    )  # fmt: skip
+    eventually(
+        lambda: "accepting" in docker("exec", f"{name}-seed-postgres", "pg_isready", "-h", "127.0.0.1", check=False),
+        timeout_s=60, what="the seed's Postgres",
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    docker(
+        "run", "--detach", *label, "--name", f"{name}-seed-coder", "--network", f"{name}-seed",
+        "--publish", f"127.0.0.1:{port}:7080", "--volume", "/var/run/docker.sock:/var/run/docker.sock",
+        "--group-add", str(Path("/var/run/docker.sock").stat().st_gid), "--env", f"CODER_ACCESS_URL={url}",
+        "--env", "CODER_HTTP_ADDRESS=0.0.0.0:7080", "--env",
+        f"CODER_PG_CONNECTION_URL=postgres://coder:{password}@database/coder?sslmode=disable", CODER_IMAGE,
+    )  # fmt: skip
+    eventually(lambda: request(url, "GET", "/api/v2/buildinfo"), timeout_s=120, what="the seed's Coder")
+    owner = {"email": "me@framework.local", "username": "me", "password": "Seeds-0wn-passw0rd!", "trial": False}
+    request(url, "POST", "/api/v2/users/first", {**owner, "name": ""})
+    session = {key: owner[key] for key in ("email", "password")}
+    return {"url": url, "token": request(url, "POST", "/api/v2/users/login", session)["session_token"]}
+
+
+SEED_TEMPLATE = """
+terraform {
+  required_providers {
+    coder  = { source = "coder/coder" }
+    docker = { source = "kreuzwerker/docker" }
+  }
+}
+data "coder_workspace" "me" {}
+resource "docker_volume" "home" {
+  name = "coder-${data.coder_workspace.me.id}-home"
+  lifecycle { ignore_changes = all }
+}
+"""
+
+
+def _seed_workspace(seed: dict[str, Any], directory: Path) -> str:
+    """A template `code-server` and a workspace of it; the workspace's id."""
+
+    def call(method: str, path: str, body: object = None) -> Any:
+        return request(seed["url"], method, path, body, seed["token"])
+
+    (organization,) = call("GET", "/api/v2/users/me/organizations")
+    (directory / "main.tf").write_text(SEED_TEMPLATE)
+    subprocess.run(["tar", "-cf", "t.tar", "main.tf"], cwd=directory, check=True, timeout=60)
+    uploaded = subprocess.run(
+        ["curl", "--silent", "--fail", "--header", f"Coder-Session-Token: {seed['token']}", "--header",
+         "Content-Type: application/x-tar", "--data-binary", f"@{directory}/t.tar", f"{seed['url']}/api/v2/files"],
+        check=True, capture_output=True, text=True, timeout=60,
+    ).stdout  # fmt: skip
+    base = f"/api/v2/organizations/{organization['id']}"
+    version = call("POST", f"{base}/templateversions", {
+        "storage_method": "file", "file_id": json.loads(uploaded)["hash"], "provisioner": "terraform"})  # fmt: skip
+    eventually(
+        lambda: call("GET", f"/api/v2/templateversions/{version['id']}")["job"]["status"] == "succeeded",
+        timeout_s=90, what="the seed's template",
+    )  # fmt: skip
+    template = call("POST", f"{base}/templates", {"name": "code-server", "template_version_id": version["id"]})
+    made = call("POST", f"{base}/members/me/workspaces", {"name": "old", "template_id": template["id"]})
+    eventually(
+        lambda: call("GET", f"/api/v2/workspaces/{made['id']}")["latest_build"]["job"]["status"] == "succeeded",
+        timeout_s=90, what="the seed's workspace",
+    )  # fmt: skip
+    docker("run", "--rm", "--volume", f"coder-{made['id']}-home:/h", "--entrypoint", "sh", POSTGRES_IMAGE, "-c",
+           "mkdir -p /h/kept && echo marker > /h/kept/marker")  # fmt: skip
+    return str(made["id"])
+
+
+def test_the_compose_pilot_is_adopted_with_its_users_templates_and_homes(
+    make_pilot: Callable[..., Pilot], tmp_path: Path
+) -> None:
+    data = tmp_path / "srv"
+    data.mkdir()
+    adopting = make_pilot(dataDir=str(data))
+    seed = _seed(data, adopting.name, free_port())
+    workspace = _seed_workspace(seed, tmp_path)
+    home = checksum(workspace)
+    users = request(seed["url"], "GET", "/api/v2/users", token=seed["token"])["users"]
+    looked = command(adopting, "adopt")
+    assert "`pulumi config set adminUsername me` and `pulumi config set adminEmail me@framework.local`" in looked
+    assert len(list((data / "backups").glob("*.dump"))) == 1
+    docker("stop", f"{adopting.name}-seed-coder", f"{adopting.name}-seed-postgres")
+    docker("rm", f"{adopting.name}-seed-coder", f"{adopting.name}-seed-postgres")
+
+    said = adopting.up(check=False)
+    assert "its owners are me: run `pulumi config set adminUsername me`" in said
+    adopting.write_config(adminUsername="me")
+    said = adopting.up(check=False)
+    assert "run `pulumi config set adminEmail me@framework.local`" in said
+    adopting.write_config(adminEmail="me@framework.local")
+    adopting.up()
+
+    assert {each["id"] for each in adopting.call("GET", "/api/v2/users")["users"]} == {each["id"] for each in users}
+    assert {each["name"] for each in adopting.call("GET", "/api/v2/templates")} == {"code-server", "project"}
+    (kept,) = adopting.call("GET", "/api/v2/workspaces")["workspaces"]
+    assert (kept["id"], kept["name"]) == (workspace, "old")
+    assert checksum(workspace) == home
+    adopting.transition(workspace, "stop")
+    adopting.transition(workspace, "start")
+    adopting.up("--expect-no-changes")
+    command(adopting, "down")
+    docker("volume", "rm", f"coder-{workspace}-home")
