@@ -89,6 +89,14 @@ class Settings:
     """How many of the newest backups are kept."""
     purge_on_destroy: bool
     """Whether `pulumi destroy` deletes workspaces, their volumes and the data too."""
+    verdict_min_days: int
+    """`make verdict` says "too early" before so many days of history; nothing that runs depends on it."""
+    verdict_min_net_gib_h_per_day: int
+    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what Coder and Postgres take."""
+    verdict_max_failed_percent: int
+    """`make verdict` bears so many failed builds, in percent."""
+    verdict_max_stopped_runs: int
+    """`make verdict` bears so many runs of Claude that autostop ended while they worked."""
     service_environment: Mapping[str, str]
     """Variables that every workspace gets, as a JSON object: addresses of sibling services, for one."""
     anthropic_base_url: str | None
@@ -251,6 +259,10 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "tailscaleSocket": _optional(_absolute),
     "backupsKept": _whole(1, 1000),
     "purgeOnDestroy": _flag,
+    "verdictMinDays": _whole(1, 366),
+    "verdictMinNetGibHPerDay": _whole(0, 100_000),
+    "verdictMaxFailedPercent": _whole(0, 100),
+    "verdictMaxStoppedRuns": _whole(0, 1000),
     "serviceEnvironment": _variables,
     "anthropicBaseUrl": _optional(_url),
 }

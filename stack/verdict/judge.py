@@ -91,7 +91,7 @@ def judge(figures: Figures, thresholds: Thresholds) -> Verdict:
 
 
 def _reasons(checks: list[Check]) -> str:
-    return "; ".join(f"{each.found} (asked: {each.rule})" for each in checks)
+    return "; ".join(f"{each.found}, asked: {each.rule}" for each in checks)
 
 
 def _used(figures: Figures) -> Check:

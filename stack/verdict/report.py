@@ -53,7 +53,9 @@ def bounds(value: Bounds | None, unit: str) -> str:
     if value.known:
         return number(value.low, unit)
     most = f"the rest {UNKNOWN}" if value.high is None else f"at most {number(value.high, unit)}"
-    return f"at least {number(value.low, unit)}, {most}"
+    # Nothing of it was measured: not a zero.
+    least = f"at least {number(value.low, unit)}" if value.low else UNKNOWN
+    return f"{least}, {most}"
 
 
 def headline(figures: Figures) -> str:
@@ -124,20 +126,23 @@ def _benefit(figures: Figures) -> Iterable[Row]:
         source=f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} workspaces measured)",
     )  # fmt: skip
     known = figures.ready_s()
-    still = sum(start.seconds is None for start in figures.starts)
+    more = len(figures.starts) - len(known)
     yield Row(
         name="Start to ready", source=f"{BUILDS}, created_at to the agent's ready_at",
         value=f"median {number(figures.median_ready_s, 's')}, worst {number(known[-1] if known else None, 's')}, "
-        f"of {len(known)} starts" + (f"; {still} not ready or {UNKNOWN}" if still else ""),
+        f"of {len(known)} starts" + (f", {more} {UNKNOWN}" if more else ""),
     )  # fmt: skip
     runs = figures.runs
     statuses = f"{BUILDS}, statuses of the apps"
     saved = UNKNOWN if runs.saved is None else f"at most {runs.saved}"
-    yield Row(name="Runs of Claude that keep-alive saved", value=f"{saved} of {runs.total}", source=statuses)
+    yield Row(
+        name="Runs of Claude that keep-alive saved", source=statuses,
+        value=f"{saved} of {runs.total}" if runs.total else "no run was reported",
+    )  # fmt: skip
     yield Row(
         name="Runs stopped while working", source=statuses,
         value=f"{runs.stopped_by_autostop} by autostop, {runs.stopped_past_limit} past the keep-alive limit, "
-        f"{runs.stopped_by_hand} by hand",
+        f"{runs.stopped_by_hand} by hand" if runs.total else "no run was reported",
     )  # fmt: skip
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from stack.verdict import __main__ as program
 from stack.verdict.judge import KEYS
 from tests.unit.verdict_history import TOKEN, Server, Workspace, serve
 
@@ -22,14 +25,23 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDS = 1000
 LIMIT_S = 5.0
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "Done"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the program against a server, with an engine that does not answer."""
 
-    def call(url: str, *words: str, token: str = TOKEN, **variables: str) -> subprocess.CompletedProcess[str]:
+    def call(url: str, *words: str, token: str = TOKEN, **variables: str) -> Done:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
@@ -42,25 +54,38 @@ def run(tmp_path: Path) -> Run:
             "SETTINGS": json.dumps(dict.fromkeys(KEYS, "5")),
             **variables,
         }
-        return subprocess.run(
-            [sys.executable, "-m", "stack.verdict", *words], cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = program.main(words)
+            except SystemExit as end:
+                code = int(str(end.code))
+        return Done(code, out.getvalue(), err.getvalue())
 
     return call
+
+
+def _process(words: list[str], variables: dict[str, str], *flags: str) -> Done:
+    done = subprocess.run(
+        [sys.executable, *flags, "-m", "stack.verdict", *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def _ago(hours: float) -> datetime:
     return datetime.now(UTC) - timedelta(hours=hours)
 
 
-def _good(done: subprocess.CompletedProcess[str]) -> str:
+def _good(done: Done) -> str:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
 
 
-def _refused(done: subprocess.CompletedProcess[str]) -> str:
+def _refused(done: Done) -> str:
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -108,7 +133,7 @@ def test_a_build_that_still_runs_is_shown_as_that(run: Run) -> None:
     with serve(made) as server:
         shown = _good(run(server.url))
     assert "admin/demo (start running)" in shown
-    assert "1 not ready or unknown" in shown
+    assert "of 2 starts, 1 unknown" in shown
 
 
 def test_without_an_engine_its_figures_are_unknown_and_never_zero(run: Run) -> None:
@@ -116,7 +141,7 @@ def test_without_an_engine_its_figures_are_unknown_and_never_zero(run: Run) -> N
         shown = _good(run(server.url))
         document = json.loads(_good(run(server.url, "--json")))
     for name in ("Coder, RAM", "Postgres, RAM", "Disk, database", "Disk, images", "Disk, home volumes", "Dumps"):
-        (line,) = (each for each in shown.splitlines() if each.startswith(name))
+        (line,) = (each for each in shown.splitlines() if each.strip().startswith(name))
         assert "unknown" in line, line
         assert " 0" not in line, line
     assert set(document["figures"]["disk"].values()) == {None, ""}
@@ -142,10 +167,11 @@ def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
 def test_a_thousand_builds_take_less_than_five_seconds(run: Run) -> None:
     made = [_busy(name, BUILDS // 4) for name in ("a", "b", "c", "d")]
     with serve(*made) as server:
-        begin_s = time.monotonic()
+        # Sets what the process of its own, whose start counts too, takes over.
         document = json.loads(_good(run(server.url, "--json")))
+        begin_s = time.monotonic()
+        shown = _good(_process([], dict(os.environ)))
         took_s = time.monotonic() - begin_s
-        shown = _good(run(server.url))
     assert document["figures"]["builds"] == BUILDS
     assert f"0 of {BUILDS}, 0 cancelled" in shown
     assert took_s < LIMIT_S
@@ -235,11 +261,8 @@ def test_days_that_are_none_are_named(run: Run, days: str) -> None:
 
 def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
     assert "SETTINGS" in _refused(
-        subprocess.run(
-            [sys.executable, "-m", "stack.verdict"], cwd=CHECKOUT, env={"PATH": os.environ["PATH"]}, check=False,
-            capture_output=True, text=True, timeout=60,
-        )
-    )  # fmt: skip
+        _process([], {})
+    )
     bad = json.dumps({**dict.fromkeys(KEYS, "5"), "verdictMinDays": "soon"})
     assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", SETTINGS=bad))
 
@@ -250,11 +273,8 @@ def test_a_sample_without_an_engine_is_refused_and_writes_nothing(run: Run, tmp_
 
 
 def test_a_sample_needs_the_standard_library_alone(run: Run) -> None:
-    done = subprocess.run(
-        [sys.executable, "-S", "-m", "stack.verdict", "sample"], cwd=CHECKOUT, check=False, capture_output=True,
-        text=True, timeout=60, env={"PATH": os.environ["PATH"], "STACK": "coder", "CODER_URL": "http://127.0.0.1:9",
-                                    "DOCKER_HOST": "unix:///nonexistent/docker.sock", "DATA_DIRECTORY": "/nonexistent"},
-    )  # fmt: skip
+    site = {"STACK": "coder", "CODER_URL": "http://127.0.0.1:9", "DATA_DIRECTORY": "/nonexistent"}
+    done = _process(["sample"], {**site, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}, "-S")
     assert "does not answer" in _refused(done)
 
 

@@ -130,7 +130,9 @@ def raw(*workspaces: Workspace, days: int = 7, **more: Any) -> Raw:
     )
 
 
-def sample(time: datetime, *, answers: bool = True, uptime_s: float | None = None, **workspace_ram_mib: float) -> Sample:
+def sample(
+    time: datetime, *, answers: bool = True, uptime_s: float | None = None, **workspace_ram_mib: float
+) -> Sample:
     """A sample of a box that has run for long."""
     return Sample(
         time=time,
@@ -160,7 +162,7 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802  the library's name
+        def do_GET(self) -> None:
             served.requests.append((self.command, self.path))
             if self.headers.get("Coder-Session-Token") != TOKEN:
                 self._answer(401, {"message": "You are signed out or your session has expired."})
