@@ -50,8 +50,8 @@ adopt: ## take over a pilot that was run with docker compose
 upgrade-postgres: ## move the data to the Postgres that the settings name
 	@$(PILOT) upgrade-postgres
 
-verdict: ## was the week worth it? figures from the pilot's own data
-	@$(PILOT) verdict
+verdict: ## was the week worth it? figures from the pilot itself [DAYS=7]
+	@$(PILOT) verdict $(if $(DAYS),--days $(DAYS)) $(ARGS)
 
 check: ## lint, types, unit tests, policy: under 30 s
 	@ci/check.sh
