@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from stack.settings import field_of
 from stack.verdict.figures import compute
 from stack.verdict.judge import KEYS, Thresholds, Verdict, judge
+from tests.unit.program import LOCAL, declare, defaults
 from tests.unit.verdict_history import Workspace, at, raw, sample
 
 GOOD = Thresholds(
@@ -97,3 +99,15 @@ def test_a_threshold_that_is_no_number_is_named(value: str) -> None:
     for key in KEYS:
         with pytest.raises(ValueError, match=f"pulumi config set {key}"):
             Thresholds.of({**good, key: value})
+
+
+def test_the_thresholds_are_settings_and_no_resource_depends_on_them() -> None:
+    assert KEYS.keys() <= defaults().keys()
+    for key, name in KEYS.items():
+        assert field_of(key) == name
+    before = declare(LOCAL)
+    after = declare({**LOCAL, **dict.fromkeys(KEYS, "1")})
+    assert [(each.name, each.inputs) for each in before.resources] == [
+        (each.name, each.inputs) for each in after.resources
+    ]
+    assert before.exports == after.exports
