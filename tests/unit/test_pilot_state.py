@@ -1,0 +1,159 @@
+"""A lock is removed only where its `pulumi` is dead, and only what is ours and lost leaves the state or the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot import state
+from pilot.session import PilotError, Session
+
+
+class _Session(Session):
+    """Answers as `pulumi` would, and writes down what it is asked."""
+
+    def __init__(self, deployment: dict[str, Any] | None = None) -> None:
+        super().__init__(stack="test", environment={}, config_file=Path("c"), published=False)
+        object.__setattr__(self, "asked", [])
+        object.__setattr__(self, "deployment", deployment or {})
+
+    def read(self, *arguments: str) -> str:
+        self.asked.append(arguments[:2])  # type: ignore[attr-defined]
+        if arguments[:2] == ("stack", "import"):
+            object.__setattr__(self, "deployment", json.loads(Path(arguments[3]).read_text())["deployment"])
+        return json.dumps({"version": 3, "deployment": self.deployment})  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def lay_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    monkeypatch.setattr(state, "STATE", tmp_path)
+
+    def lay(pid: int, host: str = socket.gethostname(), stack: str = "test") -> None:
+        folder = tmp_path / ".pulumi" / "locks" / "organization" / "coder-pilot" / stack
+        folder.mkdir(parents=True)
+        (folder / "l.json").write_text(json.dumps({"pid": pid, "hostname": host, "timestamp": "2026-11-25T01:00:00Z"}))
+
+    return lay
+
+
+def _dead_pid() -> int:
+    done = subprocess.Popen(["true"])
+    done.wait(10)
+    return done.pid
+
+
+def test_the_lock_of_a_dead_pulumi_is_removed(lay_lock: Callable[..., None]) -> None:
+    lay_lock(_dead_pid())
+    session = _Session()
+    state.clear_lock(session)
+    assert session.asked == [("cancel", "--yes")]  # type: ignore[attr-defined]
+
+
+def test_a_number_that_another_program_got_since_is_no_pulumi(lay_lock: Callable[..., None]) -> None:
+    lay_lock(os.getpid())
+    session = _Session()
+    state.clear_lock(session)
+    assert session.asked == [("cancel", "--yes")]  # type: ignore[attr-defined]
+
+
+def test_a_pulumi_that_is_alive_is_left_alone_and_named(lay_lock: Callable[..., None], tmp_path: Path) -> None:
+    program = tmp_path / "pulumi"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([str(program), "60"]) as alive:
+        try:
+            lay_lock(alive.pid)
+            session = _Session()
+            with pytest.raises(PilotError, match=rf"`pulumi` \(process {alive.pid}\) works on test"):
+                state.clear_lock(session)
+        finally:
+            alive.kill()
+    assert session.asked == []  # type: ignore[attr-defined]
+
+
+def test_a_lock_of_another_machine_is_left_to_the_person(lay_lock: Callable[..., None]) -> None:
+    lay_lock(_dead_pid(), host="elsewhere")
+    session = _Session()
+    with pytest.raises(PilotError, match="pulumi cancel --stack test"):
+        state.clear_lock(session)
+    assert session.asked == []  # type: ignore[attr-defined]
+
+
+def test_a_lock_of_another_stack_is_none_of_ours(lay_lock: Callable[..., None]) -> None:
+    lay_lock(_dead_pid(), stack="other")
+    session = _Session()
+    state.clear_lock(session)
+    assert session.asked == []  # type: ignore[attr-defined]
+
+
+def _resource(type_: str, name: str, **more: object) -> dict[str, Any]:
+    return {"type": type_, "urn": f"urn:pulumi:test::coder-pilot::x${type_}::{name}", **more}
+
+
+def test_to_forget_the_template_drops_these_three_and_nothing_else() -> None:
+    kept = [
+        _resource("coder-pilot:template:Template", "template"),
+        _resource("pulumi:providers:docker", "docker"),
+        _resource("command:local:Command", "admin-account"),
+        _resource("command:local:Command", "retire"),
+    ]
+    dropped = [
+        _resource("pulumi:providers:coderd", "coderd"),
+        _resource("coderd:index/template:Template", "template"),
+        _resource("command:local:Command", "template-record"),
+    ]
+    session = _Session({"resources": [*kept, *dropped]})
+    assert state.forget_template(session)
+    assert state.resources(session) == kept
+    assert not state.forget_template(session)
+
+
+def test_unfinished_operations_are_dropped_and_resources_stay() -> None:
+    container = _resource("docker:index/container:Container", "coder")
+    pending = [{"resource": container, "type": "creating"}]
+    session = _Session({"resources": [_resource("x", "y")], "pending_operations": pending})
+    state.clear_pending(session)
+    assert session.deployment == {"resources": [_resource("x", "y")]}  # type: ignore[attr-defined]
+    before = len(session.asked)  # type: ignore[attr-defined]
+    state.clear_pending(session)
+    assert session.asked[before:] == [("stack", "export")]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("lost", "removed"),
+    [
+        ([], []),
+        (["coder"], ["rm --force c1"]),
+        (["control"], ["network rm n1"]),
+        (["workspaces"], ["rm --force w1", "network rm n2"]),
+    ],
+)
+def test_what_is_not_in_the_state_goes_and_a_workspace_only_with_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: list[str], removed: list[str]
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
+        'case "$1 $2" in\n'
+        '"ps --all") echo "c1 coder-server "; echo "w1 coder-admin-demo 1234";;\n'
+        '"network ls") echo "n1 coder-control"; echo "n2 coder-workspaces";;\n'
+        "esac\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    everything = {
+        "coder": _resource("docker:index/container:Container", "coder", id="c1"),
+        "control": _resource("docker:index/network:Network", "control", id="n1"),
+        "workspaces": _resource("docker:index/network:Network", "workspaces", id="n2"),
+    }
+    session = _Session({"resources": [each for name, each in everything.items() if name not in lost]})
+    state.remove_orphans(session, "coder")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call for call in calls if call.startswith(("rm", "network rm"))] == removed
+    assert all("label=coder-pilot.stack=coder" in call for call in calls[:2])
