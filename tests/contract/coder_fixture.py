@@ -27,7 +27,7 @@ class CoderServer:
     url: str
     token: str
 
-    def api(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    def api(self, method: str, path: str, body: object = None) -> Any:
         """The answer's JSON, None for an answer without a body.
 
         Raises:
@@ -61,7 +61,7 @@ class CoderServer:
         assert until(f"the build of workspace {name} ends", finished, JOB_S) == "succeeded"
 
 
-def _request(url: str, method: str, path: str, body: object, token: str = "") -> Any:  # noqa: ANN401 - JSON
+def _request(url: str, method: str, path: str, body: object, token: str = "") -> Any:
     request = urllib.request.Request(  # noqa: S310 - always the http address of our own server
         url + path,
         method=method,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-# No sandbox: tests may run as root. The rest keeps it from calling home, and from QUIC, which a SOCKS proxy cannot carry.
+# No sandbox: tests may run as root. The rest keeps it from calling home, and from QUIC, which no SOCKS proxy carries.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -243,8 +243,9 @@ def sweep(name: str | None = None) -> None:
     """Remove what a pilot of that name left on the engine; without a name, what dead test runs left."""
     kinds = {"container": ("ps", "--all"), "volume": ("volume", "ls"), "network": ("network", "ls")}
     for kind, listing in kinds.items():
-        shown = docker(*listing, "--filter", f"label={STACK_LABEL}", "--format", '{{.ID}} {{.Label "' + STACK_LABEL + '"}}'
-                       if kind != "volume" else '{{.Name}} {{.Label "' + STACK_LABEL + '"}}')  # fmt: skip
+        field = "Name" if kind == "volume" else "ID"
+        columns = f'{{{{.{field}}}}} {{{{.Label "{STACK_LABEL}"}}}}'
+        shown = docker(*listing, "--filter", f"label={STACK_LABEL}", "--format", columns)
         for line in shown.splitlines():
             identifier, _, owner = line.partition(" ")
             if owner == name or (name is None and _is_orphan(owner)):
