@@ -87,6 +87,52 @@ def test_a_stack_without_settings_is_refused_with_those_there_are(project: Path)
         session.open_session("nope")
 
 
+@pytest.mark.parametrize(
+    ("stack", "published", "steps"),
+    [
+        ("local", False, ["toolchain build --program image-debian image-postgres image-coder image-workspace"]),
+        ("framework", False, ["toolchain build --program"]),
+        ("local", True, ["toolchain build image-debian image-postgres image-coder image-workspace", "pulumi install"]),
+        ("framework", True, ["pulumi install"]),
+    ],
+)
+def test_only_what_is_not_published_is_built_and_one_line_says_which(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    stack: str,
+    published: bool,
+    steps: list[str],
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(session, "_step", lambda command: taken.append(" ".join(command)))
+    monkeypatch.setattr(session, "PASSPHRASE", tmp_path / "passphrase")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("PULUMI_HOME", raising=False)
+    if published:
+        (tmp_path / "pulumi").write_text("#!/bin/sh\n")
+        (tmp_path / "pulumi").chmod(0o755)
+    variables, found = session.prepare(stack)
+    assert [each.removeprefix(f"{sys.executable} -m ") for each in taken] == steps
+    assert found is published
+    assert ("PULUMI_HOME" in variables) is not published
+    said = capsys.readouterr().err.splitlines()[0]
+    plugins, images = ("published" if published else "built here"), ("built here" if stack == "local" else "published")
+    assert said == f"pulumi and its plugins: {plugins}; images: {images}"
+
+
+def test_the_toolchains_own_pulumi_is_not_taken_for_a_published_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CODER_PILOT_CACHE", str(tmp_path))
+    program = tmp_path / "pieces" / "pulumi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert session.published_pulumi() is None
+
+
 CTRL_C = """
 import os, sys
 from pathlib import Path
