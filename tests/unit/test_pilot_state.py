@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ def test_a_pulumi_that_is_alive_is_left_alone_and_named(lay_lock: Callable[..., 
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([str(program), "60"]) as alive:
         try:
+            # Linux shows no command line for a moment after it began to run the program.
+            deadline_s = time.monotonic() + 10
+            while not Path(f"/proc/{alive.pid}/cmdline").read_bytes() and time.monotonic() < deadline_s:
+                time.sleep(0.01)
             lay_lock(alive.pid)
             session = _Session()
             with pytest.raises(PilotError, match=rf"`pulumi` \(process {alive.pid}\) works on test"):
