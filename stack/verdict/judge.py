@@ -130,6 +130,6 @@ def _failed(figures: Figures, thresholds: Thresholds) -> Check:
 def _stopped(figures: Figures, thresholds: Thresholds) -> Check:
     return Check(
         rule=f"at most {thresholds.verdict_max_stopped_runs} working runs stopped by autostop (verdictMaxStoppedRuns)",
-        found=f"{figures.runs.stopped} working runs stopped by autostop",
+        found=f"{figures.runs.stopped} of {figures.runs.total} runs stopped",
         met=figures.runs.stopped <= thresholds.verdict_max_stopped_runs,
     )

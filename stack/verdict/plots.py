@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from stack.verdict import report
 from stack.verdict.figures import Figures, State, WorkspaceFigures
 
 WIDTH_IN: Final = 9.5
@@ -114,17 +115,17 @@ def alternatives(figures: Figures) -> str:
     def draw(axes: Axes) -> None:
         names = ["this pilot", "a docker run each", "always on"]
         for place, (label, by, colour) in enumerate(
-            (("by limit", figures.by_limit, "#9cc08b"), ("by measured peak, what is known", figures.by_peak, PEAK))
+            (("by limit", figures.by_limit, "#9cc08b"), ("by measured peak", figures.by_peak, PEAK))
         ):
-            values = [None if by.pilot is None else by.pilot.low, by.bare.low, by.always_on.low]
-            heights = [value or 0.0 for value in values]
+            values = (by.pilot, by.bare, by.always_on)
+            heights = [0.0 if value is None else value.low for value in values]
             bars = axes.barh([row + 0.4 * place for row in range(3)], heights, height=0.36, color=colour, label=label)
-            axes.bar_label(bars, ["unknown" if each is None else f"{each:,.1f}" for each in values], padding=4)
+            axes.bar_label(bars, [report.bounds(each, "") for each in values], padding=4)
         axes.set_yticks([row + 0.2 for row in range(3)], names)
         axes.invert_yaxis()
         axes.set_xlabel("GiB·h held in the period, less is better")
         axes.grid(axis="y", visible=False)
-        axes.margins(x=0.1)
+        axes.margins(x=0.16)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
 
     return _svg("alternatives", 2.6, draw)

@@ -46,6 +46,13 @@ def number(value: float | None, unit: str = "", digits: int = 1) -> str:
     return f"{value:,.{digits}f} {unit}".rstrip()
 
 
+def size(gib: float | None) -> str:
+    """Memory or disk, in the unit in which it is no "0.00"."""
+    if gib is None:
+        return UNKNOWN
+    return number(gib, "GiB", 2) if gib >= 1 else number(gib * 1024, "MiB", 1 if gib * 1024 < 10 else 0)
+
+
 def bounds(value: Bounds | None, unit: str) -> str:
     """One value where it is known, else what is known of it."""
     if value is None:
@@ -79,7 +86,7 @@ def workspace_rows(figures: Figures) -> list[tuple[str, ...]]:
         (
             each.name + (" (deleted)" if each.deleted else f" ({each.building} running)" if each.building else ""),
             number(each.limit_gib, "GiB"),
-            number(each.peak_gib, "GiB", 2),
+            size(each.peak_gib),
             str(each.sessions),
             number(each.running_h),
             number(each.used_h),
@@ -156,10 +163,10 @@ def _cost(figures: Figures) -> Iterable[Row]:
         source="their RAM, by the mean of the samples" if figures.samples else "their RAM now, taken for all the time",
     )  # fmt: skip
     disk = figures.disk
-    yield Row(name="Disk, database", value=number(disk.data, "GiB", 2), source="du in Postgres's container")
-    yield Row(name="Disk, images", value=number(disk.images, "GiB", 2), source="Docker: system/df, shared layers twice")
-    yield Row(name="Disk, home volumes", value=number(disk.volumes, "GiB", 2), source="Docker: system/df")
-    dumps = UNKNOWN if disk.dumps_count is None else f"{disk.dumps_count}, {number(disk.dumps, 'GiB', 2)}"
+    yield Row(name="Disk, database", value=size(disk.data), source="du in Postgres's container")
+    yield Row(name="Disk, images", value=size(disk.images), source="Docker: system/df, shared layers twice")
+    yield Row(name="Disk, home volumes", value=size(disk.volumes), source="Docker: system/df")
+    dumps = UNKNOWN if disk.dumps_count is None else f"{disk.dumps_count}, {size(disk.dumps)}"
     yield Row(
         name="Dumps", source="<dataDir>/backups",
         value=dumps + (f", newest {disk.newest_dump}" if disk.newest_dump else ""),
@@ -182,10 +189,10 @@ def _cost(figures: Figures) -> Iterable[Row]:
 
 
 def _ram(part: Part) -> str:
-    now = f"{number(part.ram_now_gib, 'GiB', 2)} now"
+    now = f"{size(part.ram_now_gib)} now"
     if part.ram_mean_gib is None:
         return f"{now}; over the period {UNKNOWN}"
-    return f"{now}; mean {number(part.ram_mean_gib, 'GiB', 2)}, most {number(part.ram_max_gib, 'GiB', 2)}"
+    return f"{now}; mean {size(part.ram_mean_gib)}, most {size(part.ram_max_gib)}"
 
 
 def _cpu(part: Part) -> str:
