@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "password": "print the admin's password",
     "doctor": "say whether `up` would work, and what mends it",
     "verdict": "say from the pilot's own figures whether it earned its keep",
+    "sample": "note what runs now and what it uses, for the verdict",
     "heal": "repair what a plain `up` cannot",
     "backup": "dump the database and keep the state beside it",
     "restore": "bring a backup into an empty data directory",
