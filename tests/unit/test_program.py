@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from tests.unit.program import ALIVE, LOCAL, TOKEN, Declared, Registration, declare, is_secret
+from tests.unit.program import ALIVE, CHECKOUT, LOCAL, TOKEN, Declared, Registration, declare, is_secret
 
+DECLARATION_S_MAX = 1.5
 CONTAINER = "docker:index/container:Container"
 COMMAND = "command:local:Command"
 TEMPLATE = "coderd:index/template:Template"
@@ -229,3 +232,15 @@ def test_purge_reaches_the_state_exactly_as_it_is_set(purge: str) -> None:
     assert found == {purge}
     asked = [each for each in declared.invokes if each["command"].endswith("retire list")]
     assert len(asked) == (1 if purge == "true" else 0)
+
+
+def test_importing_and_declaring_the_program_is_quick() -> None:
+    """In a new process, for the import is the larger part; processor seconds, for others may be at work."""
+    code = (
+        "import time; began = time.process_time()\n"
+        "from tests.unit.program import LOCAL, declare\n"
+        "declare(LOCAL)\n"
+        "print(time.process_time() - began)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, timeout=60, capture_output=True)
+    assert float(shown.stdout) <= DECLARATION_S_MAX
