@@ -34,9 +34,9 @@ def dump(container: str, role: str, database: str, data_directory: str, *, name:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            _in_container(
-                container, ["pg_dump", "--format", "custom", "--username", role, "--dbname", database], stdout=stream
-            )
+            # Light compression: somebody waits for the dump, and the next one replaces it soon.
+            command = ["pg_dump", "--format", "custom", "--compress", "1", "--username", role, "--dbname", database]
+            _in_container(container, command, stdout=stream)
         check(container, partial)
         partial.replace(file)
     except OSError as error:

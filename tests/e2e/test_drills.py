@@ -47,6 +47,7 @@ UP_TAKES_S = 15.0
 DESTROY_TAKES_S = 9.0
 BACKUP_LIMIT_S = 20.0
 DESTROY_RATIO_LIMIT = 1.5
+DESTROY_RATIO_LIMIT_ON_FEW_CORES = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +285,9 @@ def test_destroying_ten_running_workspaces_takes_little_longer_than_one(
     for name, value in {"one_s": one_s, "ten_s": ten_s, "load": os.getloadavg()[0]}.items():
         record_property(name, value)
     print(f"destroy with 1 workspace {one_s:.1f} s, with 10 {ten_s:.1f} s; load {os.getloadavg()}")
-    assert ten_s <= DESTROY_RATIO_LIMIT * one_s
+    # Each stop costs two seconds of CPU time, so two cores cannot do ten of them beside each other.
+    limit = DESTROY_RATIO_LIMIT if (os.cpu_count() or 1) >= 4 else DESTROY_RATIO_LIMIT_ON_FEW_CORES
+    assert ten_s <= limit * one_s
 
 
 def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(

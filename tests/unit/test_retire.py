@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -197,7 +198,7 @@ def test_without_coder_labelled_containers_go_and_the_job_succeeds_with_a_warnin
         cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
         env={
             "PATH": f"{tmp_path}:/usr/bin:/bin", "CODER_URL": url or server.url, "CODER_TOKEN": token, "STACK": "coder",
-            "PURGE": "false", "DATA_DIRECTORY": str(tmp_path / "data"), "POSTGRES_CONTAINER": "coder-postgres",
+            "PURGE": "false", "DATA_DIRECTORY": str(tmp_path / "data"), "POSTGRES_CONTAINER": "coder-postgres", "CODER_CONTAINER": "coder-server",
             "ROLE": "coder", "DATABASE": "coder", "BACKUPS_KEPT": "7",
         },
     )  # fmt: skip
@@ -206,7 +207,8 @@ def test_without_coder_labelled_containers_go_and_the_job_succeeds_with_a_warnin
     assert "warning: stopped without Coder: coder-admin-demo" in done.stderr
     assert f"warning: the database was not dumped, its files stay in {tmp_path}/data/postgres" in done.stderr
     assert token not in done.stderr.replace("our token", "")
-    calls = (tmp_path / "calls").read_text().splitlines()
+    first, *calls = (tmp_path / "calls").read_text().splitlines()
+    assert first == f"update --cpus {os.cpu_count()} coder-server"
     assert calls[0].startswith("ps --all --filter label=coder-pilot.stack=coder --filter label=coder.workspace_id")
     assert calls[1:3] == ["stop --time 10 coder-admin-demo", "rm --force coder-admin-demo"]
     assert not any("volume" in call for call in calls)
