@@ -198,8 +198,8 @@ def test_without_coder_labelled_containers_go_and_the_job_succeeds_with_a_warnin
         cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
         env={
             "PATH": f"{tmp_path}:/usr/bin:/bin", "CODER_URL": url or server.url, "CODER_TOKEN": token, "STACK": "coder",
-            "PURGE": "false", "DATA_DIRECTORY": str(tmp_path / "data"),
-            "POSTGRES_CONTAINER": "coder-postgres", "CODER_CONTAINER": "coder-server", "ROLE": "coder", "DATABASE": "coder", "BACKUPS_KEPT": "7",
+            "PURGE": "false", "DATA_DIRECTORY": str(tmp_path / "data"), "POSTGRES_CONTAINER": "coder-postgres",
+            "CODER_CONTAINER": "coder-server", "ROLE": "coder", "DATABASE": "coder", "BACKUPS_KEPT": "7",
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
