@@ -17,6 +17,8 @@ from stack.verdict import samples
 from stack.verdict.engine import Engine, EngineError, Usage
 
 PAGE: Final = 250
+JOBS: Final = 5000
+"""The newest that are looked through for deleted workspaces."""
 AT_ONCE: Final = 4
 POSTGRES_DATA: Final = "/var/lib/postgresql/data"
 
@@ -122,7 +124,8 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
         )
         disk = pool.submit(of_engine, "Docker GET /system/df", docker.disk)
         data = pool.submit(of_engine, f"docker exec {site.stack}-postgres du", lambda: _data_bytes(site))
-        found = _pages(asking, "/api/v2/workspaces?") + _pages(asking, "/api/v2/workspaces?q=deleted:true&")
+        found = _workspaces(asking)
+        found += _deleted(asking, user["organization_ids"], {each["id"] for each in found}, since)
         builds, parameters = _histories(asking, found, since)
         usages = usage.result()
         return Raw(
@@ -145,13 +148,27 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
         )
 
 
-def _pages(asking: Asking, path: str) -> list[dict[str, Any]]:
+def _workspaces(asking: Asking) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
-        page = asking.get(f"{path}limit={PAGE}&offset={len(found)}")["workspaces"]
+        page = asking.get(f"/api/v2/workspaces?limit={PAGE}&offset={len(found)}")["workspaces"]
         found += page
         if len(page) < PAGE:
             return found
+
+
+def _deleted(
+    asking: Asking, organizations: list[str], known: set[str], since: datetime
+) -> list[dict[str, Any]]:
+    """The workspaces that are gone: no list of Coder 2.30 has them, but the jobs that built them name them."""
+    gone: dict[str, None] = {}
+    for organization in organizations:
+        jobs = asking.get(f"/api/v2/organizations/{organization}/provisionerjobs?limit={JOBS}") or []
+        for job in jobs:
+            workspace = job["metadata"].get("workspace_id")
+            if workspace and workspace not in known and datetime.fromisoformat(job["created_at"]) >= since:
+                gone[workspace] = None
+    return [asking.get(f"/api/v2/workspaces/{each}?include_deleted=true") for each in gone]
 
 
 def _histories(

@@ -91,6 +91,7 @@ def history(pilot: Pilot) -> Pilot:
     label = f"{STACK_LABEL}={pilot.name}"
     docker("create", "--name", f"{pilot.name}-admin-broken", "--label", label, WORKSPACE_IMAGE, "true")
     parked, worker, broken = (_ask_for(pilot, name) for name in ("parked", "worker", "broken"))
+    gone = _ask_for(pilot, "gone")
     pilot.wait_workspace(parked)
     # Its time is over: Coder's executor stops it by itself.
     _sql(pilot, PAST_DEADLINE.format(workspace=parked))
@@ -101,6 +102,9 @@ def history(pilot: Pilot) -> Pilot:
     pilot.transition(worker, "stop")
     pilot.transition(worker, "start")
     pilot.wait_workspace(worker)
+
+    pilot.wait_workspace(gone)
+    pilot.transition(gone, "delete")
 
     def state(workspace: str, *wanted: str) -> Callable[[], bool]:
         return lambda: pilot.workspace(workspace)["latest_build"]["status"] in wanted
@@ -164,6 +168,7 @@ def test_sessions_stops_and_builds_are_those_of_the_database(told: Told) -> None
     assert told.document["derived"]["failed_percent"] == pytest.approx(100 * database["failed"] / database["builds"])
     assert told.workspaces["parked"]["autostops"] == 1
     assert told.workspaces["worker"]["hand_stops"] == 1
+    assert told.workspaces["gone"]["deleted"]
     assert (told.workspaces["worker"]["sessions"], told.workspaces["broken"]["sessions"]) == (2, 0)
 
 

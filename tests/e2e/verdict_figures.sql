@@ -4,15 +4,18 @@ WITH edges AS (SELECT '{since}'::timestamptz AS since, '{until}'::timestamptz AS
 raw AS (
   SELECT w.name, wb.id, wb.workspace_id, wb.transition, wb.reason, wb.created_at, wb.job_id, pj.completed_at,
     pj.job_status AS status, lead(wb.created_at) OVER own AS next_created,
-    lead(pj.completed_at) OVER own AS next_completed
+    lead(pj.completed_at) OVER own AS next_completed, lead(wb.transition) OVER own AS next_transition
   FROM workspace_builds wb JOIN provisioner_jobs pj ON pj.id = wb.job_id JOIN workspaces w ON w.id = wb.workspace_id
   WINDOW own AS (PARTITION BY wb.workspace_id ORDER BY wb.build_number)),
 states AS (
-  SELECT raw.*, status = 'succeeded' AND transition = 'stop' AS parks,
+  SELECT raw.*,
     CASE WHEN status = 'succeeded' AND transition = 'start' THEN 'running'
-         WHEN status = 'succeeded' AND transition = 'stop' THEN 'parked' ELSE 'unclear' END AS state,
+         WHEN status = 'succeeded' AND transition = 'stop' THEN 'parked'
+         WHEN status = 'succeeded' THEN 'gone' ELSE 'unclear' END AS state,
     CASE WHEN status = 'succeeded' AND transition = 'stop' THEN completed_at ELSE created_at END AS begins,
-    CASE WHEN status = 'succeeded' AND transition = 'start' THEN next_completed ELSE next_created END AS ends
+    -- What is stopped or deleted is held until that is done.
+    CASE WHEN next_transition IN ('stop', 'delete') AND NOT (status = 'succeeded' AND transition = 'stop')
+         THEN next_completed ELSE next_created END AS ends
   FROM raw),
 hours AS (
   SELECT name, workspace_id, state, reason, extract(epoch FROM greatest(interval '0',
@@ -36,7 +39,7 @@ SELECT json_build_object(
   'autoparked_gib_h', (SELECT sum(h * gib) FROM hours JOIN limits USING (workspace_id)
     WHERE state = 'parked' AND reason = 'autostop'),
   'given_back_gib_h', (SELECT sum(h * gib) FROM hours JOIN limits USING (workspace_id) WHERE state = 'parked'),
-  'held_gib_h', (SELECT sum(h * gib) FROM hours JOIN limits USING (workspace_id) WHERE state <> 'parked'),
+  'held_gib_h', (SELECT sum(h * gib) FROM hours JOIN limits USING (workspace_id) WHERE state IN ('running', 'unclear')),
   'sessions', (SELECT count(*) FROM states, edges WHERE state = 'running' AND coalesce(ends, until) > since
     AND (created_at >= since OR coalesce(next_created, until) > since)),
   'autostops', (SELECT count(*) FROM builds WHERE transition='stop' AND status='succeeded' AND reason='autostop'),

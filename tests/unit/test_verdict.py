@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from pilot import verdict as door
+from pilot.__main__ import COMMANDS
+from stack.jobs.coder import Api
 from stack.verdict import __main__ as program
 from stack.verdict.judge import KEYS
 from tests.unit.verdict_history import TOKEN, Server, Workspace, serve
@@ -156,6 +160,15 @@ def test_without_samples_it_says_only_now(run: Run) -> None:
     assert "unknown, nobody watched" in shown
 
 
+def test_a_deleted_workspace_is_found_by_its_builds(run: Run) -> None:
+    gone = Workspace("gone", deleted=True).start(_ago(30)).build("delete", _ago(20), seconds=0)
+    long_gone = Workspace("long-gone", deleted=True).start(_ago(900)).build("delete", _ago(800))
+    with serve(_week(), gone, long_gone) as server:
+        shown = _good(run(server.url))
+    assert "admin/gone (deleted)" in shown
+    assert "long-gone" not in shown
+
+
 def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
     with serve(_week()) as server:
         document = json.loads(_good(run(server.url, "--json")))
@@ -286,3 +299,29 @@ def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
     assert ("GET", "/api/v2/users/me") in server.requests
 
 
+
+
+def test_the_timer_runs_a_command_that_there_is() -> None:
+    unit = (CHECKOUT / "ops" / "systemd" / "coder-pilot-sample.service").read_text()
+    (line,) = (each for each in unit.splitlines() if each.startswith("ExecStart="))
+    assert line.split()[1:3] == ["-m", "pilot"]
+    assert line.split()[3] in COMMANDS
+
+
+def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    def start(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append((list(map(str, command)), env))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(door, "open_session", lambda stack: None)
+    monkeypatch.setattr(door, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
+    monkeypatch.setattr(door.subprocess, "run", start)
+    arguments = argparse.Namespace(stack="local", days="3", html=Path("page.html"), json=False)
+    assert door.run(arguments) == 0
+    ((command, environment),) = started
+    assert TOKEN not in " ".join(command)
+    assert environment["CODER_TOKEN"] == TOKEN
+    assert command[1:] == ["-m", "stack.verdict", "--days", "3", "--html", str(Path("page.html").absolute())]
+    assert json.loads(environment["SETTINGS"])["verdictMinDays"] == "7"

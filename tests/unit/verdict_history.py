@@ -176,12 +176,19 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
             end = offset + int(query.get("limit", ["1000000"])[0])
             match parts.path.removeprefix("/api/v2/").split("/"):
                 case ["users", "me"]:
-                    return {"created_at": _text(born or at(30))}
+                    return {"created_at": _text(born or at(30)), "organization_ids": ["o"]}
                 case ["templates"]:
                     return [TEMPLATE]
                 case ["workspaces"]:
-                    deleted = query.get("q") == ["deleted:true"]
-                    return {"workspaces": [each.record() for each in workspaces if each.deleted == deleted][offset:end]}
+                    return {"workspaces": [each.record() for each in workspaces if not each.deleted][offset:end]}
+                case ["organizations", "o", "provisionerjobs"]:
+                    template = {"created_at": _text(UNTIL), "metadata": {"template_name": "project"}}
+                    return [template] + [
+                        {"created_at": build["created_at"], "metadata": {"workspace_id": each.id}}
+                        for each in workspaces for build in each.builds
+                    ]
+                case ["workspaces", key] if query.get("include_deleted") == ["true"]:
+                    return known[key].record()
                 case ["workspaces", key, "builds"]:
                     return known[key].builds[::-1][offset:end]
                 case ["workspacebuilds", key, "parameters"]:
