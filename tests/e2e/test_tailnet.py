@@ -196,7 +196,7 @@ def test_the_plan_of_switching_it_on_shows_the_entries_and_coders_container_alon
 
 def test_switching_it_on_changes_the_entries_and_coders_container_alone(box: Switched) -> None:
     assert box.changed == {"tailnet", "serve", "coder"}
-    assert box.pilot.outputs()["url"] == "https://framework.tailnet.test"
+    assert box.pilot.pulumi("stack", "output", "url") == "https://framework.tailnet.test\n", "and it is no secret"
 
 
 def test_workspaces_live_through_the_change_of_the_address(box: Switched) -> None:

@@ -250,7 +250,7 @@ if args == ["version"]:
 elif args == ["status", "--json"]:
     print((here / "status.json").read_text())
 elif args == ["debug", "prefs"]:
-    print(json.dumps({{"OperatorUser": ""}}))
+    print((here / "prefs.json").read_text())
 elif args == ["serve", "status", "--json"]:
     print(served.read_text())
 elif args[:2] == ["serve", "--bg"]:
@@ -278,7 +278,7 @@ class Fake:
         program.write_text(FAKE.format(python=sys.executable, host=HOST).lstrip())
         program.chmod(0o755)
         self.behave({})
-        self.says(status=STATUS, serve={})
+        self.says(status=STATUS, serve={}, prefs={"OperatorUser": ""})
 
     def says(self, **answers: Json) -> None:
         for name, answer in answers.items():
@@ -400,7 +400,7 @@ def test_a_serve_that_never_ends_is_ended_and_quoted(fake: Fake) -> None:
 
 def test_a_question_finds_no_answer_instead_of_waiting_for_one(fake: Fake) -> None:
     fake.behave({"--bg": {"reads": True, "err": "Are you sure?", "exit": 1}})
-    assert "Are you sure?" in refused(fake.run("apply", "--timeout-s", "5"))
+    assert "failed: Are you sure?" in refused(fake.run("apply", "--timeout-s", "5"))
 
 
 def test_a_denied_change_names_the_command_that_allows_it(fake: Fake) -> None:
@@ -410,16 +410,19 @@ def test_a_denied_change_names_the_command_that_allows_it(fake: Fake) -> None:
     assert fake.served == {}
 
 
-def test_who_is_not_the_operator_is_told_so_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    nobody = pwd.getpwnam("nobody")
-    monkeypatch.setattr(serve.os, "geteuid", lambda: nobody.pw_uid)
-    for operator, allowed in (("", False), ("somebody", False), ("nobody", True)):
-        monkeypatch.setattr(serve.Tailscale, "object", lambda *_, operator=operator: {"OperatorUser": operator})
-        if allowed:
-            serve.require_right(serve.Tailscale())
-        else:
-            with pytest.raises(JobError, match=r"sudo tailscale set --operator=nobody"):
-                serve.require_right(serve.Tailscale())
+@pytest.mark.parametrize(("operator", "allowed"), [("", False), ("somebody", False), ("nobody", True)])
+def test_who_is_not_the_operator_is_told_so_before_anything_is_tried(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, operator: str, allowed: bool
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
+    monkeypatch.setenv("PATH", str(fake.directory))
+    fake.says(prefs={"OperatorUser": operator})
+    if allowed:
+        assert serve.check(serve.Tailscale(), None, 7080)["missing"]
+    else:
+        with pytest.raises(JobError, match=r"run `sudo tailscale set --operator=nobody`"):
+            serve.check(serve.Tailscale(), None, 7080)
+    assert fake.changes == []
 
 
 def test_the_command_that_allows_it_names_the_socket_too() -> None:
