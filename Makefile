@@ -8,7 +8,7 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor heal backup restore adopt upgrade-postgres verdict
+.PHONY: help up down preview status workspace password doctor heal backup restore adopt upgrade-postgres verdict sample
 .PHONY: test check drills lock docs
 
 help: ## list the commands
@@ -52,6 +52,9 @@ upgrade-postgres: ## move the data to the Postgres that the settings name
 
 verdict: ## was the week worth it? figures from the pilot itself [DAYS=7]
 	@$(PILOT) verdict $(if $(DAYS),--days $(DAYS)) $(ARGS)
+
+sample: ## note what runs now and what it uses, for the verdict
+	@$(PILOT) sample
 
 check: ## lint, types, unit tests, policy: under 30 s
 	@ci/check.sh
