@@ -11,7 +11,7 @@ from pilot import site as sites
 from pilot.arguments import add_stack
 from pilot.session import PilotError, Session, open_session
 from pilot.site import Site
-from stack.jobs import backups, engine, pilot_file
+from stack.jobs import backups, engine, pilot_file, postgres
 
 TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, as in stack/alive.py
 TEMPLATE_NAME = "project"
@@ -29,8 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
     session = open_session(arguments.stack)
     with sites.of(arguments.stack) as site:
-        # Postgres has to run, with the role and the password that the state has.
-        if code := heal.heal(session, site):
+        heal.recover(session, site)
+        there = engine.state(site.coder_container) is not None
+        if not (there and postgres.ready(site.postgres_container, sites.ROLE, sites.DATABASE)) and (
+            code := heal.heal(session, site)
+        ):
             return code
         backups.check(site.postgres_container, file)
         before = backups.dump(
@@ -44,10 +47,14 @@ def restore(session: Session, site: Site, file: Path) -> int:
     """Put the dump in the place of the running database and converge; the exit code of the `up`.
 
     Raises:
-        engine.JobError: the dump could not be read; the database is what it was, and Coder is stopped.
+        engine.JobError: the dump could not be read; the database is what it was.
     """
     engine.docker("stop", "--time", str(STOP_GRACE_S), site.coder_container, timeout_s=2 * STOP_GRACE_S)
-    backups.restore(site.postgres_container, sites.ROLE, sites.DATABASE, file)
+    try:
+        backups.restore(site.postgres_container, sites.ROLE, sites.DATABASE, file)
+    except engine.JobError:
+        engine.docker("start", site.coder_container)
+        raise
     # The dump's token has the name that ours has, and not its value.
     heal.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
     found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE_NAME}';")  # noqa: S608
