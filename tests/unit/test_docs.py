@@ -44,8 +44,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_command_that_is_named_is_a_target(page: Path) -> None:
-    code = " ".join(re.findall(r"`[^`]+`|^ *make .*$", page.read_text(), re.MULTILINE))
-    assert not set(re.findall(r"\bmake ([a-z][a-z-]*)", code)) - _targets()
+    code = re.findall(r"```.*?```|`[^`]+`", page.read_text(), re.DOTALL)
+    named = {name for each in code for name in re.findall(r"(?:`|^|\n) *make ([a-z][a-z-]*)", each)}
+    assert not named - _targets()
 
 
 def test_every_command_of_the_pilot_is_a_target_with_help() -> None:
