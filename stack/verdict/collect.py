@@ -53,7 +53,7 @@ class Raw:
     workspaces: list[dict[str, Any]]
     """Deleted ones too."""
     builds: Mapping[str, list[dict[str, Any]]]
-    """By workspace id, oldest first, from the last one before the period on."""
+    """By workspace id, oldest first, from one before the period on where there is one."""
     parameters: Mapping[str, dict[str, str]]
     """By workspace id: those of its newest start."""
     samples: list[samples.Sample]
@@ -183,16 +183,14 @@ def _histories(
 
 
 def _builds(asking: Asking, workspace_id: str, since: datetime) -> list[dict[str, Any]]:
-    """The builds of the period and the last one before it, which says in what state the period began."""
+    """The builds of the period and at least one before it, which says in what state the period began."""
     found: list[dict[str, Any]] = []
     while True:
         page = asking.get(f"/api/v2/workspaces/{workspace_id}/builds?limit={PAGE}&offset={len(found)}") or []
         found += page
         if len(page) < PAGE or datetime.fromisoformat(page[-1]["created_at"]) < since:
             break
-    found.sort(key=lambda each: int(each["build_number"]))
-    before = [place for place, each in enumerate(found) if datetime.fromisoformat(each["created_at"]) < since]
-    return found[before[-1] if before else 0 :]
+    return sorted(found, key=lambda each: int(each["build_number"]))
 
 
 def _parameters(asking: Asking, history: list[dict[str, Any]]) -> dict[str, str]:

@@ -6,8 +6,10 @@ Paths and fields: Docker Engine API, version 1.41 and later.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
+import tarfile
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -57,6 +59,20 @@ class Engine:
         Raises:
             EngineError: there is none.
         """
+        return json.loads(self._read(path))
+
+    def file(self, container_id: str, path: str) -> str:
+        """The text of a small file in a container.
+
+        Raises:
+            EngineError: there is none.
+        """
+        archive = self._read(f"/containers/{container_id}/archive?path={quote(path)}")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            member = tar.extractfile(tar.getmembers()[0])
+            return member.read().decode(errors="replace") if member else ""
+
+    def _read(self, path: str) -> bytes:
         connection = _Connection(self.host.removeprefix("unix://"))
         try:
             connection.request("GET", path)
@@ -68,7 +84,7 @@ class Engine:
             connection.close()
         if answer.status != http.HTTPStatus.OK:
             raise EngineError(f"Docker at {self.host}: {path.partition('?')[0]}: {answer.status}")
-        return json.loads(text)
+        return text
 
     def containers(self, stack: str) -> list[dict[str, Any]]:
         """The containers of a stack, stopped ones too."""

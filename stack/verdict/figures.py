@@ -28,6 +28,8 @@ FRESH: Final = timedelta(seconds=150)
 """A report of work no older than two and a half intervals says that Claude was at work."""
 PAST_LIMIT: Final = "past the keep-alive limit"
 """In the watcher's message when a run goes on and no longer counts."""
+WORKING: Final = "working for "
+"""So begins what the watcher leaves for the dashboard while Claude is at work."""
 AUTOMATIC: Final = ("autostop", "dormancy")
 UNSETTLED: Final = ("pending", "running", "canceling")
 
@@ -123,6 +125,8 @@ class Runs:
     total: int
     saved: int | None
     """At the most: an open tab would have kept some of them too. None where the idle time is unknown."""
+    untold_sessions: int
+    """Sessions of which neither Coder nor a sample tells what Claude did."""
     stopped_by_autostop: int
     stopped_by_hand: int
     stopped_past_limit: int
@@ -474,7 +478,7 @@ def _used_until(
     """
     if session.end is not None and session.ended_by != "autostop":
         return session.end
-    reported = [time for time, working, _ in _reports(session.build) if working]
+    reported = [each.time for each in _told(session.build).reports if each.working]
     last = stamp(workspace.get("last_used_at"))
     if newest and last is not None:
         return max([last, session.start, *reported])
@@ -488,16 +492,51 @@ def _agents(build: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [agent for each in build.get("resources") or [] for agent in each.get("agents") or []]
 
 
-def _reports(build: Mapping[str, Any]) -> list[tuple[datetime, bool, str]]:
-    """The watcher's reports in the session that a start began: time, whether at work, message; oldest first."""
-    found = []
-    for agent in _agents(build):
-        for app in agent.get("apps") or []:
-            for each in app.get("statuses") or []:
-                time = stamp(each["created_at"])
-                if time is not None:
-                    found.append((time, each["state"] == "working", each["message"]))
-    return sorted(found)
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """What the template's watcher said of Claude."""
+
+    time: datetime
+    working: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """The reports of one session, oldest first; `fresh` says how old one of work may be at a stop in the work."""
+
+    reports: Sequence[_Report]
+    fresh: timedelta
+    known: bool
+
+
+def _told(build: Mapping[str, Any]) -> _Told:
+    """What Coder tells of the session that a start began.
+
+    The next start takes the apps over, and with them every report of this one (Coder 2.30.0).
+    """
+    apps = [app for agent in _agents(build) for app in agent.get("apps") or []]
+    reports = [
+        _Report(time=time, working=each["state"] == "working", message=each["message"])
+        for app in apps
+        for each in app.get("statuses") or []
+        if (time := stamp(each["created_at"])) is not None
+    ]
+    return _Told(reports=sorted(reports, key=lambda each: each.time), fresh=FRESH, known=bool(apps))
+
+
+def _sampled(seen: Sequence[samples.Sample], workspace: str, session: _Session, until: datetime) -> _Told:
+    """What the samples tell of a session."""
+    end = session.end or until
+    texts = [
+        (each.time, each.claude[workspace])
+        for each in seen
+        if workspace in each.claude and session.start <= each.time <= end
+    ]
+    reports = [_Report(time=time, working=text.startswith(WORKING), message=text) for time, text in texts]
+    # Shorter than the samples are apart: too short for a run that autostop could have ended.
+    short = end - session.start < samples.GAP
+    return _Told(reports=reports, fresh=samples.INTERVAL + FRESH, known=bool(texts) or short)
 
 
 def _starts(raw: Raw, titles: Mapping[str, str], since: datetime) -> tuple[Start, ...]:
@@ -530,12 +569,18 @@ def _ready_s(build: Mapping[str, Any]) -> float | None:
 def _runs(
     raw: Raw, histories: Mapping[str, _History], templates: Mapping[str, Mapping[str, Any]], since: datetime
 ) -> Runs:
-    total = saved = autostop = hand = limit = 0
+    total = saved = untold = autostop = hand = limit = 0
     unknown = False
     for record in raw.workspaces:
         template = templates.get(record["template_id"])
         for session in histories[record["id"]].sessions:
-            reports = _reports(session.build)
+            if session.end is not None and session.end < since:
+                continue
+            told = _told(session.build)
+            if not told.known:
+                told = _sampled(raw.samples, record["id"], session, raw.until)
+            untold += not told.known
+            reports = told.reports
             for begin, end in _stretches(reports):
                 if end < since:
                     continue
@@ -546,28 +591,32 @@ def _runs(
                 elif deadline is not None and end > deadline:
                     saved += 1
             if reports and session.end is not None and session.end > since and session.ended_by != "failed":
-                time, working, message = reports[-1]
-                if working and session.end - time <= FRESH:
+                last = reports[-1]
+                if last.working and session.end - last.time <= told.fresh:
                     autostop += session.ended_by == "autostop"
                     hand += session.ended_by != "autostop"
-                elif PAST_LIMIT in message and session.ended_by == "autostop":
+                elif PAST_LIMIT in last.message and session.ended_by == "autostop":
                     limit += 1
     return Runs(
-        total=total, saved=None if unknown else saved, stopped_by_autostop=autostop, stopped_by_hand=hand,
+        total=total,
+        saved=None if unknown else saved,
+        untold_sessions=untold,
+        stopped_by_autostop=autostop,
+        stopped_by_hand=hand,
         stopped_past_limit=limit,
-    )  # fmt: skip
+    )
 
 
-def _stretches(reports: Sequence[tuple[datetime, bool, str]]) -> list[tuple[datetime, datetime]]:
+def _stretches(reports: Sequence[_Report]) -> list[tuple[datetime, datetime]]:
     """The runs in the reports: first and last report of each."""
     runs: list[tuple[datetime, datetime]] = []
     at_work = False
-    for time, working, _ in reports:
-        if working and at_work and time - runs[-1][1] <= REST:
-            runs[-1] = (runs[-1][0], time)
-        elif working:
-            runs.append((time, time))
-        at_work = working
+    for each in reports:
+        if each.working and at_work and each.time - runs[-1][1] <= REST:
+            runs[-1] = (runs[-1][0], each.time)
+        elif each.working:
+            runs.append((each.time, each.time))
+        at_work = each.working
     return runs
 
 

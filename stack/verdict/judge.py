@@ -128,8 +128,13 @@ def _failed(figures: Figures, thresholds: Thresholds) -> Check:
 
 
 def _stopped(figures: Figures, thresholds: Thresholds) -> Check:
+    runs = figures.runs
+    met: bool | None = runs.stopped <= thresholds.verdict_max_stopped_runs
+    if met and runs.untold_sessions:
+        met = None
+    untold = f", {runs.untold_sessions} sessions untold for want of samples" if runs.untold_sessions else ""
     return Check(
         rule=f"at most {thresholds.verdict_max_stopped_runs} working runs stopped by autostop (verdictMaxStoppedRuns)",
-        found=f"{figures.runs.stopped} of {figures.runs.total} runs stopped",
-        met=figures.runs.stopped <= thresholds.verdict_max_stopped_runs,
+        found=f"{runs.stopped} of {runs.total} runs stopped{untold}",
+        met=met,
     )

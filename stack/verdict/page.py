@@ -10,6 +10,7 @@ from stack.verdict import plots, report
 from stack.verdict.figures import Figures
 from stack.verdict.judge import Verdict
 
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE: Final = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; max-width: 64rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -57,7 +58,7 @@ def render(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Whatever a name or a reason holds, the browser runs and fetches nothing.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>Coder pilot: {escape(verdict.outcome)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)

@@ -140,16 +140,17 @@ def _benefit(figures: Figures) -> Iterable[Row]:
         f"of {len(known)} starts" + (f", {more} {UNKNOWN}" if more else ""),
     )  # fmt: skip
     runs = figures.runs
-    statuses = f"{BUILDS}, statuses of the apps"
+    statuses = f"{BUILDS}, statuses of the apps; {SAMPLES}"
+    untold = f"; {UNKNOWN} of {runs.untold_sessions} sessions" if runs.untold_sessions else ""
     saved = UNKNOWN if runs.saved is None else f"at most {runs.saved}"
     yield Row(
         name="Runs of Claude that keep-alive saved", source=statuses,
-        value=f"{saved} of {runs.total}" if runs.total else "no run was reported",
+        value=(f"{saved} of {runs.total}" if runs.total else "no run was reported") + untold,
     )  # fmt: skip
     yield Row(
         name="Runs stopped while working", source=statuses,
         value=f"{runs.stopped_by_autostop} by autostop, {runs.stopped_past_limit} past the keep-alive limit, "
-        f"{runs.stopped_by_hand} by hand" if runs.total else "no run was reported",
+        f"{runs.stopped_by_hand} by hand{untold}",
     )  # fmt: skip
 
 

@@ -21,6 +21,9 @@ from stack.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
 
 NAME: Final = "samples.jsonl"
 PARTS: Final = ("coder", "postgres")
+CLAUDE_STATUS: Final = "/tmp/coder-pilot/status"  # noqa: S108  where the template keeps it
+INTERVAL: Final = timedelta(minutes=5)
+"""As in ops/systemd/coder-pilot-sample.timer."""
 GAP: Final = timedelta(minutes=16)
 """More than three times the timer's 5 minutes: nothing is known of a longer gap between two samples."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
@@ -40,6 +43,8 @@ class Sample:
     """Of one core, of the same."""
     workspace_ram_mib: dict[str, float]
     """By workspace id."""
+    claude: dict[str, str]
+    """What the template's watcher says of Claude ("working for 3 min"), by workspace id."""
 
 
 def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
@@ -49,6 +54,12 @@ def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
         EngineError: the engine does not answer.
     """
     ours, workspaces = usages(engine, stack)
+    claude = {}
+    for container in _running(engine, stack):
+        # Without keep-alive, or before the watcher runs, there is no such file.
+        with contextlib.suppress(EngineError):
+            if workspace := container["Labels"].get(WORKSPACE_LABEL):
+                claude[workspace] = engine.file(container["Id"], CLAUDE_STATUS).strip()
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     return Sample(
         time=now,
@@ -58,6 +69,7 @@ def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
         ram_mib={name: round(each.ram_mib, 1) for name, each in ours.items()},
         cpu_percent={name: round(each.cpu_percent, 2) for name, each in ours.items() if each.cpu_percent is not None},
         workspace_ram_mib={name: round(each.ram_mib, 1) for name, each in workspaces.items()},
+        claude=claude,
     )
 
 
@@ -68,7 +80,7 @@ def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usag
         EngineError: the engine does not answer.
     """
     names = {f"/{stack}-server": "coder", f"/{stack}-postgres": "postgres"}
-    running = [each for each in engine.containers(stack) if each["State"] == "running"]
+    running = _running(engine, stack)
 
     def measure(container: dict[str, Any]) -> Usage | None:
         # One that ended since the listing is no reason to lose the others.
@@ -86,6 +98,10 @@ def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usag
         elif usage is not None and container["Names"][0] in names:
             ours[names[container["Names"][0]]] = usage
     return ours, workspaces
+
+
+def _running(engine: Engine, stack: str) -> list[dict[str, Any]]:
+    return [each for each in engine.containers(stack) if each["State"] == "running"]
 
 
 def append(file: Path, sample: Sample) -> None:

@@ -167,6 +167,7 @@ def test_a_deleted_workspace_is_found_by_its_builds(run: Run) -> None:
         shown = _good(run(server.url))
     assert "admin/gone (deleted)" in shown
     assert "long-gone" not in shown
+    assert not any("long-gone" in path for _, path in server.requests)
 
 
 def test_every_question_is_a_get_and_is_listed(run: Run) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack.verdict import samples
-from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, Figures, WorkspaceFigures, compute
+from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Figures, WorkspaceFigures, compute
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -44,6 +44,7 @@ def test_a_failed_build_leaves_unclear_hours_and_its_reason() -> None:
     found = _only(figures)
     assert found.unclear_h == pytest.approx(24)
     assert found.parked_h == pytest.approx(24 - 5 / 3600)
+    assert found.existed_h == pytest.approx(72)
     assert figures.failures == (f"admin/demo, start {at(1):%Y-%m-%d %H:%M}: Error: no such image",)
     assert figures.failed_percent == pytest.approx(100 / 3)
 
@@ -173,10 +174,35 @@ def test_a_stop_during_a_run_is_told_by_who_stopped_it() -> None:
     assert runs.stopped == 2
 
 
+def test_a_session_whose_reports_coder_no_longer_tells_is_told_by_the_samples() -> None:
+    made = Workspace("demo").start(at(3), apps_moved=True).autostop(at(2, hours=20)).start(at(1)).stop(at(0, hours=20))
+    assert compute(raw(made)).runs.untold_sessions == 1
+    texts = ["idle", *(f"working for {each} min" for each in range(0, 235, 5))]
+    seen = [sample(at(3, minutes=-5 * (place + 1)), claude={"demo": text}) for place, text in enumerate(texts)]
+    runs = compute(raw(made, samples=seen)).runs
+    assert (runs.total, runs.saved, runs.stopped_by_autostop, runs.untold_sessions) == (1, 1, 1, 0)
+    capped = sample(at(3, hours=-3, minutes=-55), claude={"demo": f"working, but {PAST_LIMIT}"})
+    assert compute(raw(made, samples=[*seen[:-1], capped])).runs.stopped_past_limit == 1
+
+
+def test_a_session_too_short_for_a_sample_hides_no_stopped_run() -> None:
+    made = Workspace("demo").start(at(3), apps_moved=True).stop(at(3, minutes=-10)).start(at(1))
+    assert compute(raw(made)).runs.untold_sessions == 0
+
+
+def test_a_failed_stop_leaves_unclear_hours() -> None:
+    made = Workspace("demo").start(at(3)).stop(at(2), status="failed", error="no engine", seconds=0)
+    found = _only(compute(raw(made)))
+    assert (found.running_h, found.unclear_h, found.parked_h) == (pytest.approx(24), pytest.approx(48), 0)
+
+
 def test_the_watcher_of_the_template_says_what_the_figures_listen_for() -> None:
     script = (CHECKOUT / "terraform-template" / "scripts" / "keep-alive.sh").read_text()
     assert PAST_LIMIT in script
     assert f"_INTERVAL_S:-{REPORT_INTERVAL.seconds}}}" in script
+    assert f'show "{WORKING}$' in script
+    assert 'echo "$1" >"$state_dir/status"' in script
+    assert Path(samples.CLAUDE_STATUS).parent.as_posix() in (CHECKOUT / "terraform-template" / "main.tf").read_text()
 
 
 def test_ram_given_back_is_told_by_limit_and_by_measured_peak() -> None:

@@ -85,6 +85,14 @@ def test_a_working_run_that_was_stopped_says_retire() -> None:
     assert "1 of 1 runs stopped" in verdict.line
 
 
+def test_sessions_of_which_nobody_tells_leave_it_open() -> None:
+    made = _week()
+    made[0].start(at(5), apps_moved=True).autostop(at(5, hours=-3), seconds=0)
+    verdict = _verdict(*made, **_measured(4096))
+    assert verdict.outcome == "too early"
+    assert "1 sessions untold" in verdict.line
+
+
 def test_a_week_in_which_nobody_came_says_retire() -> None:
     parked = Workspace("demo").start(at(20)).stop(at(19))
     verdict = _verdict(parked, samples=[sample(at(6), demo=9000)])

@@ -44,7 +44,7 @@ class Workspace:
     def build(
         self, transition: str, created: datetime, *, seconds: float = 5, status: str = "succeeded",
         reason: str = "initiator", error: str = "", deadline: datetime | None = None, ready_s: float | None = None,
-        reports: list[tuple[datetime, str, str]] | None = None, agent_restarted: bool = False,
+        reports: list[tuple[datetime, str, str]] | None = None, agent_restarted: bool = False, apps_moved: bool = False,
     ) -> Workspace:  # fmt: skip
         """A build that took `seconds`; with `ready_s`, an agent that was ready then."""
         done = created + timedelta(seconds=seconds)
@@ -59,7 +59,8 @@ class Workspace:
             "first_connected_at": ready and _text(ready),
             "started_at": ready and _text(ready + timedelta(hours=3 * agent_restarted)),
             "ready_at": ready and _text(ready + timedelta(hours=3 * agent_restarted)),
-            "apps": [{"slug": "code-server", "statuses": statuses}],
+            # The next start takes the apps of a session over.
+            "apps": [] if apps_moved else [{"slug": "code-server", "statuses": statuses}],
         }
         number = len(self.builds) + 1
         self.builds.append(
@@ -131,8 +132,9 @@ def raw(*workspaces: Workspace, days: int = 7, **more: Any) -> Raw:
 
 
 def sample(
-    time: datetime, *, answers: bool = True, uptime_s: float | None = None, **workspace_ram_mib: float
-) -> Sample:
+    time: datetime, *, answers: bool = True, uptime_s: float | None = None, claude: dict[str, str] | None = None,
+    **workspace_ram_mib: float,
+) -> Sample:  # fmt: skip
     """A sample of a box that has run for long."""
     return Sample(
         time=time,
@@ -142,6 +144,7 @@ def sample(
         ram_mib={"coder": 300.0, "postgres": 100.0} if answers else {"postgres": 100.0},
         cpu_percent={"coder": 3.0, "postgres": 1.0} if answers else {"postgres": 1.0},
         workspace_ram_mib={f"id-{name}": value for name, value in workspace_ram_mib.items()},
+        claude={f"id-{name}": value for name, value in (claude or {}).items()},
     )
 
 
