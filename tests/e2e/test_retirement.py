@@ -214,7 +214,7 @@ def test_a_backup_is_restored_into_an_empty_data_directory(
         shutil.rmtree(lost, ignore_errors=True)
 
 
-def test_a_dump_that_is_no_backup_of_a_coder_is_refused_and_nothing_is_touched(
+def test_a_dump_that_is_none_or_only_half_leaves_everything_as_it_was(
     pilot: Pilot, owned: Belongings, tmp_path: Path
 ) -> None:
     before = identity(f"{pilot.name}-server")
@@ -222,6 +222,10 @@ def test_a_dump_that_is_no_backup_of_a_coder_is_refused_and_nothing_is_touched(
     assert "pg_restore" in command(pilot, "restore", str(tmp_path / "nonsense.dump"), check=False)
     assert "there is no dump" in command(pilot, "restore", str(tmp_path / "absent.dump"), check=False)
     assert identity(f"{pilot.name}-server") == before
+    whole = Path(command(pilot, "backup").strip()).read_bytes()
+    (tmp_path / "half.dump").write_bytes(whole[: len(whole) // 2])
+    assert "`pg_restore` failed" in command(pilot, "restore", str(tmp_path / "half.dump"), check=False)
+    _is_whole(pilot, owned)
 
 
 def test_purge_says_what_goes_and_deletes_everything_of_ours_and_nothing_else(
