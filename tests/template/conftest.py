@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -69,6 +70,7 @@ def fake_coder() -> Iterator[FakeCoder]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with coder.arrived:
                 coder.requests.append((self.command, self.path, body))
+                coder.arrivals_s.append(time.monotonic())
                 coder.tokens.add(self.headers["Coder-Session-Token"])
                 status = coder.status
                 coder.arrived.notify_all()

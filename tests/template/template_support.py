@@ -20,10 +20,11 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 @dataclass
 class FakeCoder:
-    """What reached the agent's API, in order, and the status with which the next requests are answered."""
+    """What reached the agent's API and when (time.monotonic()), and the status that the next requests get."""
 
     url: str
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    arrivals_s: list[float] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     status: int = 200
     arrived: threading.Condition = field(default_factory=threading.Condition)

@@ -1,4 +1,5 @@
 """Claude Code, as it is in the workspace image, tells by its hooks when it works and when it waits."""
+
 from __future__ import annotations
 
 import os

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,24 @@ HOOK = f"echo '{{}}' | sh -c '{SCRIPTS}/keep-alive.sh %s; true'"
 
 
 @pytest.fixture
-def start(workspace_env: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+def namespace() -> Iterator[list[str]]:
+    """The command that runs another one among no processes but the test's, as in a container.
+
+    Without it a real Claude on this machine would be watched as well.
+    """
+    # With the signal ignored the kernel takes away whatever ends, as a container's first process does.
+    first = ["sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"]
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with subprocess.Popen([*unshare, *first], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().strip()
+        yield ["nsenter", "--target", child, "--user", "--preserve-credentials", "--pid", "--mount", "--"]
+        process.kill()
+
+
+@pytest.fixture
+def start(workspace_env: dict[str, str], tmp_path: Path, namespace: list[str]) -> Iterator[Start]:
     """Starts a program in a process group of its own, which ends with the test."""
     running: list[subprocess.Popen[bytes]] = []
 
@@ -40,7 +58,9 @@ def start(workspace_env: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         # Not through env, which would give the process the name of bash.
         program.write_text(f"#!/bin/bash\n{text}\n")
         program.chmod(0o755)
-        running.append(subprocess.Popen([program], env=workspace_env, start_new_session=True, stdin=subprocess.DEVNULL))
+        running.append(
+            subprocess.Popen([*namespace, program], env=workspace_env, start_new_session=True, stdin=subprocess.DEVNULL)
+        )
         return running[-1]
 
     yield run
@@ -55,7 +75,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def watch(workspace_env: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def watch(workspace_env: dict[str, str], namespace: list[str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts the watcher, with a minute that takes a second."""
     watchers: list[subprocess.Popen[bytes]] = []
 
@@ -67,7 +87,7 @@ def watch(workspace_env: dict[str, str]) -> Iterator[Callable[..., subprocess.Po
         }
         watchers.append(
             subprocess.Popen(
-                ["bash", SCRIPTS / "keep-alive.sh", "watch"],
+                [*namespace, "bash", SCRIPTS / "keep-alive.sh", "watch"],
                 env=environment,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -159,11 +179,11 @@ def test_idle_is_reported_once_when_the_claude_ends(
 
 def test_a_report_comes_at_most_once_an_interval(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
     watch()
-    started_s = time.monotonic()
     start("claude", BUSY)
     start("claude", BUSY)
-    fake_coder.wait_for(lambda: len(fake_coder.requests) >= 3)
-    assert (time.monotonic() - started_s) / INTERVAL_S >= 2
+    fake_coder.wait_for(lambda: len(fake_coder.arrivals_s) >= 4)
+    gaps_s = [later - earlier for earlier, later in pairwise(fake_coder.arrivals_s)]
+    assert min(gaps_s) >= 0.9 * INTERVAL_S
 
 
 def test_a_hook_claims_work_that_uses_no_cpu(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
@@ -197,8 +217,10 @@ def test_the_claim_of_an_ended_claude_counts_no_more(start: Start, watch: Start,
 def test_the_claim_of_a_process_with_a_reused_id_counts_no_more(
     start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
 ) -> None:
-    other = start("other", WAITING)
-    claim = Path(workspace_env["CODER_PILOT_STATE_DIR"]) / "claims" / str(other.pid)
+    pid_file = Path(workspace_env["HOME"]) / "pid"
+    start("other", f"echo $$ >{pid_file}; {WAITING}")
+    wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+    claim = Path(workspace_env["CODER_PILOT_STATE_DIR"]) / "claims" / pid_file.read_text().strip()
     claim.parent.mkdir(parents=True)
     claim.write_text("working 1\n")
     watch()
@@ -211,9 +233,9 @@ def test_a_claim_that_no_event_renews_counts_no_more(
 ) -> None:
     """Esc ends a turn without an event, and the prompt then waits for its user."""
     watch()
-    claude = start("claude", f"{HOOK % 'working'}; {WAITING}")
+    start("claude", f"{HOOK % 'working'}; {WAITING}")
     fake_coder.wait_for(lambda: "working" in fake_coder.states())
-    claim = Path(workspace_env["CODER_PILOT_STATE_DIR"]) / "claims" / str(claude.pid)
+    (claim,) = (Path(workspace_env["CODER_PILOT_STATE_DIR"]) / "claims").iterdir()
     long_ago_s = time.time() - 21 * INTERVAL_S
     os.utime(claim, (long_ago_s, long_ago_s))
     fake_coder.wait_for(lambda: "idle" in fake_coder.states())
@@ -233,15 +255,17 @@ def test_after_the_cap_a_busy_claude_is_reported_no_more(
 
 
 def test_a_short_rest_does_not_begin_the_cap_anew(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
-    watch(cap_s=6)
+    watch(cap_s=12)
     claude = start("claude", BUSY)
-    fake_coder.wait_for(lambda: fake_coder.states().count("working") >= 2)
+    fake_coder.wait_for(
+        lambda: len(fake_coder.arrivals_s) > 1 and fake_coder.arrivals_s[-1] > fake_coder.arrivals_s[0] + 8
+    )
     stop(claude)
     fake_coder.wait_for(lambda: "idle" in fake_coder.states())
     start("claude", BUSY)
-    fake_coder.wait_for(lambda: "past the keep-alive limit" in fake_coder.requests[-1][2]["message"])
-    # Six seconds of a run that includes the rest; a cap begun anew would allow as many again.
-    assert fake_coder.states().count("working") <= 6
+    fake_coder.wait_for(lambda: "past the keep-alive limit" in fake_coder.requests[-1][2]["message"], timeout_s=40)
+    # A cap begun anew would end 12 s after the rest, which came after 8 s.
+    assert fake_coder.arrivals_s[-1] - fake_coder.arrivals_s[0] < 8 + 10
 
 
 def test_a_failing_coder_is_told_again(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
