@@ -13,6 +13,8 @@ from pathlib import Path
 from stack.jobs import backups, engine, pilot_file, program
 
 POSTGRES = "postgres"
+SAMPLES = "samples.jsonl"
+"""What the verdict's timer writes."""
 
 
 def image_major(image: str) -> int:
@@ -63,6 +65,7 @@ def remove(directory: Path, image: str) -> None:
     engine.docker(
         "run", "--rm", "--network", "none", "--user", "0", "--mount", f"type=bind,source={directory},target=/data",
         "--entrypoint", "rm", image, "-rf", f"/data/{POSTGRES}", f"/data/{backups.FOLDER}",
+        f"/data/{SAMPLES}",
     )  # fmt: skip
     (directory / pilot_file.NAME).unlink()
     try:

@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from stack.jobs import coder
+from stack.jobs import coder, data_directory
 from stack.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
 
-NAME: Final = "samples.jsonl"
+NAME: Final = data_directory.SAMPLES
 PARTS: Final = ("coder", "postgres")
 CLAUDE_STATUS: Final = "/tmp/coder-pilot/status"  # noqa: S108  where the template keeps it
 INTERVAL: Final = timedelta(minutes=5)
