@@ -259,6 +259,9 @@ def test_down_takes_the_containers_and_keeps_the_data(clone: Clone) -> None:
 @pytest.mark.usefixtures("up")
 def test_git_status_is_clean_after_all_of_it(clone: Clone) -> None:
     assert clone.git("status", "--porcelain") == ""
-    assert clone.git("check-ignore", ".passphrase", ".pulumi-state", ".local").split() == [
-        ".passphrase", ".pulumi-state", ".local",
-    ]  # fmt: skip
+    private = [".passphrase", f".pulumi-state/{STACK}.salt", ".local"]
+    assert clone.git("check-ignore", *private).split() == private
+
+
+def test_pulumi_alone_finds_the_folder_of_its_state(clone: Clone) -> None:
+    assert (clone.directory / ".pulumi-state").is_dir()
