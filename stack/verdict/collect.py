@@ -17,6 +17,8 @@ from stack.verdict import samples
 from stack.verdict.engine import Engine, EngineError, Usage
 
 PAGE: Final = 250
+LOGS: Final = 50
+"""So many of the newest failed builds have their logs read."""
 JOBS: Final = 5000
 """The newest that are looked through for deleted workspaces."""
 AT_ONCE: Final = 4
@@ -54,6 +56,8 @@ class Raw:
     """Deleted ones too."""
     builds: Mapping[str, list[dict[str, Any]]]
     """By workspace id, oldest first, from one before the period on where there is one."""
+    errors: Mapping[str, str]
+    """By build id: the first line of a failed build's log that is an error, of the newest failures."""
     parameters: Mapping[str, dict[str, str]]
     """By workspace id: those of its newest start."""
     samples: list[samples.Sample]
@@ -135,6 +139,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
             templates=asking.get("/api/v2/templates") or [],
             workspaces=found,
             builds=builds,
+            errors=_errors(asking, builds, since),
             parameters=parameters,
             samples=samples.read(site.data_directory / samples.NAME, since, until),
             usage=usages[0] if usages else None,
@@ -199,6 +204,24 @@ def _parameters(asking: Asking, history: list[dict[str, Any]]) -> dict[str, str]
         return {}
     answer = asking.get(f"/api/v2/workspacebuilds/{starts[-1]['id']}/parameters") or []
     return {each["name"]: each["value"] for each in answer}
+
+
+def _errors(asking: Asking, builds: Mapping[str, list[dict[str, Any]]], since: datetime) -> dict[str, str]:
+    """What Terraform said: the job's own error is only its exit status."""
+    failed = [
+        each
+        for history in builds.values()
+        for each in history
+        if each["job"]["status"] == "failed" and datetime.fromisoformat(each["created_at"]) >= since
+    ]
+    newest = sorted(failed, key=lambda each: str(each["created_at"]))[-LOGS:]
+    found = {}
+    for each in newest:
+        log = asking.get(f"/api/v2/workspacebuilds/{each['id']}/logs") or []
+        lines = [line["output"].strip() for line in log if line["log_level"] == "error"]
+        if any(lines):
+            found[each["id"]] = next(filter(None, lines))
+    return found
 
 
 def _data_bytes(site: Site) -> int:

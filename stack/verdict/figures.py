@@ -30,6 +30,7 @@ PAST_LIMIT: Final = "past the keep-alive limit"
 """In the watcher's message when a run goes on and no longer counts."""
 WORKING: Final = "working for "
 """So begins what the watcher leaves for the dashboard while Claude is at work."""
+REASON_LENGTH: Final = 200
 AUTOMATIC: Final = ("autostop", "dormancy")
 UNSETTLED: Final = ("pending", "running", "canceling")
 
@@ -58,6 +59,16 @@ class Start:
     """None: not ready yet, never ready, or the agent began anew since, which overwrites the time."""
     status: str
     """The build's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One failed build, with the first line of Coder's reason."""
+
+    time: datetime
+    workspace: str
+    transition: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +204,8 @@ class Figures:
     runs: Runs
     builds: int
     """Settled ones of the period, cancelled ones not among them."""
-    failures: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    """Oldest first."""
     cancelled: int
     parts: Mapping[str, Part]
     samples: tuple[samples.Sample, ...]
@@ -389,7 +401,12 @@ def compute(raw: Raw) -> Figures:
         starts=_starts(raw, titles, since),
         runs=_runs(raw, histories, known, since),
         builds=len(settled),
-        failures=tuple(_failure(title, build) for title, build in settled if build["job"]["status"] == "failed"),
+        failures=tuple(
+            sorted(
+                (_failure(title, build, raw.errors) for title, build in settled if build["job"]["status"] == "failed"),
+                key=lambda each: each.time,
+            )
+        ),
         cancelled=sum(
             _in_period(build, since) and build["job"]["status"] == "canceled"
             for builds in raw.builds.values()
@@ -633,10 +650,14 @@ def _first_deadline(
     )
 
 
-def _failure(title: str, build: Mapping[str, Any]) -> str:
-    lines = (build["job"].get("error") or "").strip().splitlines()
-    time = stamp(build["created_at"])
-    return f"{title}, {build['transition']} {time:%Y-%m-%d %H:%M}: {lines[0][:200] if lines else 'no reason given'}"
+def _failure(title: str, build: Mapping[str, Any], errors: Mapping[str, str]) -> Failure:
+    lines = (errors.get(build["id"]) or build["job"].get("error") or "").strip().splitlines()
+    return Failure(
+        time=datetime.fromisoformat(build["created_at"]),
+        workspace=title,
+        transition=build["transition"],
+        reason=lines[0][:REASON_LENGTH] if lines else "no reason given",
+    )
 
 
 def _part(raw: Raw, name: str) -> Part:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from stack.verdict.figures import Bounds, Comparison, Figures, Part
+from stack.verdict.figures import Bounds, Comparison, Failure, Figures, Part
 from stack.verdict.judge import Verdict
 
 UNKNOWN: Final = "unknown"
-FAILURES_SHOWN: Final = 10
+REASONS_SHOWN: Final = 10
 
 BUILDS: Final = "Coder: workspaces/{id}/builds"
 STATS: Final = "Docker: containers/{id}/stats"
@@ -50,7 +50,12 @@ def size(gib: float | None) -> str:
     """Memory or disk, in the unit in which it is no "0.00"."""
     if gib is None:
         return UNKNOWN
-    return number(gib, "GiB", 2) if gib >= 1 else number(gib * 1024, "MiB", 1 if gib * 1024 < 10 else 0)
+    return number(gib, "GiB", 2) if gib >= 1 else number(gib * 1024, "MiB", 2 if gib * 1024 < 10 else 0)
+
+
+def hours(value: float | None) -> str:
+    """Hours; those of a few minutes are no "0.0"."""
+    return number(value, digits=2 if value is not None and value < 1 else 1)
 
 
 def bounds(value: Bounds | None, unit: str) -> str:
@@ -60,8 +65,8 @@ def bounds(value: Bounds | None, unit: str) -> str:
     if value.known:
         return number(value.low, unit)
     most = f"the rest {UNKNOWN}" if value.high is None else f"at most {number(value.high, unit)}"
-    # Nothing of it was measured: not a zero.
-    least = f"at least {number(value.low, unit)}" if value.low else UNKNOWN
+    # Nothing of it was measured, or next to nothing: not a zero.
+    least = f"at least {number(value.low, unit)}" if round(value.low, 1) else UNKNOWN
     return f"{least}, {most}"
 
 
@@ -77,7 +82,7 @@ def looked(figures: Figures) -> str:
     """What the figures about RAM and CPU rest on."""
     if not figures.samples:
         return "RAM and CPU only now, for there are no samples of the timer"
-    return f"RAM and CPU from {len(figures.samples)} samples of the timer, {figures.watched_h:.1f} h watched"
+    return f"RAM and CPU from {len(figures.samples)} samples of the timer, {hours(figures.watched_h)} h watched"
 
 
 def workspace_rows(figures: Figures) -> list[tuple[str, ...]]:
@@ -88,10 +93,10 @@ def workspace_rows(figures: Figures) -> list[tuple[str, ...]]:
             number(each.limit_gib, "GiB"),
             size(each.peak_gib),
             str(each.sessions),
-            number(each.running_h),
-            number(each.used_h),
-            number(each.parked_h),
-            number(each.unclear_h),
+            hours(each.running_h),
+            hours(each.used_h),
+            hours(each.parked_h),
+            hours(each.unclear_h),
             str(each.autostops),
             str(each.hand_stops),
         )
@@ -175,16 +180,25 @@ def _cost(figures: Figures) -> Iterable[Row]:
     failed = len(figures.failures)
     yield Row(
         name="Failed builds", value=f"{failed} of {figures.builds}, {figures.cancelled} cancelled",
-        source=f"{BUILDS}, job.status and job.error",
+        source=f"{BUILDS}, job.status; workspacebuilds/{{id}}/logs",
     )  # fmt: skip
-    for text in figures.failures[-FAILURES_SHOWN:]:
-        yield Row(name="", value=text, source="")
-    if failed > FAILURES_SHOWN:
-        yield Row(name="", value=f"and {failed - FAILURES_SHOWN} older ones", source="")
+    reasons: dict[str, list[Failure]] = {}
+    for each in figures.failures:
+        reasons.setdefault(each.reason, []).append(each)
+    # Those with the newest failure first.
+    shown = sorted(reasons.items(), key=lambda item: item[1][-1].time, reverse=True)
+    for reason, alike in shown[:REASONS_SHOWN]:
+        last = alike[-1]
+        yield Row(
+            name="", source=f"newest: {last.transition} of {last.workspace}, {last.time:%Y-%m-%d %H:%M}",
+            value=f"{len(alike)} times: {reason}" if len(alike) > 1 else reason,
+        )  # fmt: skip
+    if len(shown) > REASONS_SHOWN:
+        yield Row(name="", value=f"and {len(shown) - REASONS_SHOWN} other reasons", source="")
     yield Row(
         name="Downtime seen",
         value=f"{UNKNOWN}, nobody watched" if figures.down_h is None
-        else f"{number(figures.down_h, 'h')} of {number(figures.watched_h, 'h')} watched",
+        else f"{hours(figures.down_h)} h of {hours(figures.watched_h)} h watched",
         source=SAMPLES,
     )  # fmt: skip
 

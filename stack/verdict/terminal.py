@@ -20,7 +20,7 @@ PIPE_WIDTH: Final = 160
 
 def show(figures: Figures, verdict: Verdict, *, purge: bool, data_directory: str, stream: IO[str]) -> None:
     """Print everything; names and reasons are other people's text and never taken for markup."""
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    console = Console(file=stream, highlight=False)
     if not console.is_terminal:
         # A file or a pipe has no width, and 80 columns would break every row.
         console.width = PIPE_WIDTH

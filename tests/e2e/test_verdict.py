@@ -94,6 +94,7 @@ def history(pilot: Pilot) -> Pilot:
     docker("create", "--name", f"{pilot.name}-admin-broken", "--label", label, WORKSPACE_IMAGE, "true")
     parked, worker, broken = (_ask_for(pilot, name) for name in ("parked", "worker", "broken"))
     gone = _ask_for(pilot, "gone")
+    pilot.variables["broken"] = broken
     pilot.wait_workspace(parked)
     # Its time is over: Coder's executor stops it by itself.
     _sql(pilot, PAST_DEADLINE.format(workspace=parked))
@@ -174,9 +175,12 @@ def test_sessions_stops_and_builds_are_those_of_the_database(told: Told) -> None
     assert (told.workspaces["worker"]["sessions"], told.workspaces["broken"]["sessions"]) == (2, 0)
 
 
-def test_a_failed_build_is_told_with_coders_own_reason(told: Told) -> None:
-    (failure,) = (each for each in told.figures["failures"] if each.startswith("admin/broken"))
-    assert "Error" in failure or "exit status" in failure or "name" in failure, failure
+def test_a_failed_build_is_told_with_coders_own_reason(told: Told, history: Pilot) -> None:
+    (failure,) = (each for each in told.figures["failures"] if each["workspace"] == "admin/broken")
+    build = history.workspace(history.variables["broken"])["latest_build"]["id"]
+    log = [each["output"] for each in history.call("GET", f"/api/v2/workspacebuilds/{build}/logs")]
+    assert any(failure["reason"] in line for line in log), log
+    assert failure["reason"][:40] in told.terminal
 
 
 def test_the_times_to_ready_are_those_of_the_database(told: Told) -> None:

@@ -157,6 +157,8 @@ def test_without_samples_it_says_only_now(run: Run) -> None:
     with serve(_week()) as server:
         shown = _good(run(server.url))
     assert "RAM and CPU only now" in shown
+    assert "unknown, at most" in shown
+    assert "at least 0" not in shown
     assert "unknown, nobody watched" in shown
 
 
@@ -241,7 +243,27 @@ def test_the_page_holds_four_plots_and_needs_nothing_else(run: Run, tmp_path: Pa
     assert not {"script", "img", "iframe"} & set(parsed.tags)
     assert all(each.startswith("#") or each == "data:," for each in parsed.addresses)
     assert len(parsed.ids) == len(set(parsed.ids))
-    assert "admin/other, start" in page.read_text()
+    assert "newest: start of admin/other" in page.read_text()
+
+
+def test_failures_with_one_reason_are_one_row(run: Run) -> None:
+    made = Workspace("demo")
+    for hours in (50, 40, 30):
+        made.start(_ago(hours), status="failed", error="Error: no such image", ready_s=None)
+    made.start(_ago(20), status="failed", error="Error: no space left", ready_s=None)
+    with serve(made) as server:
+        shown = _good(run(server.url))
+    assert shown.index("Error: no space left") < shown.index("3 times: Error: no such image")
+
+
+def test_the_reason_of_a_failure_is_the_first_error_in_its_log(run: Run) -> None:
+    log = [("info", "Planning"), ("error", ""), ("error", "Error: the name is taken"), ("error", "with a container")]
+    made = Workspace("demo", log=log)
+    made.start(_ago(50), status="failed", error="terraform apply: exit status 1", ready_s=None)
+    with serve(made) as server:
+        shown = _good(run(server.url))
+    assert "Error: the name is taken" in shown
+    assert "exit status" not in shown
 
 
 def test_other_peoples_text_is_text_on_the_page_and_on_the_terminal(run: Run, tmp_path: Path) -> None:

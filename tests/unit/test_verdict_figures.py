@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack.verdict import samples
-from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Figures, WorkspaceFigures, compute
+from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Failure, Figures, WorkspaceFigures, compute
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,8 @@ def test_a_failed_build_leaves_unclear_hours_and_its_reason() -> None:
     assert found.unclear_h == pytest.approx(24)
     assert found.parked_h == pytest.approx(24 - 5 / 3600)
     assert found.existed_h == pytest.approx(72)
-    assert figures.failures == (f"admin/demo, start {at(1):%Y-%m-%d %H:%M}: Error: no such image",)
+    (failure,) = figures.failures
+    assert failure == Failure(time=at(1), workspace="admin/demo", transition="start", reason="Error: no such image")
     assert figures.failed_percent == pytest.approx(100 / 3)
 
 

@@ -36,6 +36,8 @@ class Workspace:
     last_used_at: datetime = UNTIL
     deleted: bool = False
     builds: list[dict[str, Any]] = field(default_factory=list)
+    log: list[tuple[str, str]] = field(default_factory=list)
+    """Of each of its builds: level and line."""
 
     @property
     def id(self) -> str:
@@ -116,6 +118,7 @@ def raw(*workspaces: Workspace, days: int = 7, **more: Any) -> Raw:
             "templates": [TEMPLATE],
             "workspaces": [each.record() for each in workspaces],
             "builds": {each.id: each.builds for each in workspaces},
+            "errors": {},
             "parameters": {each.id: {"memory_mb": each.memory_mb} for each in workspaces},
             "samples": [],
             "usage": {"coder": Usage(ram_mib=256, cpu_percent=2.0), "postgres": Usage(ram_mib=128, cpu_percent=1.0)},
@@ -194,6 +197,9 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
                     return known[key].record()
                 case ["workspaces", key, "builds"]:
                     return known[key].builds[::-1][offset:end]
+                case ["workspacebuilds", key, "logs"]:
+                    log = known[key.rpartition("-")[0]].log
+                    return [{"log_level": level, "output": output} for level, output in log]
                 case ["workspacebuilds", key, "parameters"]:
                     return [{"name": "memory_mb", "value": known[key.rpartition("-")[0]].memory_mb}]
             raise AssertionError(self.path)
