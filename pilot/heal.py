@@ -38,10 +38,10 @@ def heal(session: Session, site: Site) -> int:
         # Only these: to refresh the template, Coder would have to answer.
         targets = [word for urn in urns for word in ("--target", urn)]
         session.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", *targets)
-    _forget_lost_template(session, site)
+    _agree_on_template(session, site)
     code = up(session)
     # Where Postgres did not run before, it does now and can be asked.
-    return up(session) if _forget_lost_template(session, site) else code
+    return up(session) if _agree_on_template(session, site) else code
 
 
 def recover(session: Session, site: Site) -> None:
@@ -56,27 +56,30 @@ def up(session: Session) -> int:
     return session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
 
 
-def _forget_lost_template(session: Session, site: Site) -> bool:
-    """Forget the template where Coder's database does not have it; whether that was so.
+def _agree_on_template(session: Session, site: Site) -> bool:
+    """Make state and pilot.json agree with Coder's database about the template; whether they did not.
 
-    In the state it would be taken for there, and pilot.json would have it adopted, which cannot succeed.
+    One that is gone would be taken for there, or adopted, which cannot succeed. One that nobody recorded, because a
+    `pulumi` was killed right after it made it, would be made a second time, which Coder refuses.
     """
     if not postgres.ready(site.postgres_container, sites.ROLE, sites.DATABASE):
         return False
     if not ask(site, "SELECT 1 WHERE to_regclass('templates') IS NOT NULL;"):
         return False
-    there = set(ask(site, "SELECT id FROM templates WHERE NOT deleted;"))
+    names = dict(row.split("|", 1) for row in ask(site, "SELECT id, name FROM templates WHERE NOT deleted;"))
     recorded = pilot_file.template_id(site.data_dir)
-    in_state = [each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"]
-    lost = {each for each in (recorded, *in_state) if each is not None and each not in there}
-    if not lost:
-        return False
-    state.say(f"Coder has no template {', '.join(sorted(lost))} any more: it is made anew")
-    if recorded in lost:
-        pilot_file.update(site.data_dir, template_id=None)
-    if lost & set(in_state):
+    in_state = {each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"}
+    lost = {each for each in (recorded, *in_state) if each is not None and each not in names}
+    if lost:
+        state.say(f"Coder has no template {', '.join(sorted(lost))} any more")
+    if lost & in_state:
         state.forget_template(session)
-    return True
+    ours = next((each for each, name in names.items() if name == sites.TEMPLATE), None)
+    # With a template in the state, pilot.json follows at the next change of it.
+    adopts = not in_state - lost and recorded != ours
+    if adopts:
+        pilot_file.update(site.data_dir, template_id=ours)
+    return bool(lost & in_state) or adopts
 
 
 def ask(site: Site, sql: str) -> list[str]:

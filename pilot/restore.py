@@ -14,7 +14,6 @@ from pilot.site import Site
 from stack.jobs import backups, engine, pilot_file, postgres
 
 TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, as in stack/alive.py
-TEMPLATE_NAME = "project"
 STOP_GRACE_S = 30
 
 
@@ -57,7 +56,7 @@ def restore(session: Session, site: Site, file: Path) -> int:
         raise
     # The dump's token has the name that ours has, and not its value.
     heal.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
-    found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE_NAME}';")  # noqa: S608
+    found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{sites.TEMPLATE}';")  # noqa: S608
     pilot_file.update(site.data_dir, template_id=found[0] if found else None)
     state.forget_template(session)
     return heal.up(session)

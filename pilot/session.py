@@ -23,6 +23,7 @@ from toolchain.pieces import IMAGES, PIECES
 PROJECT = Path(os.environ.get("CODER_PILOT_PROJECT") or CHECKOUT)
 """The folder of Pulumi.yaml; a test's pilot has one of its own."""
 STATE = PROJECT / ".pulumi-state"
+STACKS = STATE / ".pulumi" / "stacks" / "coder-pilot"
 PASSPHRASE = PROJECT / ".passphrase"
 PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 SALT_KEY = "encryptionsalt"
@@ -197,7 +198,8 @@ def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
 
 
 def _init(stack: str, project: Path, variables: Mapping[str, str]) -> None:
-    if (STATE / ".pulumi" / "stacks" / "coder-pilot" / f"{stack}.json").exists():
+    # The copy counts too: a `pulumi` that is killed while it writes leaves that one alone, and `heal` takes it.
+    if any((STACKS / f"{stack}{suffix}").exists() for suffix in (".json", ".json.bak")):
         return
     done = subprocess.run(
         ["pulumi", "stack", "init", stack, "--secrets-provider", "passphrase"],

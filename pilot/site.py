@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pilot.session import PROJECT, PilotError, configured
 from stack.jobs.engine import JobError
 
+TEMPLATE = "project"
+"""The template's name, as in __main__.py."""
 ROLE = DATABASE = "coder"
 """As in stack/database.py, which cannot be imported without Pulumi's SDK."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pilot.session import STATE, PilotError, Session
+from pilot.session import STACKS, STATE, PilotError, Session
 from stack.jobs import engine
 
 STACK_LABEL = "coder-pilot.stack"
@@ -27,7 +28,7 @@ def say(text: str) -> None:
 
 
 def clear_lock(session: Session) -> None:
-    """Remove the locks of a `pulumi` that is dead.
+    """Remove the locks of a `pulumi` that is dead, and mend the file that it was writing.
 
     Raises:
         PilotError: one is alive, or belongs to another machine, where we cannot see that.
@@ -49,9 +50,31 @@ def clear_lock(session: Session) -> None:
                 f"`kill {pid}`, and run the same command again"
             )
         stale = True
+    if mend_checkpoint(STACKS, session.stack):
+        say("the state file was cut short: took the copy from just before")
     if stale:
         session.read("cancel", "--yes")
         say("removed the lock of a `pulumi` that is dead")
+
+
+def mend_checkpoint(folder: Path, stack: str) -> bool:
+    """Put the copy in the place of a state file that a killed `pulumi` left empty or half written; whether it did.
+
+    The file backend first moves the old file to <stack>.json.bak and then writes the new one.
+    """
+    file, copy = folder / f"{stack}.json", folder / f"{stack}.json.bak"
+    if _is_json(file) or not _is_json(copy):
+        return False
+    shutil.copy2(copy, file)
+    return True
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _is_pulumi(pid: int) -> bool:

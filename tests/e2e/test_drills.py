@@ -152,6 +152,18 @@ def test_a_template_deleted_in_the_dashboard_is_made_anew_by_heal(make_pilot: Ca
     assert made["id"] != template["id"]
     bare.up("--expect-no-changes")
 
+    # One that was made and never recorded, as by a `pulumi` killed at that moment.
+    kept = json.loads(bare.state_file.read_text())
+    latest = kept["checkpoint"]["latest"]
+    lost = ("::coderd", "coderd:index/template:Template::template", "::template-record")
+    latest["resources"] = [each for each in latest["resources"] if not each["urn"].endswith(lost)]
+    bare.state_file.write_text(json.dumps(kept))
+    (bare.data / "pilot.json").unlink()
+    assert "409" in bare.up(check=False)
+    command(bare, "heal")
+    assert [each["id"] for each in bare.call("GET", "/api/v2/templates", token=_admin(bare))] == [made["id"]]
+    bare.up("--expect-no-changes")
+
     # The same with a new state, which finds the lost template in pilot.json.
     bare.call("DELETE", f"/api/v2/templates/{made['id']}")
     command(bare, "down")

@@ -186,7 +186,9 @@ def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends
     pilot: Pilot, owned: Belongings
 ) -> None:
     kill_at(pilot, "Container coder deleting", "destroy")
-    assert "locked by 1 lock" in pilot.pulumi("destroy", "--yes", "--skip-preview", check=False)
+    said = pilot.pulumi("destroy", "--yes", "--skip-preview", check=False)
+    # The second where the kill came while `pulumi` wrote its state.
+    assert "locked by 1 lock" in said or "failed to load checkpoint" in said
     command(pilot, "down")
     assert left_over(pilot) == []
     kill_at(pilot, "Container coder creating", "up")

@@ -35,6 +35,7 @@ class _Session(Session):
 @pytest.fixture
 def lay_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(state, "STATE", tmp_path)
+    monkeypatch.setattr(state, "STACKS", tmp_path)
 
     def lay(pid: int, host: str = socket.gethostname(), stack: str = "test") -> None:
         folder = tmp_path / ".pulumi" / "locks" / "organization" / "coder-pilot" / stack
@@ -95,6 +96,24 @@ def test_a_lock_of_another_stack_is_none_of_ours(lay_lock: Callable[..., None]) 
     session = _Session()
     state.clear_lock(session)
     assert session.asked == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("file", "copy", "mended"),
+    [
+        ("{}", "{1", False), ("", "{}", True), ('{"half', "{}", True), (None, "{}", True), ("", "", False),
+        ("", None, False),
+    ],
+)
+def test_a_state_file_that_was_cut_short_is_taken_from_its_copy(
+    tmp_path: Path, file: str | None, copy: str | None, mended: bool
+) -> None:
+    for name, text in {"test.json": file, "test.json.bak": copy}.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    assert state.mend_checkpoint(tmp_path, "test") == mended
+    if mended:
+        assert (tmp_path / "test.json").read_text() == copy
 
 
 def _resource(type_: str, name: str, **more: object) -> dict[str, Any]:
