@@ -178,7 +178,7 @@ def test_a_stop_during_a_run_is_told_by_who_stopped_it() -> None:
 def test_a_session_whose_reports_coder_no_longer_tells_is_told_by_the_samples() -> None:
     made = Workspace("demo").start(at(3), apps_moved=True).autostop(at(2, hours=20)).start(at(1)).stop(at(0, hours=20))
     assert compute(raw(made)).runs.untold_sessions == 1
-    texts = ["idle", *(f"working for {each} min" for each in range(0, 235, 5))]
+    texts = ["idle", *(f"working for {each} min" for each in range(0, 230, 5))]
     seen = [sample(at(3, minutes=-5 * (place + 1)), claude={"demo": text}) for place, text in enumerate(texts)]
     runs = compute(raw(made, samples=seen)).runs
     assert (runs.total, runs.saved, runs.stopped_by_autostop, runs.untold_sessions) == (1, 1, 1, 0)
