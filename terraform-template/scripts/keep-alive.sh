@@ -26,7 +26,7 @@ is_claude() {
   { read -r name <"/proc/$1/comm"; } 2>/dev/null || return 1
   [[ $name == claude ]] && return 0
   { mapfile -d '' -n 2 -t argv <"/proc/$1/cmdline"; } 2>/dev/null || return 1
-  # A thread of the kernel has none.
+  # A zombie has none.
   ((${#argv[@]} > 0)) || return 1
   [[ ${argv[0]##*/} == claude ]] && return 0
   [[ ${argv[0]##*/} == @(node|bun) && ${argv[1]-} == @(*/claude|*/claude-code/cli.js) ]]

@@ -163,6 +163,17 @@ def test_another_busy_program_is_not_reported(
     assert fake_coder.requests == []
 
 
+def test_an_ended_program_that_nobody_took_away_disturbs_nothing(
+    start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    """Such a zombie has no command line."""
+    start("careless", f"sleep 0.5 & exec {WAITING}")
+    watch()
+    samples_pass(workspace_env, 2)
+    start("claude", BUSY)
+    fake_coder.wait_for(lambda: "working" in fake_coder.states())
+
+
 def test_idle_is_reported_once_when_the_claude_ends(
     start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
 ) -> None:
