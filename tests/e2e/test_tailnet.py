@@ -218,6 +218,9 @@ def test_the_certificate_is_verified(net: Tailnet, box: Switched) -> None:
 def test_the_http_address_of_before_goes_on_working(net: Tailnet, box: Switched) -> None:
     url = f"http://{net.framework.host}:{box.port}"
     eventually(lambda: answers(net, url), timeout_s=60, what=f"{url} answers")
+    # Our entry answers, and not userspace mode, which passes every port on to loopback: Coder would answer any name.
+    other = curl(net, f"{url}/healthz", "--header", "Host: other.example", "--write-out", "%{http_code}")
+    assert other.stdout.endswith("404")
 
 
 def test_a_second_up_changes_nothing(box: Switched) -> None:
@@ -332,16 +335,23 @@ def open_ports(net: Tailnet, ports: set[int]) -> set[int]:
 def test_the_laptop_finds_our_two_ports_and_nothing_else_of_ours(net: Tailnet, box: Switched) -> None:
     # In userspace mode, unlike on the box, tailscaled passes every port on to this machine's loopback. So somebody
     # else's listeners show through, and so would any port that one of our containers published.
-    port = box.port
-    foreign = {each for _, each in listeners()} - {each for _, each in published(box.pilot)}
-    foreign |= {int(url.rpartition(":")[2]) for url in net.framework.status()["Self"]["PeerAPIURL"]}
-    scanned = {*range(1, 10_001), 443, port, 5432, 7080, 13337, *(each for _, each in listeners())}
+    expected = {
+        443,
+        box.port,
+        8443,
+        *(int(url.rpartition(":")[2]) for url in net.framework.status()["Self"]["PeerAPIURL"]),
+    }
+
+    def foreign() -> set[int]:
+        return {port for _, port in listeners()} - {port for _, port in published(box.pilot)}
+
+    scanned = {*range(1, 10_001), *expected, *(port for _, port in listeners())}
+    before = foreign()
     found = open_ports(net, scanned)
-    assert {443, port} <= found
-    suspicious = found - foreign - {443, port, 8443}
-    # Other programs come and go while a scan runs: what is still open afterwards and still unexplained is ours.
-    again = open_ports(net, suspicious)
-    assert again - {each for _, each in listeners()} == set()
+    assert {443, box.port} <= found
+    # Other programs come and go while a scan runs: what is open a second time and unexplained is ours.
+    unexplained = found - expected - before - foreign()
+    assert open_ports(net, unexplained) - foreign() == set()
 
 
 def test_an_entry_taken_off_by_hand_is_said_by_a_preview_and_set_by_the_next_up(net: Tailnet, box: Switched) -> None:
