@@ -15,6 +15,7 @@ from typing import Any
 from pilot.session import STACKS, STATE, PilotError, Session
 from stack.jobs import engine
 
+BACKUPS = STATE / ".pulumi" / "backups" / "coder-pilot"
 STACK_LABEL = "coder-pilot.stack"
 WORKSPACE_LABEL = "coder.workspace_id"
 STOP_GRACE_S = 60
@@ -50,23 +51,40 @@ def clear_lock(session: Session) -> None:
                 f"`kill {pid}`, and run the same command again"
             )
         stale = True
-    if mend_checkpoint(STACKS, session.stack):
-        say("the state file was cut short: took the copy from just before")
+    for attributes in remove_broken_attributes(STATE / ".pulumi"):
+        say(f"removed {attributes.name}, which was cut short: it says nothing that matters")
+    if copy := mend_checkpoint(STACKS / f"{session.stack}.json", BACKUPS / session.stack):
+        say(f"the state file was cut short: took the copy {copy.name}")
     if stale:
         session.read("cancel", "--yes")
         say("removed the lock of a `pulumi` that is dead")
 
 
-def mend_checkpoint(folder: Path, stack: str) -> bool:
-    """Put the copy in the place of a state file that a killed `pulumi` left empty or half written; whether it did.
+def remove_broken_attributes(folder: Path) -> list[Path]:
+    """Remove what a killed `pulumi` left empty or half written beside a file; those removed.
 
-    The file backend first moves the old file to <stack>.json.bak and then writes the new one.
+    The file backend keeps each file's content type in <file>.attrs, writes that first and not at once, and can read no
+    file whose .attrs is broken ("failed to load checkpoint: EOF"); one without it, it can.
     """
-    file, copy = folder / f"{stack}.json", folder / f"{stack}.json.bak"
-    if _is_json(file) or not _is_json(copy):
-        return False
-    shutil.copy2(copy, file)
-    return True
+    broken = [each for each in folder.rglob("*.attrs") if not _is_json(each)]
+    for each in broken:
+        each.unlink()
+    return broken
+
+
+def mend_checkpoint(file: Path, backups: Path) -> Path | None:
+    """Put the newest whole copy in the place of a state file that a killed `pulumi` left half written; that copy.
+
+    The file backend moves the old file to <stack>.json.bak and then writes the new one. Beside that it keeps a copy of
+    every update in `backups`; their names order as time does.
+    """
+    if _is_json(file):
+        return None
+    copies = [file.with_name(f"{file.name}.bak"), *sorted(backups.glob("*.json"), reverse=True)]
+    found = next((each for each in copies if _is_json(each)), None)
+    if found is not None:
+        shutil.copy2(found, file)
+    return found
 
 
 def _is_json(file: Path) -> bool:

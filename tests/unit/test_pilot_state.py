@@ -36,6 +36,7 @@ class _Session(Session):
 def lay_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(state, "STATE", tmp_path)
     monkeypatch.setattr(state, "STACKS", tmp_path)
+    monkeypatch.setattr(state, "BACKUPS", tmp_path)
 
     def lay(pid: int, host: str = socket.gethostname(), stack: str = "test") -> None:
         folder = tmp_path / ".pulumi" / "locks" / "organization" / "coder-pilot" / stack
@@ -99,21 +100,40 @@ def test_a_lock_of_another_stack_is_none_of_ours(lay_lock: Callable[..., None]) 
 
 
 @pytest.mark.parametrize(
-    ("file", "copy", "mended"),
+    ("files", "taken"),
     [
-        ("{}", "{1", False), ("", "{}", True), ('{"half', "{}", True), (None, "{}", True), ("", "", False),
-        ("", None, False),
+        ({"test.json": "{}", "test.json.bak": '{"copy": 1}'}, None),
+        ({"test.json": "", "test.json.bak": '{"copy": 1}', "b/test.1.json": "{}"}, "test.json.bak"),
+        ({"test.json": '{"half', "test.json.bak": '{"copy": 1}'}, "test.json.bak"),
+        ({"test.json.bak": '{"copy": 1}'}, "test.json.bak"),
+        ({"test.json": "", "b/test.1.json": '{"a": 1}', "b/test.2.json": '{"b": 1}'}, "test.2.json"),
+        ({"test.json": "", "b/test.1.json": '{"a": 1}', "b/test.2.json": "{"}, "test.1.json"),
+        ({"test.json": "", "test.json.bak": ""}, None),
+        ({}, None),
     ],
 )
-def test_a_state_file_that_was_cut_short_is_taken_from_its_copy(
-    tmp_path: Path, file: str | None, copy: str | None, mended: bool
+def test_a_state_file_that_was_cut_short_is_taken_from_its_newest_whole_copy(
+    tmp_path: Path, files: dict[str, str], taken: str | None
 ) -> None:
-    for name, text in {"test.json": file, "test.json.bak": copy}.items():
-        if text is not None:
-            (tmp_path / name).write_text(text)
-    assert state.mend_checkpoint(tmp_path, "test") == mended
-    if mended:
-        assert (tmp_path / "test.json").read_text() == copy
+    (tmp_path / "b").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    before = files.get("test.json")
+    found = state.mend_checkpoint(tmp_path / "test.json", tmp_path / "b")
+    assert (found.name if found else None) == taken
+    if found:
+        assert (tmp_path / "test.json").read_text() == found.read_text()
+    elif before is not None:
+        assert (tmp_path / "test.json").read_text() == before
+
+
+def test_broken_attributes_are_removed_and_whole_ones_stay(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    for name, text in {"a.json": "", "a.json.attrs": "", "b.json.attrs": '{"md5"', "c.json.attrs": "{}"}.items():
+        (tmp_path / "stacks" / name).write_text(text)
+    removed = state.remove_broken_attributes(tmp_path)
+    assert {each.name for each in removed} == {"a.json.attrs", "b.json.attrs"}
+    assert {each.name for each in (tmp_path / "stacks").iterdir()} == {"a.json", "c.json.attrs"}
 
 
 def _resource(type_: str, name: str, **more: object) -> dict[str, Any]:
