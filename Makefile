@@ -9,7 +9,7 @@ export STACK
 PILOT := python3 -m pilot
 
 .PHONY: help up down preview status workspace password doctor heal backup restore adopt upgrade-postgres verdict sample
-.PHONY: test check drills lock docs
+.PHONY: test check drills speed lock docs
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,6 +64,9 @@ test: ## everything, end to end too
 
 drills: ## the long end-to-end tests as well
 	@ci/test.sh --drills
+
+speed: ## measure what up and a workspace's start cost, on a machine at rest
+	@ci/test.sh --speed
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@ci/lock.sh

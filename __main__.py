@@ -42,9 +42,10 @@ alive = look(site, depends_on=[control_plane.container])
 admin = Admin("admin", AdminArgs(
     username=config.admin_username, email=config.admin_email, site=site, alive=alive))
 to_be_retired: list[pulumi.Resource] = [network, database, control_plane, admin]
+note: pulumi.Input[str] = ""
 if tailnet.enabled:
     serve = Tailnet("tailnet", tailnet, url=url, after=[admin.account])
-    url = serve.url
+    url, note = serve.url, pulumi.Output.concat(" ", serve.note)
     to_be_retired.append(serve)
 template = Template("template", TemplateArgs(
     name="project", coder_url=alive.coder_url, token=admin.token, data_dir=config.data_dir,
@@ -64,4 +65,4 @@ pulumi.export("templateVersion", template.version)
 pulumi.export("workspaceNetwork", networks.workspaces)
 pulumi.export("next", pulumi.Output.format(
     "Open {0}, sign in as {1} (`pulumi stack output adminPassword --show-secrets`) and create a workspace, or run "
-    "`make workspace NAME=demo`.", url, config.admin_email))
+    "`make workspace NAME=demo`.{2}", url, config.admin_email, note))

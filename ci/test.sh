@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything: the toolchain, lint and types, then one pytest over unit, template, contract and end-to-end tests.
-# --drills adds the long end-to-end tests.
+# --drills adds the long end-to-end tests; --speed runs the comparisons of times alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,8 @@ echo "== lint and types"
 ci/lint.sh --all
 
 echo "== tests: unit, template, contract, end to end"
-if [ "${1:-}" = --drills ]; then
-  exec python -m pytest tests
-fi
-exec python -m pytest tests -m "not drill"
+case "${1:-}" in
+  --drills) exec python -m pytest tests -m "not speed" ;;
+  --speed) exec python -m pytest tests -m speed ;;
+  *) exec python -m pytest tests -m "not drill and not speed" ;;
+esac

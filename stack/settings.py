@@ -17,6 +17,7 @@ from stack.containers import Limits
 
 T = TypeVar("T")
 
+HTTPS_PORT = 443
 SECRET_KEYS = ("anthropicApiKey",)
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
@@ -308,6 +309,11 @@ def parse(values: Mapping[str, str], anthropic_api_key: pulumi.Output[str] | Non
                 f"{limit} is {values[limit]}, above {cap}, which is {values[cap]}: "
                 f"run `pulumi config set {cap} {values[limit]}`"
             )
+    if fields.get("tailnet") and fields.get("port") == HTTPS_PORT:
+        problems.append(
+            "port is 443, which the tailnet's https address needs: run `pulumi config set port 7080`, "
+            "or `pulumi config set tailnet false`"
+        )
     if problems:
         raise SettingsError("the configuration has problems:\n" + "\n".join(f"  - {each}" for each in problems))
     return Settings(**fields, anthropic_api_key=anthropic_api_key)  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ import pytest
 from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, STACK_LABEL, Pilot, docker, eventually, free_port, request
 from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
 
+pytestmark = pytest.mark.speed
+
 FIRST_UP_RATIO_MAX = 1.5
 NO_CHANGE_RATIO_MAX = 1.2
 TEMPLATE_EDIT_S_MAX = 10

@@ -470,6 +470,7 @@ def push_minimal_template(pilot: Pilot) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.speed
 def test_a_start_is_fast_and_hardly_slower_than_the_minimal_templates(pilot: Pilot) -> None:
     pilot.call("GET", "/api/v2/users/me")
     push_minimal_template(pilot)

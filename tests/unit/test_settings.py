@@ -118,6 +118,12 @@ def test_a_default_above_its_cap_is_refused(changes: dict[str, str], cap: str) -
         _parse(**changes)
 
 
+def test_the_tailnets_https_port_is_refused_for_coder_only_where_the_tailnet_is_on() -> None:
+    with pytest.raises(settings.SettingsError, match="pulumi config set port 7080"):
+        _parse(port="443")
+    assert _parse(port="443", tailnet="false").port == 443
+
+
 def test_every_key_has_a_default_and_sets_a_documented_field() -> None:
     fields = {settings.field_of(key) for key in defaults()} | {"anthropic_api_key"}
     assert fields == set(settings.Settings.__dataclass_fields__)
