@@ -226,18 +226,17 @@ class DebianRoot(InCache):
     def make(self, job: Job) -> None:
         job.run(
             ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", self.suite, job.out / "rootfs.tar",
-             debian_mirror()]
+             *debian_mirrors()[:1]]
         )  # fmt: skip
 
 
-def debian_mirror() -> str:
-    """The URI of the first Debian archive in this machine's APT sources, else the project's own."""
+def debian_mirrors() -> list[str]:
+    """URIs of the Debian archives in this machine's APT sources; without one mmdebstrap takes its own default."""
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian", "Created-By: Packages"],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    archives = [uri.rstrip("/") for uri in listed.stdout.split() if uri.rstrip("/").endswith("/debian")]
-    return archives[0] if archives else "http://deb.debian.org/debian"
+    return [uri for uri in listed.stdout.split() if uri.rstrip("/").endswith("/debian")]
 
 
 @dataclass(frozen=True, kw_only=True)
