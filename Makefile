@@ -44,7 +44,7 @@ backup: ## dump the database, keep the state beside it
 restore: ## bring a backup into an empty data directory: FILE=…
 	@$(PILOT) restore "$(FILE)"
 
-adopt: ## take over a pilot that was run with docker compose
+adopt: ## say how to take over a pilot that runs with docker compose
 	@$(PILOT) adopt
 
 upgrade-postgres: ## move the data to the Postgres that the settings name

@@ -22,7 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "backup": "dump the database and keep the state beside it",
     "restore": "bring a backup into an empty data directory",
     "upgrade-postgres": "move the data to another major version of Postgres",
-    "adopt": "take over a pilot that was run with docker compose",
+    "adopt": "say how to take over a pilot that runs with docker compose",
 }
 
 
