@@ -56,7 +56,7 @@ class ToolchainError(Exception):
 
 
 class Recipe(Protocol):
-    """How a piece is made. A frozen dataclass: its repr and its source are part of the piece's key."""
+    """How a piece is made. A frozen dataclass: its repr and the source of `make` are part of the piece's key."""
 
     def sources(self) -> Sequence[Path]:
         """Files and folders whose contents are part of the key."""
@@ -181,7 +181,9 @@ class Builder:
         if name not in self._keys:
             piece = self.pieces[name]
             digest = hashlib.sha256()
-            for part in (piece.name, piece.version, repr(piece.recipe), inspect.getsource(type(piece.recipe))):
+            # The method's source, not the class's: `inspect` parses a class's, and CPython 3.11's parser fails when
+            # the garbage collector runs a finaliser meanwhile (seen).
+            for part in (piece.name, piece.version, repr(piece.recipe), inspect.getsource(type(piece.recipe).make)):
                 digest.update(part.encode() + b"\0")
             for need in piece.needs:
                 digest.update(self.key(need).encode())
