@@ -16,8 +16,8 @@ from toolchain.paths import CHECKOUT, CODERD_SDK, PULUMI_HOME, VENV
 LOCK = CHECKOUT / "requirements.lock"
 ON_PATH = ("pulumi-cli", "uv", "tofu", "tailscale", "testcontrol")
 INSTALL_TIMEOUT_S = 10 * 60
-# Without it every run compiles Pulumi's SDKs anew where Python may not write bytecode: half a second of each `up`.
-BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
+# What each `up` imports. Without bytecode it is compiled anew, half a second, where Python may not write any.
+COMPILED = ("pulumi*", "grpc", "google", "opentelemetry", "semver", "parver", "yaml", "dill", "packaging", "wrapt", "pip")
 
 
 def _python() -> str:
@@ -69,11 +69,17 @@ def _lay_venv(builder: Builder, coderd_wheel: Path) -> str:
     ):
         done = subprocess.run(
             [str(word) for word in command],
-            env={**os.environ, "UV_CACHE_DIR": str(builder.cache / "uv"), "UV_LINK_MODE": "hardlink", **BYTECODE},
+            env={**os.environ, "UV_CACHE_DIR": str(builder.cache / "uv"), "UV_LINK_MODE": "hardlink"},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S,
         )  # fmt: skip
         if done.returncode != 0:
             raise ToolchainError(f"the virtual environment could not be made:\n{done.stderr.strip()}")
+    (packages,) = VENV.glob("lib/python*/site-packages")
+    folders = [str(folder) for pattern in COMPILED for folder in packages.glob(pattern) if folder.is_dir()]
+    subprocess.run(
+        [VENV / "bin" / "python", "-m", "compileall", "-q", "-j", "0", *folders],
+        stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=INSTALL_TIMEOUT_S,
+    )  # fmt: skip
     stamp.write_text(key)
     return "made"
 
