@@ -17,7 +17,7 @@ LOCK = CHECKOUT / "requirements.lock"
 ON_PATH = ("pulumi-cli", "uv", "tofu", "tailscale", "testcontrol")
 INSTALL_TIMEOUT_S = 10 * 60
 # What each `up` imports. Without bytecode it is compiled anew, half a second, where Python may not write any.
-COMPILED = ("pulumi*", "grpc", "google", "opentelemetry", "semver", "parver", "yaml", "dill", "packaging", "wrapt", "pip")
+COMPILED = ("pulumi*", "grpc", "google", "opentelemetry", "semver", "parver", "yaml", "dill", "packaging", "pip")
 
 
 def _python() -> str:
