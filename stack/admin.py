@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_command as command
-import pulumi_random as random
 
-from stack import job
+from stack import job, passwords
 from stack.alive import Alive, Site
 from stack.control_plane import TOKEN_LIFETIME_H
 
@@ -33,21 +32,7 @@ class Admin(pulumi.ComponentResource):
     def __init__(self, name: str, args: AdminArgs) -> None:
         super().__init__("coder-pilot:admin:Admin", name, None, None)
         child = pulumi.ResourceOptions(parent=self)
-        password = random.RandomPassword(
-            "admin-password",
-            length=24,
-            lower=True,
-            min_lower=1,
-            upper=True,
-            min_upper=1,
-            numeric=True,
-            min_numeric=1,
-            special=False,
-            min_special=0,
-            override_special="",
-            keepers={},
-            opts=child,
-        )
+        password = passwords.declare("admin-password", 24, child)
         self.account = job.declare(
             "admin-account",
             "admin",

@@ -8,9 +8,8 @@ from urllib.parse import quote
 import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
-import pulumi_random as random
 
-from stack import containers, job
+from stack import containers, job, passwords
 
 ROLE = "coder"
 DATABASE = "coder"
@@ -42,23 +41,7 @@ class Database(pulumi.ComponentResource):
     def __init__(self, name: str, args: DatabaseArgs, *, provider: docker.Provider) -> None:
         super().__init__("coder-pilot:database:Database", name, None, pulumi.ResourceOptions(providers=[provider]))
         child = pulumi.ResourceOptions(parent=self)
-        password = random.RandomPassword(
-            "postgres-password",
-            length=32,
-            # Every argument is written out: a default that a new version of the provider changes would
-            # replace the password.
-            lower=True,
-            min_lower=1,
-            upper=True,
-            min_upper=1,
-            numeric=True,
-            min_numeric=1,
-            special=False,
-            min_special=0,
-            override_special="",
-            keepers={},
-            opts=child,
-        )
+        password = passwords.declare("postgres-password", 32, child)
         image = docker.RemoteImage("postgres-image", name=args.image, keep_locally=True, opts=child)
         directory = job.declare(
             "data-directory",
