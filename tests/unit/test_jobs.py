@@ -172,7 +172,8 @@ def test_the_roles_password_goes_by_standard_input_and_stays_out_of_the_servers_
         patch.setattr(engine, "state", lambda _: running)
         role_password.main()
     assert "ALTER ROLE coder PASSWORD 'it''s a password';" in server.stdin[-1]
-    assert "log_min_error_statement = panic" in server.stdin[-1]
+    for quiet in ("SET log_min_error_statement = panic;", "SET log_statement = none;"):
+        assert quiet in server.stdin[-1].partition("ALTER ROLE")[0]
     assert not [word for command in server.commands for word in command if "password'" in word]
 
 
@@ -253,8 +254,21 @@ def test_the_pilot_file_keeps_what_it_is_not_told_and_survives_garbage(tmp_path:
     assert (pilot_file.token_generation(folder), pilot_file.template_id(folder)) == (2, "an-id")
     pilot_file.update(folder, template_id=None)
     assert pilot_file.read(folder) == {"token_generation": 2}
-    (tmp_path / pilot_file.NAME).write_text("{half")
-    assert (pilot_file.token_generation(folder), pilot_file.template_id(folder)) == (0, None)
+    for garbage in ("{half", "[1, 2]", '{"token_generation": "2", "template_id": 2}'):
+        (tmp_path / pilot_file.NAME).write_text(garbage)
+        assert (pilot_file.token_generation(folder), pilot_file.template_id(folder)) == (0, None), garbage
+
+
+def test_whoever_reads_the_pilot_file_during_an_update_reads_the_old_one_whole(tmp_path: Path) -> None:
+    pilot_file.update(str(tmp_path), token_generation=2)
+    file, opened = tmp_path / pilot_file.NAME, tmp_path / "opened"
+    before = file.read_text()
+    # Another name of the same file: what somebody who has it open goes on reading.
+    opened.hardlink_to(file)
+    pilot_file.update(str(tmp_path), token_generation=3)
+    assert opened.read_text() == before
+    assert pilot_file.token_generation(str(tmp_path)) == 3
+    assert sorted(tmp_path.iterdir()) == sorted([file, opened])
 
 
 @pytest.mark.parametrize(
@@ -266,14 +280,16 @@ def test_a_directory_of_another_major_is_refused_and_left_alone(
     monkeypatch.setenv("DATA_DIRECTORY", str(tmp_path / "data"))
     monkeypatch.setenv("POSTGRES_IMAGE", "postgres:17")
     monkeypatch.setattr(engine, "docker", lambda *_, **__: f"postgres (PostgreSQL) {wanted}.2 (Debian)")
+    cluster = tmp_path / "data" / "postgres"
     if found:
-        (tmp_path / "data" / "postgres").mkdir(parents=True)
-        (tmp_path / "data" / "postgres" / "PG_VERSION").write_text(found)
+        cluster.mkdir(parents=True)
+        (cluster / "PG_VERSION").write_text(found)
     if refused:
         with pytest.raises(engine.JobError, match="pulumi config set postgresImage postgres:16"):
             data_directory.main()
     else:
         data_directory.main()
+    assert [(each.name, each.read_text()) for each in cluster.iterdir()] == ([("PG_VERSION", found)] if found else [])
     assert stat.S_IMODE((tmp_path / "data" / "backups").stat().st_mode) == 0o700
 
 
