@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ def _lay(folder: Path, names: list[str]) -> None:
         (folder / backups.FOLDER / name).touch()
 
 
-@pytest.mark.parametrize(("kept", "gone"), [(1, 2), (2, 1), (3, 0), (9, 0)])
+@pytest.mark.parametrize(("kept", "gone"), [(1, 5), (4, 2), (6, 0), (7, 0)])
 def test_the_newest_stay_each_with_its_state_and_nothing_else_goes(tmp_path: Path, kept: int, gone: int) -> None:
-    dumps = ["20260101T000000.000Z.dump", "20260102T000000.000Z.dump", "20251231T235959.999Z.dump"]
+    # In no order, as a directory lists them.
+    days = ("20260103", "20260101", "20260106", "20251231", "20260105", "20260104")
+    dumps = [f"{day}T000000.000Z.dump" for day in days]
     states = [name.replace(".dump", ".state.json") for name in dumps]
     _lay(tmp_path, [*dumps, *states, "notes.txt"])
     removed = backups.prune(str(tmp_path), kept)
@@ -26,10 +29,25 @@ def test_the_newest_stay_each_with_its_state_and_nothing_else_goes(tmp_path: Pat
     assert left == {"notes.txt", *sorted(dumps)[gone:], *sorted(states)[gone:]}
 
 
-def test_the_names_of_backups_order_as_time_does() -> None:
-    names = [backups.timestamp() for _ in range(3)]
-    assert names == sorted(names)
-    assert all(len(name) == len("20260101T000000.000Z") for name in names)
+def test_the_names_of_backups_order_as_time_does_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        moment: datetime
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            # As the owner's clock, which is not in UTC, tells it when nobody asks for UTC.
+            return cls.moment.astimezone(tz or timezone(timedelta(hours=-5)))  # type: ignore[return-value]
+
+    monkeypatch.setattr(backups, "datetime", Clock)
+    expected = [
+        "20260131T235959.999Z", "20260201T000000.000Z", "20260201T000000.001Z", "20260201T130000.000Z",
+        "20261231T000000.000Z", "20270101T000000.000Z",
+    ]  # fmt: skip
+    names = []
+    for each in expected:
+        Clock.moment = datetime.strptime(each, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+        names.append(backups.timestamp())
+    assert names == expected == sorted(expected)
 
 
 def test_a_dump_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +91,7 @@ def test_versions_are_read_as_coder_writes_them(shown: str, version: upgrade_gua
         ((2, 30, 0), [(2, 9, 9), (2, 30, 0)], False),
         ((2, 9, 9), [(2, 30, 0)], True),
         ((2, 30, 0), [(2, 30, 0), (2, 30, 1)], True),
+        ((2, 30, 0), [(2, 30, 1), (2, 30, 0)], True),
         ((2, 30, 0), [(3, 0, 0)], True),
         (None, [(2, 30, 0)], False),
         ((2, 30, 0), [], False),
