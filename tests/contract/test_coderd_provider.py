@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 import subprocess
+import tempfile
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -223,15 +224,20 @@ def test_explicit_values_win_over_junk_in_the_environment(project: Project) -> N
     assert len(project.versions()) == 1
 
 
-def test_no_provider_process_outlives_the_command(template: Project) -> None:
+def test_no_provider_process_and_no_socket_outlives_the_command(project: Project) -> None:
     def running() -> str:
         listed = subprocess.run(
             ["pgrep", "--full", "terraform-provider-coderd"], capture_output=True, text=True, check=False, timeout=10
         )
         # Ours are known by their directory: other projects may run at the same time.
-        return "".join(pid for pid in listed.stdout.split() if _directory_of(pid) == str(template.directory))
+        return "".join(pid for pid in listed.stdout.split() if _directory_of(pid) == str(project.directory))
 
-    until("every provider of this project has ended", lambda: "" if running() else "ended", PROVIDER_EXIT_S)
+    # Not below tmp_path: a socket's path has at most 107 characters.
+    with tempfile.TemporaryDirectory() as temporary:
+        project.environment = {"TMPDIR": temporary}
+        project.up()
+        until("every provider of this project has ended", lambda: "" if running() else "ended", PROVIDER_EXIT_S)
+        assert [each for each in Path(temporary).rglob("*") if each.is_socket()] == []
 
 
 def _directory_of(pid: str) -> str:

@@ -16,7 +16,16 @@ import (
 const orphanCheck = time.Second
 
 func main() {
-	go exitWhenOrphaned(os.Getppid())
+	sockets, err := os.MkdirTemp("", "coderd-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(sockets)
+	// go-plugin's variable for where it makes its socket.
+	if err := os.Setenv("PLUGIN_UNIX_SOCKET_DIR", sockets); err != nil {
+		log.Fatal(err)
+	}
+	go exitWhenOrphaned(os.Getppid(), sockets)
 	newProvider := func() provider.Provider { return &coderdProvider{} }
 	options := providerserver.ServeOpts{Address: "registry.opentofu.org/coder/coderd", ProtocolVersion: 6}
 	if err := providerserver.Serve(context.Background(), newProvider, options); err != nil {
@@ -25,10 +34,11 @@ func main() {
 }
 
 // exitWhenOrphaned is needed because the engine kills the dynamic bridge, which then cannot end the providers that it
-// started: without this every Pulumi command would leave a process behind.
-func exitWhenOrphaned(parent int) {
+// started: without this every Pulumi command would leave a process and its socket behind.
+func exitWhenOrphaned(parent int, sockets string) {
 	for os.Getppid() == parent {
 		time.Sleep(orphanCheck)
 	}
+	os.RemoveAll(sockets)
 	os.Exit(0)
 }
