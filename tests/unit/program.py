@@ -24,6 +24,8 @@ LOCAL: Mapping[str, str] = {
     "postgresImage": "example/postgres:17",
     "workspaceImages": "example/workspace:1",
     "tailnet": "false",
+    # Only its group is read, and it is there also where Docker is stopped.
+    "dockerSocket": "/dev/null",
 }
 
 # What the jobs would print; anything that looks at them is under test, they are not.
