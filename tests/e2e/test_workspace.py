@@ -1,7 +1,4 @@
-"""A workspace in a real Coder keeps its home, opens an editor with Claude Code, starts fast, and is stopped when idle.
-
-The idle rule runs in minutes where the owner has hours; Coder looks for due deadlines once a minute.
-"""
+"""A workspace in a real Coder keeps its home, opens an editor with Claude Code, and starts fast."""
 
 from __future__ import annotations
 
@@ -19,18 +16,25 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
 
-from tests import claude_api
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
+from tests.e2e.workspace_fixture import (
+    agent_log,
+    agent_of,
+    build_log,
+    container_of,
+    editor_answers,
+    gateway_of,
+    inside,
+    new_workspace,
+    open_editor,
+)
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 
 WITHOUT_CURL = f"{NAME_PREFIX}/without-curl:1"
@@ -39,8 +43,6 @@ MINIMAL_TEMPLATE = Path(__file__).parent / "minimal-template"
 STARTS = 5
 START_LIMIT_S = 6.0
 START_LIMIT_RATIO = 1.1
-# Coder looks once a minute and cuts the moment at which it looks to the minute, then the container has to end.
-STOP_DELAY_S = 150
 
 
 @pytest.fixture(scope="module")
@@ -61,77 +63,6 @@ def pilot(make_pilot: Callable[..., Pilot], images: None) -> Pilot:
     made = make_pilot(workspaceImages=f"{WORKSPACE_IMAGE},{WITHOUT_CURL},{WITHOUT_BASH}")
     made.up()
     return made
-
-
-def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
-    """The container's name, "" for none."""
-    return docker("ps", "--all", "--filter", f"label=coder.workspace_id={workspace['id']}", "--format", "{{.Names}}")
-
-
-def inside(pilot: Pilot, workspace: Mapping[str, Any], command: str, *options: str) -> str:
-    """What a command prints in the workspace."""
-    return docker("exec", *options, container_of(pilot, workspace), "bash", "-c", command)
-
-
-def agent_of(workspace: Mapping[str, Any]) -> dict[str, Any]:
-    (agent,) = [agent for each in workspace["latest_build"]["resources"] for agent in each.get("agents") or []]
-    found: dict[str, Any] = agent
-    return found
-
-
-def agent_log(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
-    """What the agent's log on the workspace's page says."""
-    agent = agent_of(pilot.workspace(workspace["id"]))
-    return "\n".join(line["output"] for line in pilot.call("GET", f"/api/v2/workspaceagents/{agent['id']}/logs"))
-
-
-def build_log(pilot: Pilot, build_id: str) -> str:
-    return "\n".join(line["output"] for line in pilot.call("GET", f"/api/v2/workspacebuilds/{build_id}/logs"))
-
-
-def new_workspace(pilot: Pilot, name: str, template: str = "", **parameters: str) -> dict[str, Any]:
-    """Ask for a workspace and wait for nothing."""
-    found = [each for each in pilot.call("GET", "/api/v2/templates") if not template or each["name"] == template]
-    chosen = next(each for each in found if template or each["name"] != "minimal")
-    values = [{"name": key, "value": value} for key, value in parameters.items()]
-    made: dict[str, Any] = pilot.call(
-        "POST", f"/api/v2/organizations/{chosen['organization_id']}/members/me/workspaces",
-        {"name": name, "template_id": chosen["id"], "rich_parameter_values": values},
-    )  # fmt: skip
-    return made
-
-
-def editor_path(workspace: Mapping[str, Any]) -> str:
-    return f"/@{workspace['owner_name']}/{workspace['name']}.main/apps/code-server/"
-
-
-def editor_answers(pilot: Pilot, workspace: Mapping[str, Any]) -> bool:
-    """Whether code-server answers 200 through Coder's path proxy."""
-    asked = urllib.request.Request(f"{pilot.url}{editor_path(workspace)}healthz")  # noqa: S310  http on loopback
-    asked.add_header("Coder-Session-Token", pilot.variables["token"])
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=10) as answer:
-            # A sign-in page would answer 200 as well.
-            return answer.status == 200 and "healthz" in answer.url
-    except (urllib.error.URLError, TimeoutError):
-        return False
-
-
-def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
-    """Open the editor as the owner and wait until it is drawn."""
-    pilot.call("GET", "/api/v2/users/me")
-    page.context.add_cookies(
-        [{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}]
-    )
-    page.goto(f"{pilot.url}{editor_path(workspace)}", timeout=60_000)
-    page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
-
-
-def gateway_of(pilot: Pilot) -> str:
-    """The host's address on the workspaces' network."""
-    return docker(
-        "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{pilot.name}-workspaces"
-    )
 
 
 @contextlib.contextmanager
@@ -344,97 +275,6 @@ def test_an_image_without_bash_says_so_in_the_builds_log(pilot: Pilot) -> None:
     )  # fmt: skip
     assert '"bash": executable file not found' in build_log(pilot, build)
     pilot.transition(workspace["id"], "delete")
-
-
-# --- the idle rule
-
-
-@dataclass
-class Watched:
-    """One workspace of the idle rule: when its deadline was first, and when it was found stopped (time.time())."""
-
-    workspace: dict[str, Any]
-    first_deadline_s: float
-    stopped_s: float = 0.0
-
-
-def deadline_s(workspace: Mapping[str, Any]) -> float:
-    moment: float = datetime.fromisoformat(workspace["latest_build"]["deadline"].replace("Z", "+00:00")).timestamp()
-    return moment
-
-
-@pytest.fixture(scope="module")
-def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
-    """Four workspaces, left to themselves until well past their first deadlines.
-
-    Nobody is connected to any but `tab`, which is open in a browser. In `working` the real Claude Code is in a long
-    turn that uses no CPU. In `parked` a Claude waits for its user. In `capped` one works on past its keep-alive limit.
-    """
-    pilot = make_pilot(idleTtl="2m", idleBump="2m")
-    pilot.up()
-    seen = {}
-    for name in ("parked", "capped", "working", "tab"):
-        workspace = pilot.create_workspace(name)
-        seen[name] = Watched(workspace, deadline_s(workspace))
-    with contextlib.ExitStack() as open_things:
-        browser = open_things.enter_context(chromium(tmp_path_factory.mktemp("browser") / "home"))
-        open_editor(pilot, seen["tab"].workspace, browser.new_page())
-        api = open_things.enter_context(claude_api.serve("sleep 30", commands=1000, address=gateway_of(pilot)))
-        inside(
-            pilot, seen["working"].workspace, "cd ~/project && exec claude -p Work --allowedTools Bash",
-            "--detach", "--env", f"ANTHROPIC_BASE_URL={api}", "--env", "ANTHROPIC_API_KEY=sk-test",
-        )  # fmt: skip
-        inside(pilot, seen["parked"].workspace, "exec -a claude sleep 3600", "--detach")
-        busy = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
-        inside(pilot, seen["capped"].workspace, f"exec -a claude bash -c '{busy}'", "--detach")
-        inside(pilot, seen["capped"].workspace, "pkill -f 'keep-alive.sh watch'")
-        inside(
-            pilot, seen["capped"].workspace, "exec /opt/coder-pilot/keep-alive.sh watch",
-            "--detach", "--env", "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10", "--env", "CODER_PILOT_KEEP_ALIVE_CAP_S=45",
-        )  # fmt: skip
-
-        def stopped(name: str) -> bool:
-            watched = seen[name]
-            watched.workspace = pilot.workspace(watched.workspace["id"])
-            build = watched.workspace["latest_build"]
-            if not watched.stopped_s and build["transition"] == "stop" and build["job"]["status"] == "succeeded":
-                watched.stopped_s = time.time()
-            return bool(watched.stopped_s)
-
-        last_s = max(watched.first_deadline_s for watched in seen.values()) + STOP_DELAY_S
-        # `capped` has its first deadline moved by its short run, to 45 s and the bump of 2 min after it.
-        eventually(
-            lambda: stopped("parked") & stopped("capped") and time.time() > last_s,
-            timeout_s=480, interval_s=2, what="the end of the idle workspaces",
-        )  # fmt: skip
-        for name in ("working", "tab"):
-            stopped(name)
-    return seen
-
-
-def test_an_idle_workspace_with_a_parked_claude_is_stopped_at_its_deadline(evening: dict[str, Watched]) -> None:
-    watched = evening["parked"]
-    assert watched.first_deadline_s <= watched.stopped_s <= watched.first_deadline_s + STOP_DELAY_S
-    assert docker("ps", "--all", "--quiet", "--filter", f"label=coder.workspace_id={watched.workspace['id']}") == ""
-    assert docker("volume", "ls", "--quiet", "--filter", f"name=coder-{watched.workspace['id']}-home") != ""
-
-
-def test_a_working_claude_keeps_its_workspace_past_the_deadline(evening: dict[str, Watched]) -> None:
-    watched = evening["working"]
-    assert watched.stopped_s == 0
-    assert deadline_s(watched.workspace) > watched.first_deadline_s + 60
-
-
-def test_an_open_tab_keeps_its_workspace_past_the_deadline(evening: dict[str, Watched]) -> None:
-    watched = evening["tab"]
-    assert watched.stopped_s == 0
-    assert deadline_s(watched.workspace) > watched.first_deadline_s + 60
-
-
-def test_a_claude_that_works_on_past_its_cap_keeps_its_workspace_no_longer(evening: dict[str, Watched]) -> None:
-    watched = evening["capped"]
-    assert watched.stopped_s > watched.first_deadline_s, "it was not kept at all"
-    assert watched.stopped_s <= watched.first_deadline_s + 45 + 120 + STOP_DELAY_S
 
 
 # --- speed

@@ -1,0 +1,83 @@
+"""What the end-to-end tests ask of a workspace, its agent and its editor."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.e2e.pilot_fixture import Pilot, docker
+
+
+def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    """The container's name, "" for none."""
+    return docker("ps", "--all", "--filter", f"label=coder.workspace_id={workspace['id']}", "--format", "{{.Names}}")
+
+
+def inside(pilot: Pilot, workspace: Mapping[str, Any], command: str, *options: str) -> str:
+    """What a command prints in the workspace."""
+    return docker("exec", *options, container_of(pilot, workspace), "bash", "-c", command)
+
+
+def agent_of(workspace: Mapping[str, Any]) -> dict[str, Any]:
+    (agent,) = [agent for each in workspace["latest_build"]["resources"] for agent in each.get("agents") or []]
+    found: dict[str, Any] = agent
+    return found
+
+
+def agent_log(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    """What the agent's log on the workspace's page says."""
+    agent = agent_of(pilot.workspace(workspace["id"]))
+    return "\n".join(line["output"] for line in pilot.call("GET", f"/api/v2/workspaceagents/{agent['id']}/logs"))
+
+
+def build_log(pilot: Pilot, build_id: str) -> str:
+    return "\n".join(line["output"] for line in pilot.call("GET", f"/api/v2/workspacebuilds/{build_id}/logs"))
+
+
+def new_workspace(pilot: Pilot, name: str, template: str = "", **parameters: str) -> dict[str, Any]:
+    """Ask for a workspace and wait for nothing."""
+    found = [each for each in pilot.call("GET", "/api/v2/templates") if not template or each["name"] == template]
+    chosen = next(each for each in found if template or each["name"] != "minimal")
+    values = [{"name": key, "value": value} for key, value in parameters.items()]
+    made: dict[str, Any] = pilot.call(
+        "POST", f"/api/v2/organizations/{chosen['organization_id']}/members/me/workspaces",
+        {"name": name, "template_id": chosen["id"], "rich_parameter_values": values},
+    )  # fmt: skip
+    return made
+
+
+def editor_path(workspace: Mapping[str, Any]) -> str:
+    return f"/@{workspace['owner_name']}/{workspace['name']}.main/apps/code-server/"
+
+
+def editor_answers(pilot: Pilot, workspace: Mapping[str, Any]) -> bool:
+    """Whether code-server answers 200 through Coder's path proxy."""
+    asked = urllib.request.Request(f"{pilot.url}{editor_path(workspace)}healthz")  # noqa: S310  http on loopback
+    asked.add_header("Coder-Session-Token", pilot.variables["token"])
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=10) as answer:
+            # A sign-in page would answer 200 as well.
+            return answer.status == 200 and "healthz" in answer.url
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
+    """Open the editor as the owner and wait until it is drawn."""
+    pilot.call("GET", "/api/v2/users/me")
+    page.context.add_cookies(
+        [{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}]
+    )
+    page.goto(f"{pilot.url}{editor_path(workspace)}", timeout=60_000)
+    page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
+
+
+def gateway_of(pilot: Pilot) -> str:
+    """The host's address on the workspaces' network."""
+    return docker(
+        "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{pilot.name}-workspaces"
+    )
