@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolchain import debian
@@ -17,13 +17,14 @@ START_TIMEOUT_S = 90
 LOG = Path("/var/log/dockerd.log")
 
 
-def server_version() -> str | None:
-    """The version of the engine that answers, None where none does."""
+def server_version(host: str = "") -> str | None:
+    """The version of the engine that answers at `host`, without one at the shell's own; None where none does."""
     if shutil.which("docker") is None:
         return None
+    address = ["--host", host] if host else []
     try:
         shown = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
+            ["docker", *address, "version", "--format", "{{.Server.Version}}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=20,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -56,27 +57,35 @@ def start() -> str:
         subprocess.run(["systemctl", "start", "docker"], check=False, timeout=START_TIMEOUT_S)
     else:
         print(f"starting dockerd, log: {LOG}", file=sys.stderr, flush=True)
-        with LOG.open("ab") as log:
-            # A session of its own: the engine outlives this program, as a service would.
-            daemon = subprocess.Popen(
-                ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        if _answers_while(lambda: daemon.poll() is None):
-            return str(server_version())
-        raise ToolchainError(f"dockerd did not come up; the last lines of {LOG}:\n{_tail()}")
+        launch(["dockerd"], LOG)
+        return str(server_version())
     if _answers_while(lambda: True):
         return str(server_version())
     raise ToolchainError("the Docker service did not come up: see `journalctl --unit docker`")
 
 
-def _answers_while(alive: Callable[[], bool]) -> bool:
+def launch(command: Sequence[str], log: Path, host: str = "") -> subprocess.Popen[bytes]:
+    """Run `command`, a dockerd, until it answers at `host`; its output goes to the end of `log`.
+
+    Raises:
+        ToolchainError: it did not come up; with the last lines of `log`.
+    """
+    with log.open("ab") as sink:
+        # A session of its own: the engine outlives this program, as a service would.
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
+    if _answers_while(lambda: daemon.poll() is None, host):
+        return daemon
+    raise ToolchainError(f"dockerd did not come up; the last lines of {log}:\n{_tail(log)}")
+
+
+def _answers_while(alive: Callable[[], bool], host: str = "") -> bool:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s and alive():
-        if server_version():
+        if server_version(host):
             return True
         time.sleep(0.3)
-    return server_version() is not None
+    return server_version(host) is not None
 
 
-def _tail() -> str:
-    return "\n".join(f"  | {line}" for line in LOG.read_text(errors="replace").splitlines()[-15:])
+def _tail(log: Path) -> str:
+    return "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-15:])

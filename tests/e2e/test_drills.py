@@ -1,7 +1,7 @@
 """Every accident that we know of ends converged by its one documented command, with nothing lost: docs/runbooks.md.
 
-The long ones; `make drills` runs them. Docker itself is not restarted here, for others may use it: what a restart of
-Docker or of the host does to containers is done to ours alone.
+The long ones; `make drills` runs them. This machine's Docker is not restarted, for others may use it: where that, or
+the whole host's reboot, is the accident, it befalls a box of the test's own.
 """
 
 # ruff: noqa: S608  names of tables, all of them constants here
@@ -25,6 +25,8 @@ from typing import Any
 import pytest
 
 from stack.jobs import backups
+from tests.e2e import box_fixture
+from tests.e2e.box_fixture import Box
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import (
     Belongings,
@@ -39,7 +41,7 @@ from tests.e2e.retirement_fixture import (
     sql,
 )  # fmt: skip
 from toolchain.paths import CHECKOUT
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
+from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]
 
@@ -104,6 +106,57 @@ def test_a_plain_up_follows_a_restart_of_everything(pilot: Pilot, owned: Belongi
     eventually(lambda: all(identity(name) for name in names), timeout_s=60, what="Docker restarts what was running")
     pilot.up("--expect-no-changes")
     _is_whole(pilot, owned)
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A box with an engine of its own, and the images on it."""
+    with box_fixture.running(tmp_path_factory.mktemp("box")) as made:
+        made.load([CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE])
+        yield made
+
+
+@pytest.fixture(scope="module")
+def boxed(box: Box, make_pilot: Callable[..., Pilot]) -> Pilot:
+    """A pilot on that box, with a running workspace that has files in its home."""
+    made = make_pilot(dockerHost=box.docker_host, dockerSocket=str(box.socket))
+    with box.entered():
+        made.up()
+        furnish(made, made.create_workspace("demo"))
+    return made
+
+
+@pytest.mark.parametrize("accident", [Box.restart_engine, Box.reboot], ids=["docker-restarted", "host-rebooted"])
+def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_reboots(
+    box: Box, boxed: Pilot, accident: Callable[[Box], None], record_property: Callable[[str, object], None]
+) -> None:
+    with box.entered():
+        (workspace,) = boxed.call("GET", "/api/v2/workspaces")["workspaces"]
+        before, builds = belongings(boxed), sql(boxed, "SELECT id FROM workspace_builds ORDER BY id")
+        ran = {name: identity(name) for name in docker("ps", "--format", "{{.Names}}").splitlines()}
+    assert len(ran) == len(("server", "postgres", "workspace"))
+    accident(box)
+    answered_s = time.monotonic()
+    with box.entered():
+        eventually(lambda: _ran_anew(ran), timeout_s=60, what="Docker starts what was running")
+        # Coder proxies this to the agent: its word that an agent is connected may be from before.
+        editor = f"/@admin/{workspace['name']}.main/apps/code-server/healthz"
+        eventually(lambda: boxed.call("GET", editor)["status"], timeout_s=120, what="the workspace's editor answers")
+        healed_s = time.monotonic() - answered_s
+        record_property("healed_s", healed_s)
+        print(f"the editor answers {healed_s:.1f} s after Docker does")
+        _is_whole(boxed, before)
+        assert sql(boxed, "SELECT id FROM workspace_builds ORDER BY id") == builds
+        # Docker made its socket anew, and Coder has to have the new one.
+        boxed.transition(workspace["id"], "stop")
+        boxed.transition(workspace["id"], "start")
+        boxed.wait_workspace(workspace["id"])
+
+
+def _ran_anew(before: dict[str, tuple[str, str]]) -> bool:
+    """Whether the same containers run again."""
+    now = {name: identity(name) for name in before}
+    return all(now[name][0] == then[0] and now[name][1] > then[1] for name, then in before.items())
 
 
 def test_with_the_state_lost_and_everything_running_heal_takes_over(
