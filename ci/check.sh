@@ -12,4 +12,4 @@ eval "$(python3 -m toolchain env)"
 echo "== lint and types"
 ci/lint.sh
 echo "== unit tests"
-exec python -m pytest tests/unit -q
+exec python -m pytest tests/unit -q --dist loadfile --numprocesses auto
