@@ -8,6 +8,7 @@ cancelled nobody knows: those hours are `unclear`, and count as held wherever RA
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -270,7 +271,7 @@ def stamp(text: str | None) -> datetime | None:
 
 @dataclass
 class _Session:
-    """From a start to the build that ended it."""
+    """From a start to the build that ended it; a start without a stop before it, as of an update, ends one too."""
 
     build: Mapping[str, Any]
     start: datetime
@@ -303,14 +304,13 @@ class _History:
         number, transition, job = build["build_number"], build["transition"], build["job"]
         begin = self._time(build["created_at"], number)
         self._to(begin)
-        status, session = job["status"], self.sessions[-1] if self.sessions else None
-        opened = session is not None and session.end is None
-        good = status in ("succeeded", *UNSETTLED)
-        if transition == "start" and good and not opened:
+        status, good = _status(build), _status(build) in ("succeeded", *UNSETTLED)
+        opens = transition == "start" and good
+        if self.sessions and self.sessions[-1].end is None and (opens or status not in UNSETTLED):
+            self.sessions[-1].end = begin
+            self.sessions[-1].ended_by = _ended_by(build) if good else "failed"
+        if opens:
             self.sessions.append(_Session(build=build, start=begin))
-        elif opened and session is not None and not (transition == "start" and good) and status not in UNSETTLED:
-            session.end = begin
-            session.ended_by = _ended_by(build) if status == "succeeded" else "failed"
         if transition == "start":
             self._become("running" if good else "unclear")
         if status in UNSETTLED:
@@ -355,6 +355,12 @@ class _History:
         return time
 
 
+def _status(build: Mapping[str, Any]) -> str:
+    """The job's status. Of one that is cancelled in the middle Coder 2.30.0 says "failed", for so Terraform ends."""
+    job = build["job"]
+    return "canceled" if job["status"] == "failed" and stamp(job.get("canceled_at")) else str(job["status"])
+
+
 def _size(length: timedelta) -> str:
     return f"{length / HOUR:.1f} h" if length >= HOUR else f"{length.total_seconds():.0f} s"
 
@@ -384,7 +390,7 @@ def compute(raw: Raw) -> Figures:
         (titles[key], build)
         for key, builds in raw.builds.items()
         for build in builds
-        if _in_period(build, since) and build["job"]["status"] in ("succeeded", "failed")
+        if _in_period(build, since) and _status(build) in ("succeeded", "failed")
     ]
     names = {each["template_display_name"] or each["template_name"] for each in raw.workspaces
              if any(span.end > since for span in histories[each["id"]].spans)}  # fmt: skip
@@ -403,12 +409,12 @@ def compute(raw: Raw) -> Figures:
         builds=len(settled),
         failures=tuple(
             sorted(
-                (_failure(title, build, raw.errors) for title, build in settled if build["job"]["status"] == "failed"),
+                (_failure(title, build, raw.errors) for title, build in settled if _status(build) == "failed"),
                 key=lambda each: each.time,
             )
         ),
         cancelled=sum(
-            _in_period(build, since) and build["job"]["status"] == "canceled"
+            _in_period(build, since) and _status(build) == "canceled"
             for builds in raw.builds.values()
             for build in builds
         ),
@@ -448,7 +454,10 @@ def _workspace(
         if span.end > since
     )
     sessions = [each for each in history.sessions if each.end is None or each.end > since]
-    used = [_used_h(each, each is history.sessions[-1], record, template, since, raw.until) for each in sessions]
+    used = [
+        _used_h(each, each is history.sessions[-1], record, template, since, raw.until, _told(raw, key, each))
+        for each in sessions
+    ]
     measured = [each.workspace_ram_mib[key] for each in raw.samples if key in each.workspace_ram_mib]
     now = (raw.workspace_usage or {}).get(key)
     measured += [now.ram_mib] if now is not None else []
@@ -476,9 +485,9 @@ def _workspace(
 
 def _used_h(
     session: _Session, newest: bool, workspace: Mapping[str, Any], template: Mapping[str, Any] | None,
-    since: datetime, until: datetime,
+    since: datetime, until: datetime, told: _Told,
 ) -> float | None:  # fmt: skip
-    last = _used_until(session, newest, workspace, template, until)
+    last = _used_until(session, newest, workspace, template, told)
     if last is None:
         return None
     begin = max(session.start, since)
@@ -486,7 +495,7 @@ def _used_h(
 
 
 def _used_until(
-    session: _Session, newest: bool, workspace: Mapping[str, Any], template: Mapping[str, Any] | None, until: datetime
+    session: _Session, newest: bool, workspace: Mapping[str, Any], template: Mapping[str, Any] | None, told: _Told
 ) -> datetime | None:
     """The latest time at which somebody, or Claude, can have been at work.
 
@@ -495,7 +504,7 @@ def _used_until(
     """
     if session.end is not None and session.ended_by != "autostop":
         return session.end
-    reported = [each.time for each in _told(session.build).reports if each.working]
+    reported = [each.time for each in told.reports if each.working]
     last = stamp(workspace.get("last_used_at"))
     if newest and last is not None:
         return max([last, session.start, *reported])
@@ -527,11 +536,17 @@ class _Told:
     known: bool
 
 
-def _told(build: Mapping[str, Any]) -> _Told:
-    """What Coder tells of the session that a start began.
+def _told(raw: Raw, workspace: str, session: _Session) -> _Told:
+    """What Coder tells of a session, else what the samples tell.
 
     The next start takes the apps over, and with them every report of this one (Coder 2.30.0).
     """
+    told = _reported(session.build)
+    return told if told.known else _sampled(raw.samples, workspace, session, raw.until)
+
+
+def _reported(build: Mapping[str, Any]) -> _Told:
+    """What Coder tells of the session that a start began."""
     apps = [app for agent in _agents(build) for app in agent.get("apps") or []]
     reports = [
         _Report(time=time, working=each["state"] == "working", message=each["message"])
@@ -543,13 +558,12 @@ def _told(build: Mapping[str, Any]) -> _Told:
 
 
 def _sampled(seen: Sequence[samples.Sample], workspace: str, session: _Session, until: datetime) -> _Told:
-    """What the samples tell of a session."""
+    """What the samples, oldest first, tell of a session."""
     end = session.end or until
-    texts = [
-        (each.time, each.claude[workspace])
-        for each in seen
-        if workspace in each.claude and session.start <= each.time <= end
-    ]
+    # A year has a hundred thousand samples, and most sessions look here.
+    first = bisect_left(seen, session.start, key=lambda each: each.time)
+    last = bisect_right(seen, end, key=lambda each: each.time)
+    texts = [(each.time, each.claude[workspace]) for each in seen[first:last] if workspace in each.claude]
     reports = [_Report(time=time, working=text.startswith(WORKING), message=text) for time, text in texts]
     # Shorter than the samples are apart: too short for a run that autostop could have ended.
     short = end - session.start < samples.GAP
@@ -563,7 +577,7 @@ def _starts(raw: Raw, titles: Mapping[str, str], since: datetime) -> tuple[Start
             time = stamp(build["created_at"])
             if time is not None and time >= since and build["transition"] == "start":
                 found.append(
-                    Start(time=time, workspace=titles[key], seconds=_ready_s(build), status=build["job"]["status"])
+                    Start(time=time, workspace=titles[key], seconds=_ready_s(build), status=_status(build))
                 )
     return tuple(sorted(found, key=lambda each: each.time))
 
@@ -593,9 +607,7 @@ def _runs(
         for session in histories[record["id"]].sessions:
             if session.end is not None and session.end < since:
                 continue
-            told = _told(session.build)
-            if not told.known:
-                told = _sampled(raw.samples, record["id"], session, raw.until)
+            told = _told(raw, record["id"], session)
             untold += not told.known
             reports = told.reports
             for begin, end in _stretches(reports):

@@ -57,6 +57,18 @@ def test_a_cancelled_build_is_no_failure_and_leaves_unclear_hours() -> None:
     assert _only(figures).unclear_h == pytest.approx(48)
 
 
+def test_a_build_that_was_cancelled_in_the_middle_is_no_failure_though_terraform_failed() -> None:
+    made = Workspace("demo").start(at(2), status="failed", error="terraform apply: exit status 1", ready_s=None)
+    assert len(compute(raw(made)).failures) == 1
+    made.builds[-1]["job"]["canceled_at"] = "0001-01-01T00:00:00Z"
+    assert len(compute(raw(made)).failures) == 1
+    made.builds[-1]["job"]["canceled_at"] = at(2).isoformat()
+    figures = compute(raw(made))
+    assert (figures.cancelled, figures.builds, figures.failures) == (1, 0, ())
+    assert [each.status for each in figures.starts] == ["canceled"]
+    assert _only(figures).unclear_h == pytest.approx(48)
+
+
 @pytest.mark.parametrize("status", ["pending", "running", "canceling"])
 def test_a_build_that_still_runs_is_named_and_counts_as_held(status: str) -> None:
     made = Workspace("demo").start(at(3)).stop(at(2)).start(at(0, minutes=30), status=status, ready_s=None)
@@ -123,6 +135,18 @@ def test_used_hours_come_from_the_stop_by_hand_the_deadline_or_the_last_use() ->
     assert _only(compute(raw(older))).used_h == pytest.approx(9 + 1)
 
 
+def test_a_start_without_a_stop_before_it_begins_a_session_of_its_own() -> None:
+    # The first one's deadline would have ended the use an hour after its start.
+    made = Workspace("demo").start(at(3), deadline=at(3, hours=-2), apps_moved=True)
+    made.start(at(2), deadline=at(1), reports=[(at(2, hours=-1), "working", "Claude is working")])
+    figures = compute(raw(made.autostop(at(1)).start(at(0, hours=1))))
+    found = _only(figures)
+    assert (found.sessions, found.autostops, found.hand_stops) == (3, 1, 0)
+    assert found.running_h == pytest.approx(48 + 1, abs=0.01)
+    assert found.used_h == pytest.approx(24 + 23 + 1)
+    assert (figures.runs.total, figures.runs.untold_sessions) == (1, 1)
+
+
 def test_used_hours_without_a_deadline_are_unknown() -> None:
     made = Workspace("demo").start(at(3)).autostop(at(2)).start(at(1)).stop(at(0, hours=1))
     assert _only(compute(raw(made))).used_h is None
@@ -176,12 +200,16 @@ def test_a_stop_during_a_run_is_told_by_who_stopped_it() -> None:
 
 
 def test_a_session_whose_reports_coder_no_longer_tells_is_told_by_the_samples() -> None:
-    made = Workspace("demo").start(at(3), apps_moved=True).autostop(at(2, hours=20)).start(at(1)).stop(at(0, hours=20))
+    made = Workspace("demo").start(at(3), apps_moved=True, deadline=at(2, hours=22)).autostop(at(2, hours=20))
+    made.start(at(1)).stop(at(0, hours=20))
     assert compute(raw(made)).runs.untold_sessions == 1
     texts = ["idle", *(f"working for {each} min" for each in range(0, 230, 5))]
     seen = [sample(at(3, minutes=-5 * (place + 1)), claude={"demo": text}) for place, text in enumerate(texts)]
-    runs = compute(raw(made, samples=seen)).runs
+    figures = compute(raw(made, samples=seen))
+    runs = figures.runs
     assert (runs.total, runs.saved, runs.stopped_by_autostop, runs.untold_sessions) == (1, 1, 1, 0)
+    # Up to the last sample of work in the first session, up to the stop in the second.
+    assert _only(figures).used_h == pytest.approx(235 / 60 + 4)
     capped = sample(at(3, hours=-3, minutes=-55), claude={"demo": f"working, but {PAST_LIMIT}"})
     assert compute(raw(made, samples=[*seen[:-1], capped])).runs.stopped_past_limit == 1
 
