@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -182,6 +184,11 @@ class Pilot:
     def remove(self) -> None:
         """Take away everything that carries this pilot's label, whatever state it is in."""
         sweep(self.name)
+        # A `pulumi` that a test killed could not end the plugins that it had started.
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cmdline").read_bytes().startswith(f"{self.directory}/home/".encode()):
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 def request(url: str, method: str, path: str, body: object = None, token: str = "") -> Any:
