@@ -56,40 +56,49 @@ def job(node: Node, action: str, before: str = "") -> subprocess.CompletedProces
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
 
+def apply(node: Node, before: str = "") -> str:
+    """What a job that made the entries printed, which the next one gets."""
+    done = job(node, "apply", before)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_what_is_applied_is_served_and_taken_off_again(node: Node) -> None:
-    applied = job(node, "apply")
-    assert applied.returncode == 0, applied.stderr
-    assert node.serve_status()["TCP"] == {"443": {"HTTPS": True}, PORT: {"HTTP": True}, **SOMEBODYS["TCP"]}
-    removed = job(node, "remove", applied.stdout)
+    applied = apply(node)
+    ours = {f"{node.host}:{port}": {"Handlers": {"/": {"Proxy": TARGET}}} for port in ("443", PORT)}
+    assert node.serve_status() == {
+        "TCP": {"443": {"HTTPS": True}, PORT: {"HTTP": True}, **SOMEBODYS["TCP"]},
+        "Web": {**ours, **SOMEBODYS["Web"]},
+    }
+    removed = job(node, "remove", applied)
     assert removed.returncode == 0, removed.stderr
     assert node.serve_status() == SOMEBODYS
 
 
 def test_somebody_elses_path_on_our_port_stays(node: Node) -> None:
-    applied = job(node, "apply").stdout
+    applied = apply(node)
     node.tailscale("serve", "--bg", "--https=443", "--set-path=/grafana", "http://127.0.0.1:3000")
-    assert job(node, "apply", applied).returncode == 0
+    apply(node, applied)
     assert job(node, "remove", applied).returncode == 0
     left = node.serve_status()["Web"][f"{node.host}:443"]
     assert left == {"Handlers": {"/grafana": {"Proxy": "http://127.0.0.1:3000"}}}
 
 
 def test_entries_of_an_earlier_name_are_replaced(node: Node) -> None:
-    applied = job(node, "apply").stdout
+    applied = apply(node)
     before = applied.replace(node.host, "earlier.tailnet.test")
     lay(node, json.loads(json.dumps(node.serve_status()).replace(f"{node.host}:443", "earlier.tailnet.test:443")))
-    again = job(node, "apply", before)
-    assert again.returncode == 0, again.stderr
+    apply(node, before)
     assert set(node.serve_status()["Web"]) == {f"{node.host}:{port}" for port in ("443", PORT, "8443")}
 
 
 def test_a_disconnected_machine_can_still_be_cleaned(node: Node) -> None:
-    applied = job(node, "apply").stdout
+    applied = apply(node)
     node.tailscale("down")
     try:
         refused = job(node, "apply", applied)
@@ -110,7 +119,7 @@ def test_a_tailnet_without_https_is_refused_before_anything_is_tried(tmp_path: P
 
 def test_who_is_logged_out_is_told_so(tmp_path: Path) -> None:
     with tailnet(tmp_path) as other:
-        applied = job(other.framework, "apply").stdout
+        applied = apply(other.framework)
         other.framework.tailscale("logout")
         assert "logged out of its tailnet: run `sudo tailscale up`" in job(other.framework, "apply").stderr
         removed = job(other.framework, "remove", applied)
