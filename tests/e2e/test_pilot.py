@@ -72,8 +72,12 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
     ).splitlines()
     networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
     assert set(networks) == {f"{pilot.name}-workspaces"}
-    reach = "exec 3<>/dev/tcp/postgres/5432"
-    assert subprocess.run(["docker", "exec", container, "bash", "-c", reach], check=False, timeout=60).returncode != 0
+    assert _reaches(container, "coder", 7080)
+    address = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+                     f"{pilot.name}-postgres")  # fmt: skip
+    assert re.fullmatch(r"[\d.]+", address)
+    for postgres in ("postgres", address):
+        assert not _reaches(container, postgres, 5432), postgres
 
     inspected = docker("container", "inspect", container)
     console = (pilot.directory / "console.log").read_text()
@@ -85,6 +89,13 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
     pilot.transition(workspace["id"], "delete")
     pilot.pulumi("config", "rm", "anthropicApiKey")
     pilot.up()
+
+
+def _reaches(container: str, host: str, port: int) -> bool:
+    # The engine drops packets between its networks and refuses nothing, so only time tells.
+    line = ["timeout", "5", "bash", "-c", f"exec 3<>/dev/tcp/{host}/{port}"]
+    done = subprocess.run(["docker", "exec", container, *line], check=False, capture_output=True, timeout=60)
+    return done.returncode == 0
 
 
 def _secrets(pilot: Pilot) -> dict[str, str]:
@@ -125,9 +136,15 @@ def test_a_preview_from_a_machine_that_has_only_the_state_works(pilot: Pilot) ->
         pilot.write_config(dockerHost="unix:///var/run/docker.sock")
 
 
-def test_a_revoked_token_is_replaced_by_the_next_up_and_only_once(pilot: Pilot) -> None:
+@pytest.mark.parametrize("why", ["revoked", "ends-in-13-days"])
+def test_a_token_that_does_not_last_is_replaced_by_the_next_up_and_only_once(pilot: Pilot, why: str) -> None:
     (token,) = pilot.call("GET", "/api/v2/users/me/keys/tokens")
-    pilot.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
+    if why == "revoked":
+        pilot.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
+    else:
+        soon = "UPDATE api_keys SET expires_at = now() + interval '13 days' WHERE token_name <> ''"
+        changed = docker("exec", f"{pilot.name}-postgres", "psql", "--username", "coder", "coder", "--command", soon)
+        assert changed == "UPDATE 1"
     pilot.pulumi("preview")
     # The job that retires the pilot keeps the token for that day.
     assert _changes(pilot.up()) == {"admin-account", "coderd", "retire"}
