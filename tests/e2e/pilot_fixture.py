@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,9 +31,13 @@ STACK_LABEL = "coder-pilot.stack"
 
 def free_port() -> int:
     """A TCP port on loopback that nobody holds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # Below the kernel's ephemeral range (32768 up): while a test has its pilot stopped, no outgoing connection of
+    # another test may take the port.
+    for port in random.sample(range(20000, 32000), k=100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("none of a hundred ports is free")
 
 
 def eventually(check: Callable[[], Any], *, timeout_s: float, what: str, interval_s: float = 0.2) -> Any:
