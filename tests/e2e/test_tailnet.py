@@ -31,7 +31,7 @@ T = TypeVar("T")
 HEADING = "Rendered in a secure context"
 PROJECT = "/home/coder/project"
 WORKSPACE = "demo"
-STEP_TIMEOUT_MS = 20_000
+STEP_TIMEOUT_MS = 45_000
 SEEN_TIMEOUT_MS = 60_000
 WEBSOCKET_MS = 60_000
 WEBVIEWS_REFUSED = "webviews will not work"
@@ -158,7 +158,7 @@ def again(attempt: Callable[[], T], what: str) -> T:
         except PlaywrightError as error:
             raise OSError(error.message) from None
 
-    answers: list[T] = eventually(answered, timeout_s=180, what=what)
+    answers: list[T] = eventually(answered, timeout_s=400, what=what)
     return answers[0]
 
 
