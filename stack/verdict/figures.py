@@ -304,7 +304,8 @@ class _History:
         number, transition, job = build["build_number"], build["transition"], build["job"]
         begin = self._time(build["created_at"], number)
         self._to(begin)
-        status, good = _status(build), _status(build) in ("succeeded", *UNSETTLED)
+        status = _status(build)
+        good = status in ("succeeded", *UNSETTLED)
         opens = transition == "start" and good
         if self.sessions and self.sessions[-1].end is None and (opens or status not in UNSETTLED):
             self.sessions[-1].end = begin
