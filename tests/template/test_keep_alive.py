@@ -265,18 +265,22 @@ def test_after_the_cap_a_busy_claude_is_reported_no_more(
     assert status_file(workspace_env).read_text() == "working, but past the keep-alive limit\n"
 
 
-def test_a_short_rest_does_not_begin_the_cap_anew(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
-    watch(cap_s=12)
+def test_a_short_rest_does_not_begin_the_cap_anew(
+    start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    cap_s = 12
+    watch(cap_s=cap_s)
     claude = start("claude", BUSY)
     fake_coder.wait_for(
         lambda: len(fake_coder.arrivals_s) > 1 and fake_coder.arrivals_s[-1] > fake_coder.arrivals_s[0] + 8
     )
     stop(claude)
-    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
+    wait_until(lambda: status_file(workspace_env).read_text() == "idle\n")
+    resumed_s = time.monotonic()
     start("claude", BUSY)
-    fake_coder.wait_for(lambda: "past the keep-alive limit" in fake_coder.requests[-1][2]["message"], timeout_s=40)
-    # A cap begun anew would end 12 s after the rest, which came after 8 s.
-    assert fake_coder.arrivals_s[-1] - fake_coder.arrivals_s[0] < 8 + 10
+    # The status and not what Coder is told: on a slow machine the cap may come during the rest, and that is told once.
+    wait_until(lambda: "past the keep-alive limit" in status_file(workspace_env).read_text(), timeout_s=40)
+    assert time.monotonic() - resumed_s < cap_s
 
 
 def test_a_failing_coder_is_told_again(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
