@@ -111,7 +111,12 @@ resource "coder_script" "keep_alive" {
   icon         = "/emojis/23f3.png"
   # In the background with its output in a file: the agent counts as starting until its scripts end.
   script       = <<-SCRIPT
+    #!/usr/bin/env bash
     mkdir -p ${local.state_dir}
+    cat >${local.keep_alive_program} <<'KEEP_ALIVE'
+    ${file("${path.module}/scripts/keep-alive.sh")}
+    KEEP_ALIVE
+    chmod 0755 ${local.keep_alive_program}
     setsid ${local.keep_alive_program} watch </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &
   SCRIPT
   run_on_start = true

@@ -27,11 +27,10 @@ locals {
   git_name            = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
 
   home = "/home/coder"
-  # Also in scripts/claude-hooks.json.
-  keep_alive_program = "/opt/coder-pilot/keep-alive.sh"
-  # Not in the home volume: it tells about processes, which end with the container.
-  state_dir        = "/tmp/coder-pilot"
-  code_server_port = 13337
+  # Not in the home volume: it tells about processes, which end with the container. Also in scripts/claude-hooks.json.
+  state_dir          = "/tmp/coder-pilot"
+  keep_alive_program = "${local.state_dir}/keep-alive.sh"
+  code_server_port   = 13337
 
   # Named after the repository and not after the workspace, so that a rename does not move it. A repository called
   # like a dot folder (".ssh") must not land on the real one.
@@ -99,17 +98,13 @@ resource "docker_container" "workspace" {
     volume_name    = docker_volume.home.name
   }
 
-  # The hooks call a program, and Claude Code looks for its hooks in a file: it merges those of this one with the user's
-  # own, so ~/.claude stays the user's alone. All other scripts come with the agent, which is faster than an upload.
+  # Claude Code looks for its hooks in a file that only root can write: it merges those of this one with the user's own, so
+  # ~/.claude stays the user's alone. All scripts come with the agent: an upload delays the start by 0.1 s.
   dynamic "upload" {
-    for_each = local.keep_alive_hours == 0 ? {} : {
-      "keep-alive.sh"     = { file = local.keep_alive_program, permissions = "0755" }
-      "claude-hooks.json" = { file = "/etc/claude-code/managed-settings.json", permissions = "0644" }
-    }
+    for_each = local.keep_alive_hours == 0 ? [] : ["claude-hooks.json"]
     content {
-      file        = upload.value.file
-      content     = file("${path.module}/scripts/${upload.key}")
-      permissions = upload.value.permissions
+      file    = "/etc/claude-code/managed-settings.json"
+      content = file("${path.module}/scripts/${upload.value}")
     }
   }
 

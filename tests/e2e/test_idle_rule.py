@@ -63,7 +63,7 @@ def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathF
         inside(pilot, seen["capped"].workspace, f"exec -a claude bash -c '{busy}'", "--detach")
         inside(pilot, seen["capped"].workspace, "pkill -f 'keep-alive.sh watch'")
         inside(
-            pilot, seen["capped"].workspace, "exec /opt/coder-pilot/keep-alive.sh watch",
+            pilot, seen["capped"].workspace, "exec /tmp/coder-pilot/keep-alive.sh watch",
             "--detach", "--env", "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10", "--env", "CODER_PILOT_KEEP_ALIVE_CAP_S=45",
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ def test_claude_code_claims_work_during_a_turn_and_rests_after_it(claude: Path, 
     home = tmp_path / "home"
     (home / ".claude").mkdir(parents=True)
     # In a workspace the template lays the same hooks into /etc/claude-code.
-    hooks = (SCRIPTS / "claude-hooks.json").read_text().replace("/opt/coder-pilot", str(SCRIPTS))
+    hooks = (SCRIPTS / "claude-hooks.json").read_text().replace("/tmp/coder-pilot", str(SCRIPTS))
     (home / ".claude" / "settings.json").write_text(hooks)
     state = tmp_path / "state"
     with claude_api.serve(f"cat {state}/claims/[0-9]* >{tmp_path}/during", commands=1) as api:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 
 import pytest
@@ -108,7 +109,9 @@ def test_the_template_has_only_files_that_coder_is_sent() -> None:
 def test_every_hook_calls_the_script_where_the_template_lays_it() -> None:
     hooks = json.loads((SCRIPTS / "claude-hooks.json").read_text())["hooks"]
     commands = {event: entry["hooks"][0]["command"] for event, (entry,) in hooks.items()}
-    program = (TEMPLATE / "main.tf").read_text().split('keep_alive_program = "')[1].split('"')[0]
+    main = (TEMPLATE / "main.tf").read_text()
+    state_dir = re.search(r'\n  state_dir += "(.+)"', main)[1]
+    program = re.search(r'\n  keep_alive_program = "(.+)"', main)[1].replace("${local.state_dir}", state_dir)
     assert commands == {
         "UserPromptSubmit": f"{program} working",
         "PreToolUse": f"{program} working",

@@ -192,8 +192,8 @@ run "the_keep_alive_watches_with_its_cap_and_hooks" {
     keep_alive_max_hours = 5
   }
   assert {
-    condition     = length(coder_script.keep_alive) == 1
-    error_message = "The watcher must be started."
+    condition     = strcontains(coder_script.keep_alive[0].script, "\n${file("scripts/keep-alive.sh")}\nKEEP_ALIVE\n")
+    error_message = "The watcher must be laid and started."
   }
   assert {
     condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_KEEP_ALIVE_CAP_S=18000")
