@@ -38,7 +38,7 @@ control_plane = ControlPlane("control-plane", ControlPlaneArgs(
 site = Site(
     coder_url=control_plane.url, coder_container=control_plane.container_name,
     postgres_container=database.container_name, docker_host=config.docker_host, data_dir=config.data_dir)
-alive = look(site, depends_on=[control_plane.container])
+alive = look(site, config.docker_socket, depends_on=[control_plane.container])
 admin = Admin("admin", AdminArgs(
     username=config.admin_username, email=config.admin_email, site=site, alive=alive))
 to_be_retired: list[pulumi.Resource] = [network, database, control_plane, admin]

@@ -12,6 +12,7 @@ import pulumi_command as command
 from pulumi.output import UNKNOWN
 
 from stack import job
+from stack.control_plane import SOCKET_IN_CONTAINER
 from stack.database import DATABASE, ROLE
 
 TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
@@ -49,8 +50,8 @@ class Alive:
     token_generation: pulumi.Output[str]
 
 
-def look(site: Site, *, depends_on: list[pulumi.Resource]) -> Alive:
-    """On `up`, start what is stopped and wait for it; in a preview, see whether it answers.
+def look(site: Site, docker_socket: str, *, depends_on: list[pulumi.Resource]) -> Alive:
+    """On `up`, mend what is not well and wait for it; in a preview, see whether it answers.
 
     An invoke, not a resource: it runs on every operation, so that a plain `up` heals a stopped Coder, and it shows
     no change.
@@ -60,7 +61,11 @@ def look(site: Site, *, depends_on: list[pulumi.Resource]) -> Alive:
     """
     found = command.local.run_output(
         command=job.line("alive", "look" if pulumi.runtime.is_dry_run() else "ensure"),
-        environment=site.environment(),
+        environment={
+            **site.environment(),
+            "DOCKER_SOCKET": docker_socket,
+            "SOCKET_IN_CONTAINER": SOCKET_IN_CONTAINER,
+        },
         logging=command.local.Logging.NONE,
         # A preview knows nothing of what comes after a container that is to be replaced, and would show all of it as
         # changing; looking needs no order.

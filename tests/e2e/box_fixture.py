@@ -76,13 +76,13 @@ class Box:
         ]  # fmt: skip
         self._dockerd = engine.launch(self._inside(command), self.directory / "dockerd.log", self.docker_host)
 
-    def restart_engine(self) -> None:
-        """Stop dockerd as its service is stopped, with SIGTERM, and start it again."""
+    def restart_engine(self, *options: str) -> None:
+        """Stop dockerd as its service is stopped, with SIGTERM, and start it again, with `options`."""
         assert self._dockerd is not None
         stop = self._inside(["sh", "-c", "kill -TERM $(cat /run/docker.pid)"])
         subprocess.run(stop, check=True, timeout=SWITCH_OFF_TIMEOUT_S)
         self._dockerd.wait(STOP_TIMEOUT_S)
-        self.start_engine()
+        self.start_engine(*options)
 
     def cut_power(self) -> None:
         """End every process of the box with SIGKILL, at once; what is not on its disk is gone when this returns."""

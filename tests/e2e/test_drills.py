@@ -153,6 +153,26 @@ def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_re
         boxed.wait_workspace(workspace["id"])
 
 
+def test_an_up_gives_coder_the_socket_of_an_engine_that_kept_it_running_over_its_restart(
+    box: Box, boxed: Pilot
+) -> None:
+    # The first restart only switches it on.
+    box.restart_engine("--live-restore")
+    with box.entered():
+        boxed.up("--expect-no-changes")
+        (workspace,) = boxed.call("GET", "/api/v2/workspaces")["workspaces"]
+        before = belongings(boxed)
+        ran = {name: identity(name) for name in docker("ps", "--format", "{{.Names}}").splitlines()}
+    box.restart_engine("--live-restore")
+    with box.entered():
+        assert {name: identity(name) for name in ran} == ran
+        boxed.up("--expect-no-changes")
+        _is_whole(boxed, before)
+        boxed.transition(workspace["id"], "stop")
+        boxed.transition(workspace["id"], "start")
+        boxed.wait_workspace(workspace["id"])
+
+
 def _ran_anew(before: dict[str, tuple[str, str]]) -> bool:
     """Whether the same containers run again."""
     now = {name: identity(name) for name in before}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ ENVIRONMENT = {
     "CODER_CONTAINER": "coder-server",
     "POSTGRES_CONTAINER": "coder-postgres",
     "CONTAINER": "coder-postgres",
+    "SOCKET_IN_CONTAINER": "/var/run/docker.sock",
     "DOCKER_HOST": "unix:///var/run/docker.sock",
     "ROLE": "coder",
     "DATABASE": "coder",
@@ -184,23 +187,38 @@ class World:
     running: dict[str, bool]
     answers: bool = True
     token_known: bool = True
+    socket_answers: bool = True
     started: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def engine_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the engine's socket is; there is none yet."""
+    monkeypatch.setenv("DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    return tmp_path / "docker.sock"
 
 
 @pytest.fixture
 def look(
-    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    engine_socket: Path, server: FakeCoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[World, str], dict[str, object]]:
     def run(world: World, mode: str) -> dict[str, object]:
         def state(name: str) -> engine.State | None:
-            running = world.running.get(name)
-            return None if running is None else engine.State(running=running, healthy=False, restarts=0, started_at="")
+            if name not in world.running:
+                return None
+            started_at = "2026-11-25T07:26:12.633156362Z"
+            return engine.State(running=world.running[name], healthy=False, restarts=0, started_at=started_at)
 
         def docker(*arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
             if arguments[0] == "start":
                 world.started.append(arguments[1])
                 world.running[arguments[1]] = True
                 world.answers = True
+            if arguments[0] == "restart":
+                world.restarted.append(arguments[1])
+            if "--unix-socket" in arguments and not world.socket_answers:
+                raise engine.JobError("`docker exec` failed: ")
             return "1" if "psql" in arguments and world.token_known else ""
 
         monkeypatch.setattr(engine, "state", state)
@@ -237,6 +255,29 @@ def test_an_up_starts_what_is_stopped_and_a_preview_does_not(
     assert world.started == []
     assert look(world, "ensure")["answers"] is True
     assert world.started == stopped
+
+
+@pytest.mark.parametrize(
+    ("socket_made", "socket_answers", "mode", "restarted"),
+    [
+        ("2026-11-25T08:00:00Z", False, "ensure", ["coder-server"]),
+        ("2026-11-25T08:00:00Z", False, "look", []),
+        ("2026-11-25T08:00:00Z", True, "ensure", []),
+        ("2026-11-25T07:00:00Z", False, "ensure", []),
+        (None, False, "ensure", []),
+    ],
+)
+def test_an_up_restarts_a_coder_that_holds_the_socket_of_an_engine_before_this_one(
+    look: Callable[[World, str], dict[str, object]], engine_socket: Path, socket_made: str | None,
+    socket_answers: bool, mode: str, restarted: list[str],
+) -> None:  # fmt: skip
+    if socket_made:
+        engine_socket.touch()
+        made_s = datetime.fromisoformat(socket_made).timestamp()
+        os.utime(engine_socket, (made_s, made_s))
+    world = World(running=dict(BOTH), socket_answers=socket_answers)
+    assert look(world, mode)["answers"] is True
+    assert world.restarted == restarted
 
 
 def test_a_container_that_is_gone_is_a_problem_with_its_remedy_on_up_alone(
