@@ -203,6 +203,21 @@ _PIECES: Final = (
         recipe=GoModule(module="testcontrol", binaries=(Binary(output="bin/testcontrol", package=".", static=True),)),
     ),
     Piece(
+        name="compose",
+        version=version("compose"),
+        recipe=GoModule(
+            module="compose",
+            binaries=(
+                Binary(
+                    output="bin/docker-compose",
+                    package="github.com/docker/compose/v2/cmd",
+                    ldflags=f"-X github.com/docker/compose/v2/internal.Version=v{version('compose')}",
+                    static=True,
+                ),
+            ),
+        ),
+    ),
+    Piece(
         name="code-server",
         version=version("code-server"),
         system_packages=("libkrb5-dev", "ripgrep", "g++", "make", "python3"),

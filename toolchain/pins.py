@@ -40,6 +40,7 @@ PINS: Final[Mapping[str, Pin]] = {
         version="2.20.0", origin="Go: github.com/coder/terraform-provider-coder/v2", licence="MPL-2.0"
     ),
     "tailscale": Pin(version="1.98.10", origin="Go: tailscale.com", licence="BSD-3-Clause"),
+    "compose": Pin(version="2.40.3", origin="Go: github.com/docker/compose/v2", licence="Apache-2.0"),
     "postgres": Pin(version="17", origin="Debian trixie: postgresql-17", licence="PostgreSQL"),
     "debian": Pin(version="trixie", origin="Debian: mmdebstrap minbase", licence="various, DFSG-free"),
     "code-server": Pin(version="4.100.3", origin="npm: code-server", licence="MIT"),

@@ -27,6 +27,7 @@ import pytest
 from stack.jobs import backups
 from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
+from tests.e2e.compose_fixture import ComposePilot
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import (
     Belongings,
@@ -419,32 +420,14 @@ def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
     docker("image", "rm", "--force", image)
 
 
-def _seed(directory: Path, name: str, port: int) -> dict[str, Any]:
-    """The compose pilot of before: its Postgres, its Coder and an owner of its own; its address and a session."""
-    label, password = ["--label", f"coder-pilot.stack={name}"], "the-seed's-own-password"
-    docker("network", "create", *label, f"{name}-seed")
-    docker(
-        "run", "--detach", *label, "--name", f"{name}-seed-postgres", "--network", f"{name}-seed",
-        "--network-alias", "database", "--env", "POSTGRES_USER=coder", "--env", f"POSTGRES_PASSWORD={password}",
-        "--env", "POSTGRES_DB=coder", "--volume", f"{directory}/postgres:/var/lib/postgresql/data", POSTGRES_IMAGE,
-    )  # fmt: skip
-    eventually(
-        lambda: "accepting" in docker("exec", f"{name}-seed-postgres", "pg_isready", "-h", "127.0.0.1", check=False),
-        timeout_s=60, what="the seed's Postgres",
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    docker(
-        "run", "--detach", *label, "--name", f"{name}-seed-coder", "--network", f"{name}-seed",
-        "--publish", f"127.0.0.1:{port}:7080", "--volume", "/var/run/docker.sock:/var/run/docker.sock",
-        "--group-add", str(Path("/var/run/docker.sock").stat().st_gid), "--env", f"CODER_ACCESS_URL={url}",
-        "--env", "CODER_HTTP_ADDRESS=0.0.0.0:7080", "--env",
-        f"CODER_PG_CONNECTION_URL=postgres://coder:{password}@database/coder?sslmode=disable", CODER_IMAGE,
-    )  # fmt: skip
-    eventually(lambda: request(url, "GET", "/api/v2/buildinfo"), timeout_s=120, what="the seed's Coder")
+def _seed(compose: ComposePilot) -> dict[str, Any]:
+    """Start the compose pilot and give it an owner of its own; its address and a session."""
+    compose.up()
     owner = {"email": "me@framework.local", "username": "me", "password": "Seeds-0wn-passw0rd!", "trial": False}
-    request(url, "POST", "/api/v2/users/first", {**owner, "name": ""})
+    request(compose.url, "POST", "/api/v2/users/first", {**owner, "name": ""})
     session = {key: owner[key] for key in ("email", "password")}
-    return {"url": url, "token": request(url, "POST", "/api/v2/users/login", session)["session_token"]}
+    token = request(compose.url, "POST", "/api/v2/users/login", session)["session_token"]
+    return {"url": compose.url, "token": token}
 
 
 SEED_TEMPLATE = """
@@ -500,15 +483,15 @@ def test_the_compose_pilot_is_adopted_with_its_users_templates_and_homes(
     data = tmp_path / "srv"
     data.mkdir()
     adopting = make_pilot(dataDir=str(data))
-    seed = _seed(data, adopting.name, free_port())
+    compose = ComposePilot(directory=data, stack=adopting.name, port=free_port())
+    seed = _seed(compose)
     workspace = _seed_workspace(seed, tmp_path)
     home = checksum(workspace)
     users = request(seed["url"], "GET", "/api/v2/users", token=seed["token"])["users"]
     looked = command(adopting, "adopt")
     assert "`pulumi config set adminUsername me` and `pulumi config set adminEmail me@framework.local`" in looked
     assert len(list((data / "backups").glob("*.dump"))) == 1
-    docker("stop", f"{adopting.name}-seed-coder", f"{adopting.name}-seed-postgres")
-    docker("rm", f"{adopting.name}-seed-coder", f"{adopting.name}-seed-postgres")
+    compose.down()
 
     said = adopting.up(check=False)
     assert "its owners are me: run `pulumi config set adminUsername me`" in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import statistics
-import subprocess
 import tarfile
 import time
 import urllib.request
@@ -16,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, STACK_LABEL, Pilot, docker, eventually, free_port, request
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
+from tests.e2e.compose_fixture import ComposePilot
+from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, Pilot, eventually, free_port, request
 
 pytestmark = pytest.mark.speed
 
@@ -42,45 +41,20 @@ def timed() -> Iterator[Clock]:
 
 
 @pytest.fixture(scope="module")
-def bare_servers(make_pilot: Callable[..., Pilot]) -> Iterator[dict[str, float]]:
-    """The same two images started by `docker run`, as compose would, and one import of the same template: seconds."""
-    name, port = f"{NAME_PREFIX}-bare-{free_port()}", free_port()
-    label = ["--label", f"{STACK_LABEL}={name}"]
-    database = "postgres://coder:secret@postgres:5432/coder?sslmode=disable"
-    group = str(Path("/var/run/docker.sock").stat().st_gid)
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, float]]:
+    """`docker compose up` of the same two images, and one import of the same template: seconds."""
+    port = free_port()
+    compose = ComposePilot(
+        directory=tmp_path_factory.mktemp("compose"), stack=f"{NAME_PREFIX}-parts-{port}", port=port
+    )
     try:
         with timed() as servers:
-            docker("network", "create", *label, name)
-            docker(
-                "run", "--detach", *label, "--name", f"{name}-postgres", "--network", name,
-                "--network-alias", "postgres", "--env", "POSTGRES_USER=coder", "--env", "POSTGRES_PASSWORD=secret",
-                POSTGRES_IMAGE,
-            )  # fmt: skip
-            ready = ["docker", "exec", f"{name}-postgres", "pg_isready", "--quiet", "--host", "127.0.0.1"]
-            eventually(
-                lambda: subprocess.run(ready, check=False, timeout=10, capture_output=True).returncode == 0,
-                timeout_s=60, what="Postgres", interval_s=0.1,
-            )  # fmt: skip
-            docker(
-                "run", "--detach", *label, "--name", f"{name}-server", "--network", name, "--publish",
-                f"127.0.0.1:{port}:7080", "--group-add", group, "--volume", "/var/run/docker.sock:/var/run/docker.sock",
-                "--env", f"CODER_PG_CONNECTION_URL={database}", "--env", "CODER_HTTP_ADDRESS=0.0.0.0:7080",
-                "--env", f"CODER_ACCESS_URL=http://127.0.0.1:{port}", "--env", "CODER_TELEMETRY_ENABLE=false",
-                "--env", "CODER_DERP_SERVER_STUN_ADDRESSES=disable", CODER_IMAGE,
-            )  # fmt: skip
-            url = f"http://127.0.0.1:{port}"
-            eventually(lambda: _healthy(url), timeout_s=60, what="Coder", interval_s=0.1)
+            compose.up()
         with timed() as template:
-            _import_template(url)
+            _import_template(compose.url)
         yield {"servers": servers.seconds, "template": template.seconds}
     finally:
-        docker("rm", "--force", "--volumes", f"{name}-server", f"{name}-postgres", check=False)
-        docker("network", "rm", name, check=False)
-
-
-def _healthy(url: str) -> bool:
-    with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:  # noqa: S310  http on loopback
-        return bool(answer.status == 200)
+        compose.down()
 
 
 def _import_template(url: str) -> None:
@@ -120,14 +94,13 @@ def _import_template(url: str) -> None:
 
 
 def test_the_first_up_takes_at_most_half_more_than_its_parts(
-    bare_servers: dict[str, float], make_pilot: Callable[..., Pilot], figures: Callable[[str, object], None]
+    parts: dict[str, float], make_pilot: Callable[..., Pilot], figures: Callable[[str, object], None]
 ) -> None:
     pilot = make_pilot()
     with timed() as up:
         pilot.up()
-    parts_s = sum(bare_servers.values())
-    figures("first up", f"{up.seconds:.1f} s against {bare_servers['servers']:.1f} + {bare_servers['template']:.1f} s")
-    assert up.seconds <= FIRST_UP_RATIO_MAX * parts_s, (up.seconds, bare_servers)
+    figures("first up", f"{up.seconds:.1f} s against {parts['servers']:.1f} + {parts['template']:.1f} s")
+    assert up.seconds <= FIRST_UP_RATIO_MAX * sum(parts.values()), (up.seconds, parts)
 
 
 def test_an_up_without_changes_costs_little_more_than_an_empty_program(

@@ -93,6 +93,7 @@ def test_the_local_stack_uses_the_images_that_the_toolchain_builds() -> None:
         ("terraform-provider-coder", "github.com/coder/terraform-provider-coder/v2", "terraform-provider-coder"),
         ("tailscale", "tailscale.com", "tailscale"),
         ("testcontrol", "tailscale.com", "tailscale"),
+        ("compose", "github.com/docker/compose/v2", "compose"),
     ],
 )
 def test_go_modules(module: str, dependency: str, pin: str) -> None:
