@@ -20,13 +20,15 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(sockets)
 	// go-plugin's variable for where it makes its socket.
 	if err := os.Setenv("PLUGIN_UNIX_SOCKET_DIR", sockets); err != nil {
 		log.Fatal(err)
 	}
-	go exitWhenOrphaned(os.Getppid(), sockets)
-	newProvider := func() provider.Provider { return &coderdProvider{} }
+	go exitWhenOrphaned(os.Getppid())
+	// A client that asks has its one connection and needs the socket no more. At the end it would be too late: the
+	// client kills a provider that takes more than two seconds to end, as on a busy machine.
+	connected := func() { os.RemoveAll(sockets) }
+	newProvider := func() provider.Provider { return &coderdProvider{connected: connected} }
 	options := providerserver.ServeOpts{Address: "registry.opentofu.org/coder/coderd", ProtocolVersion: 6}
 	if err := providerserver.Serve(context.Background(), newProvider, options); err != nil {
 		log.Fatal(err)
@@ -34,11 +36,10 @@ func main() {
 }
 
 // exitWhenOrphaned is needed because the engine kills the dynamic bridge, which then cannot end the providers that it
-// started: without this every Pulumi command would leave a process and its socket behind.
-func exitWhenOrphaned(parent int, sockets string) {
+// started: without this every Pulumi command would leave a process behind.
+func exitWhenOrphaned(parent int) {
 	for os.Getppid() == parent {
 		time.Sleep(orphanCheck)
 	}
-	os.RemoveAll(sockets)
 	os.Exit(0)
 }

@@ -27,7 +27,10 @@ const (
 	configureTimeout = 30 * time.Second
 )
 
-type coderdProvider struct{}
+type coderdProvider struct {
+	// connected is called when a client asks for the first time, and may be called again.
+	connected func()
+}
 
 // connection is what Configure hands to the resource.
 type connection struct {
@@ -41,7 +44,8 @@ type providerModel struct {
 	DefaultOrganizationID types.String `tfsdk:"default_organization_id"`
 }
 
-func (*coderdProvider) Metadata(_ context.Context, _ provider.MetadataRequest, resp *provider.MetadataResponse) {
+func (p *coderdProvider) Metadata(_ context.Context, _ provider.MetadataRequest, resp *provider.MetadataResponse) {
+	p.connected()
 	resp.TypeName = "coderd"
 	resp.Version = providerVersion
 }
