@@ -108,7 +108,13 @@ class Template(pulumi.ComponentResource):
         job.declare(
             "template-record",
             "record_template",
-            environment={"DATA_DIRECTORY": args.data_dir, "TEMPLATE_ID": template.id},
+            environment={
+                "DATA_DIRECTORY": args.data_dir,
+                "TEMPLATE_ID": template.id,
+                "DEFAULT_TTL_MS": str(args.default_ttl_ms),
+                "CODER_URL": args.coder_url,
+                "CODER_TOKEN": args.token,
+            },
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.template_id = template.id

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 CALL_TIMEOUT_S = 20
+PAGE = 100
+
+Workspace = Mapping[str, Any]
+"""One workspace as the API shows it."""
 
 # Loopback: a proxy from the environment would only be in the way.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -70,3 +76,18 @@ def answers(url: str) -> bool:
         # 404: a server without users.
         return error.status == 404
     return True
+
+
+def workspaces(api: Api) -> list[Workspace]:
+    """All workspaces of all users.
+
+    Raises:
+        ApiError: Coder refused or did not answer.
+    """
+    found: list[Workspace] = []
+    while True:
+        answer = api.call("GET", f"/api/v2/workspaces?limit={PAGE}&offset={len(found)}")
+        page = answer["workspaces"] if isinstance(answer, dict) else []
+        found += page
+        if len(page) < PAGE:
+            return found

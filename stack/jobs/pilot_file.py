@@ -1,6 +1,6 @@
 """`pilot.json` beside the data: what a new state adopts. No secret is in it.
 
-    {"token_generation": 3, "template_id": "<UUID>"}
+    {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000}
 """
 
 from __future__ import annotations
@@ -38,3 +38,9 @@ def template_id(data_directory: str) -> str | None:
     """The template that the last state had here."""
     value = read(data_directory).get("template_id")
     return value if isinstance(value, str) else None
+
+
+def default_ttl_ms(data_directory: str) -> int | None:
+    """The idle time that the last state gave the template."""
+    value = read(data_directory).get("default_ttl_ms")
+    return value if isinstance(value, int) else None

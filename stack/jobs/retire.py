@@ -15,42 +15,23 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from stack.jobs import backups, coder, engine, program
 
 SETTLE_TIMEOUT_S = 300
 POLL_INTERVAL_S = 0.25
-PAGE = 100
 STOP_GRACE_S = 10
 STACK_LABEL = "coder-pilot.stack"
 WORKSPACE_LABEL = "coder.workspace_id"
 BUILDING = ("pending", "running", "canceling")
 
-Workspace = Mapping[str, Any]
 
-
-def title(workspace: Workspace) -> str:
+def title(workspace: coder.Workspace) -> str:
     """owner/name."""
     return f"{workspace['owner_name']}/{workspace['name']}"
-
-
-def workspaces(api: coder.Api) -> list[Workspace]:
-    """All workspaces of all users.
-
-    Raises:
-        coder.ApiError: Coder refused or did not answer.
-    """
-    found: list[Workspace] = []
-    while True:
-        answer = api.call("GET", f"/api/v2/workspaces?limit={PAGE}&offset={len(found)}")
-        page = answer["workspaces"] if isinstance(answer, dict) else []
-        found += page
-        if len(page) < PAGE:
-            return found
 
 
 @dataclass
@@ -65,13 +46,13 @@ class Settling:
     """Workspace's title to what Coder said."""
     cancelled: set[str] = field(default_factory=set)
 
-    def step(self, found: list[Workspace]) -> bool:
+    def step(self, found: list[coder.Workspace]) -> bool:
         """Ask for what is still to be asked; whether every workspace is settled or failed."""
         # A list: `all` over a generator would ask for the second only when the first is done.
         settled = [self._one(each) for each in found]
         return all(settled)
 
-    def _one(self, workspace: Workspace) -> bool:
+    def _one(self, workspace: coder.Workspace) -> bool:
         build = workspace["latest_build"]
         status = build["job"]["status"]
         if title(workspace) in self.failed:
@@ -95,7 +76,7 @@ class Settling:
             self.ours[workspace["id"]] = str(answer["id"])
         return title(workspace) in self.failed
 
-    def _call(self, workspace: Workspace, method: str, path: str, body: object = None) -> object:
+    def _call(self, workspace: coder.Workspace, method: str, path: str, body: object = None) -> object:
         try:
             return self.api.call(method, path, body)
         except coder.ApiError as error:
@@ -119,7 +100,7 @@ def settle(
         coder.ApiError: Coder cannot be asked at all.
     """
     settling = Settling(api, transition)
-    found = workspaces(api)
+    found = coder.workspaces(api)
     if found:
         say(f"workspaces to {transition}: {', '.join(map(title, found))}")
     deadline_s = time.monotonic() + timeout_s
@@ -127,7 +108,7 @@ def settle(
         if time.monotonic() > deadline_s:
             return [f"Coder did not {transition} every workspace within {timeout_s:.0f} s"]
         time.sleep(interval_s)
-        found = workspaces(api)
+        found = coder.workspaces(api)
     return [f"Coder could not {transition} {name}: {reason}" for name, reason in settling.failed.items()]
 
 

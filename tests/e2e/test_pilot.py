@@ -8,6 +8,7 @@ import socket
 import subprocess
 import urllib.error
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.e2e.pilot_fixture import Pilot, docker, free_port, request
 
 API_KEY = "sk-ant-a-key-that-nobody-may-see"
+HOUR_MS = 3_600_000
 JUNK = {"CODER_URL": "http://127.0.0.1:9", "CODER_SESSION_TOKEN": "junk"}
 
 
@@ -193,6 +195,24 @@ def test_a_changed_coder_setting_replaces_only_that_container(pilot: Pilot) -> N
     assert _changes(pilot.up()) == {"coder"}
     assert _container(pilot, "postgres")["id"] == postgres
     assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+
+
+def test_a_new_idle_time_reaches_the_workspaces_that_have_the_earlier_one(pilot: Pilot) -> None:
+    followed, own = pilot.create_workspace("followed"), pilot.create_workspace("own")
+    pilot.call("PUT", f"/api/v2/workspaces/{own['id']}/ttl", {"ttl_ms": 5 * HOUR_MS})
+    pilot.write_config(idleTtl="3h")
+    assert _changes(pilot.up()) == {"template", "template-record"}
+    pilot.up("--expect-no-changes")
+    assert pilot.workspace(followed["id"])["ttl_ms"] == 3 * HOUR_MS
+    assert pilot.workspace(own["id"])["ttl_ms"] == 5 * HOUR_MS
+
+    pilot.transition(followed["id"], "stop")
+    pilot.transition(followed["id"], "start")
+    build = pilot.workspace(followed["id"])["latest_build"]
+    runs = datetime.fromisoformat(build["deadline"]) - datetime.fromisoformat(build["job"]["completed_at"])
+    assert abs(runs.total_seconds() - 3 * 3600) < 60
+    for each in (followed, own):
+        pilot.transition(each["id"], "delete")
 
 
 @pytest.fixture

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from stack.jobs import admin, alive, coder, data_directory, engine, pilot_file, postgres, role_password
+from stack.jobs import (
+    admin,
+    alive,
+    coder,
+    data_directory,
+    engine,
+    pilot_file,
+    postgres,
+    record_template,
+    role_password,
+)
 
 PASSWORD = "the-password-of-the-state"
 OTHER_PASSWORD = "an-older-password"
@@ -286,6 +296,65 @@ def test_a_container_that_is_gone_is_a_problem_with_its_remedy_on_up_alone(
     world = World(running={"coder-postgres": True}, answers=False)
     assert look(world, "look")["problem"] is None
     assert look(world, "ensure")["problem"] == "the container coder-server is gone: run `make heal`"
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], list[tuple[str, object]]]:
+    """Records the template with an idle time; what Coder, which has four workspaces, was told."""
+    told: list[tuple[str, object]] = []
+    shown = [
+        {"id": "as-the-template", "template_id": "ours", "ttl_ms": 2 * HOUR_MS},
+        {"id": "set-by-its-owner", "template_id": "ours", "ttl_ms": 3 * HOUR_MS},
+        {"id": "never-stopped", "template_id": "ours"},
+        {"id": "of-another-template", "template_id": "theirs", "ttl_ms": 2 * HOUR_MS},
+    ]
+
+    def call(api: coder.Api, method: str, path: str, body: Any = None) -> object:
+        assert (api.url, api.token) == ("http://127.0.0.1:7080", "a-token")
+        if method == "GET":
+            return {"workspaces": shown}
+        told.append((f"{method} {path}", body))
+        return None
+
+    def run(ttl_ms: int) -> list[tuple[str, object]]:
+        for name, value in {
+            "DATA_DIRECTORY": str(tmp_path), "TEMPLATE_ID": "ours", "DEFAULT_TTL_MS": str(ttl_ms),
+            "CODER_URL": "http://127.0.0.1:7080", "CODER_TOKEN": "a-token",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        told.clear()
+        record_template.main()
+        return list(told)
+
+    monkeypatch.setattr(coder.Api, "call", call)
+    return run
+
+
+def test_a_new_idle_time_reaches_the_workspaces_that_have_the_earlier_one(
+    record: Callable[[int], list[tuple[str, object]]], tmp_path: Path
+) -> None:
+    assert record(2 * HOUR_MS) == []
+    assert record(2 * HOUR_MS) == []
+    assert record(HOUR_MS) == [("PUT /api/v2/workspaces/as-the-template/ttl", {"ttl_ms": HOUR_MS})]
+    assert pilot_file.read(str(tmp_path)) == {"template_id": "ours", "default_ttl_ms": HOUR_MS}
+
+
+def test_an_idle_time_that_coder_refuses_is_tried_again(
+    record: Callable[[int], list[tuple[str, object]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(2 * HOUR_MS)
+
+    def refuse(*_: object) -> object:
+        raise coder.ApiError(500, "PUT: 500 down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(coder.Api, "call", refuse)
+        with pytest.raises(engine.JobError, match="the new idle time did not reach every workspace: PUT: 500 down"):
+            record(HOUR_MS)
+    assert record(HOUR_MS) == [("PUT /api/v2/workspaces/as-the-template/ttl", {"ttl_ms": HOUR_MS})]
 
 
 def test_the_pilot_file_keeps_what_it_is_not_told_and_survives_garbage(tmp_path: Path) -> None:

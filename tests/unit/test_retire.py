@@ -45,7 +45,7 @@ class Coder:
             shown = json.loads(json.dumps(list(self.workspaces.values())))
             if offset == 0:
                 self._tick()
-            return 200, {"workspaces": shown[offset : offset + retire.PAGE]}
+            return 200, {"workspaces": shown[offset : offset + coder.PAGE]}
         if method == "PATCH":
             builds = {each["latest_build"]["id"]: each["latest_build"] for each in self.workspaces.values()}
             job = builds[path.split("/")[4]]["job"]
@@ -152,7 +152,7 @@ def test_a_stop_that_runs_already_is_waited_for_and_not_asked_again(server: Code
 
 
 def test_all_are_asked_before_the_first_is_done_and_none_is_missed_on_a_later_page(server: Coder) -> None:
-    count = retire.PAGE + 5
+    count = coder.PAGE + 5
     for number in range(count):
         server.add(f"w{number}", "start", "succeeded")
     assert _settle(server) == []
