@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import runpy
 from collections.abc import Iterator, Mapping
@@ -172,5 +173,9 @@ def declare(
         for task in pending:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        # Now and not at some later time: CPython 3.11 fails an `ast.parse` in which a coroutine is finalised
+        # ("AST constructor recursion depth mismatch").
+        del pending
+        gc.collect()
     return declared
 
