@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.http_server import QuietHandler, serving
 
 
 @contextlib.contextmanager
 def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> Iterator[str]:
     """The base URL of an API that asks for `command` until `commands` results came back, and then says "Done."."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802  http.server's name
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             results = json.dumps(asked["messages"]).count('"tool_result"')
             if results >= commands or not any(tool["name"] == "Bash" for tool in asked.get("tools", [])):
@@ -42,15 +42,5 @@ def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> Iterato
             for event in events:
                 self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer((address, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://{address}:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, address) as url:
+        yield url

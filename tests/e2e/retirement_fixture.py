@@ -74,10 +74,20 @@ def checksum(workspace_id: str) -> str:
     )  # fmt: skip
 
 
-def furnish(pilot: Pilot, workspace: dict[str, Any]) -> None:
-    """Lay files into the workspace's home."""
+def assert_whole(pilot: Pilot, before: Belongings) -> None:
+    """Everything is there again, the admin may log in, and the pilot is converged."""
+    pilot.variables.pop("token", None)
+    assert belongings(pilot) == before
+    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
+    pilot.up("--expect-no-changes")
+
+
+def furnished(pilot: Pilot) -> dict[str, Any]:
+    """A new running workspace with files in its home."""
+    workspace = pilot.create_workspace("demo")
     script = "mkdir -p ~/kept/deep && echo marker > ~/kept/marker && head -c 100000 /dev/urandom > ~/kept/deep/random"
     docker("exec", container_of(workspace["id"]), "sh", "-c", f"HOME=/home/coder; {script}")
+    return workspace
 
 
 def container_of(workspace_id: str) -> str:

@@ -30,10 +30,11 @@ from tests.e2e.compose_fixture import ComposePilot
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import (
     Belongings,
+    assert_whole,
     belongings,
     checksum,
     command,
-    furnish,
+    furnished,
     identity,
     kill_at,
     left_over,
@@ -56,22 +57,13 @@ SIDE_BY_SIDE = 5.0
 @pytest.fixture(scope="module")
 def workspace(pilot: Pilot) -> dict[str, Any]:
     """A running workspace with files in its home."""
-    made = pilot.create_workspace("demo")
-    furnish(pilot, made)
-    return made
+    return furnished(pilot)
 
 
 @pytest.fixture
 def owned(pilot: Pilot, workspace: dict[str, Any]) -> Belongings:
     """What the pilot has before the test."""
     return belongings(pilot)
-
-
-def _is_whole(pilot: Pilot, before: Belongings) -> None:
-    pilot.variables.pop("token", None)
-    assert belongings(pilot) == before
-    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
-    pilot.up("--expect-no-changes")
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -82,12 +74,12 @@ def test_a_kill_at_any_moment_of_up_and_of_destroy_is_mended_by_one_command(
     command(pilot, "down")
     kill_at(pilot, moments.uniform(0.3, UP_TAKES_S), "up")
     command(pilot, "heal")
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
     kill_at(pilot, moments.uniform(0.3, DESTROY_TAKES_S), "destroy")
     command(pilot, "down")
     assert left_over(pilot) == []
     pilot.up()
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 @pytest.mark.parametrize("gone", [("server",), ("postgres",), ("postgres", "server")], ids="+".join)
@@ -95,7 +87,7 @@ def test_heal_brings_back_containers_that_were_removed(pilot: Pilot, owned: Belo
     docker("rm", "--force", *(f"{pilot.name}-{name}" for name in gone))
     assert "run `make heal`" in pilot.up(check=False)
     command(pilot, "heal")
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_a_plain_up_follows_a_restart_of_everything(pilot: Pilot, owned: Belongings) -> None:
@@ -105,7 +97,7 @@ def test_a_plain_up_follows_a_restart_of_everything(pilot: Pilot, owned: Belongi
         os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", name)), signal.SIGKILL)
     eventually(lambda: all(identity(name) for name in names), timeout_s=60, what="Docker restarts what was running")
     pilot.up("--expect-no-changes")
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +114,7 @@ def boxed(box: Box, make_pilot: Callable[..., Pilot]) -> Pilot:
     made = make_pilot(dockerHost=box.docker_host, dockerSocket=str(box.socket))
     with box.entered():
         made.up()
-        furnish(made, made.create_workspace("demo"))
+        furnished(made)
     return made
 
 
@@ -145,7 +137,7 @@ def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_re
         healed_s = time.monotonic() - answered_s
         record_property("healed_s", healed_s)
         print(f"the editor answers {healed_s:.1f} s after Docker does")
-        _is_whole(boxed, before)
+        assert_whole(boxed, before)
         assert sql(boxed, "SELECT id FROM workspace_builds ORDER BY id") == builds
         # Docker made its socket anew, and Coder has to have the new one.
         boxed.transition(workspace["id"], "stop")
@@ -167,7 +159,7 @@ def test_an_up_gives_coder_the_socket_of_an_engine_that_kept_it_running_over_its
     with box.entered():
         assert {name: identity(name) for name in ran} == ran
         boxed.up("--expect-no-changes")
-        _is_whole(boxed, before)
+        assert_whole(boxed, before)
         boxed.transition(workspace["id"], "stop")
         boxed.transition(workspace["id"], "start")
         boxed.wait_workspace(workspace["id"])
@@ -185,7 +177,7 @@ def test_with_the_state_lost_and_everything_running_heal_takes_over(
     new_state(pilot)
     assert "already" in pilot.up(check=False)
     command(pilot, "heal")
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
     pilot.transition(workspace["id"], "stop")
 
 
@@ -211,7 +203,7 @@ def test_postgres_killed_under_load_loses_nothing(pilot: Pilot, owned: Belonging
     pilot.up("--expect-no-changes")
     kept = set(sql(pilot, "SELECT token_name FROM api_keys"))
     assert set(written) <= kept, "a write that Coder had confirmed is gone"
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
     sql(pilot, "DELETE FROM api_keys WHERE token_name LIKE 'key-%'")
 
 
@@ -345,7 +337,7 @@ def test_fifty_workspaces_and_a_thousand_builds_are_dumped_and_restored_in_time(
     assert figures["dump_s"] < BACKUP_LIMIT_S
     assert figures["restore_s"] < BACKUP_LIMIT_S
     command(pilot, "restore", str(before))
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_ten_running_workspaces_are_stopped_side_by_side_when_the_pilot_is_destroyed(
@@ -433,8 +425,7 @@ def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
     images = {major: _postgres_image(major, old.name, tmp_path / str(major)) for major in (old_major, new_major)}
     old.write_config(postgresImage=images[old_major])
     old.up()
-    workspace = old.create_workspace("demo")
-    furnish(old, workspace)
+    furnished(old)
     before = belongings(old)
     assert sql(old, "SHOW server_version")[0].startswith(f"{old_major}.")
 
@@ -442,7 +433,7 @@ def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
     assert f"is of Postgres {old_major}" in old.up(check=False)
     command(old, "upgrade-postgres")
     assert sql(old, "SHOW server_version")[0].startswith(f"{new_major}.")
-    _is_whole(old, before)
+    assert_whole(old, before)
     (kept,) = old.data.glob(f"postgres-{old_major}-*")
     assert (kept / "PG_VERSION").read_text().strip() == str(old_major)
     assert "nothing to do" in command(old, "upgrade-postgres")

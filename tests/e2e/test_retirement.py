@@ -17,11 +17,12 @@ import pytest
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import (
     Belongings,
+    assert_whole,
     belongings,
     command,
     container_of,
     derived_image,
-    furnish,
+    furnished,
     identity,
     kill_at,
     left_over,
@@ -38,9 +39,7 @@ NEVER_READY = 'if [ "$1" = version ]; then exec /opt/coder.real "$@"; fi; echo "
 @pytest.fixture(scope="module")
 def workspace(pilot: Pilot) -> dict[str, Any]:
     """A running workspace with files in its home."""
-    made = pilot.create_workspace("demo")
-    furnish(pilot, made)
-    return made
+    return furnished(pilot)
 
 
 @pytest.fixture
@@ -52,14 +51,6 @@ def owned(pilot: Pilot, workspace: dict[str, Any]) -> Belongings:
     found = belongings(pilot)
     assert (len(found.workspaces), len(found.templates)) == (1, 1)
     return found
-
-
-def _is_whole(pilot: Pilot, before: Belongings) -> None:
-    """Everything is there again, the admin may log in, and the pilot is converged."""
-    pilot.variables.pop("token", None)
-    assert belongings(pilot) == before
-    assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
-    pilot.up("--expect-no-changes")
 
 
 def test_without_retirement_a_template_and_a_network_could_not_be_removed(
@@ -110,7 +101,7 @@ def test_a_postgres_of_another_major_is_refused_before_anything_is_touched(
     assert f"is of Postgres 17, and {image} is Postgres 18; nothing was touched" in said
     assert "make upgrade-postgres" in said
     assert (identity(f"{pilot.name}-postgres"), identity(f"{pilot.name}-server")) == before
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_a_downgrade_of_coder_is_refused_before_anything_is_touched(
@@ -127,7 +118,7 @@ def test_a_downgrade_of_coder_is_refused_before_anything_is_touched(
         docker("image", "rm", "--force", image)
     assert f"{image} is Coder 2.29.9, and the database was already moved to 2.30.0" in said
     assert identity(f"{pilot.name}-server") == before
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_a_destroyed_pilot_comes_back_whole_with_a_new_state_and_new_passwords(
@@ -143,7 +134,7 @@ def test_a_destroyed_pilot_comes_back_whole_with_a_new_state_and_new_passwords(
     pilot.up()
     assert pilot.outputs()["adminPassword"] != password
     assert states(pilot.call("GET", "/api/v2/workspaces")["workspaces"]) == {"stopped"}
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
     pilot.transition(workspace["id"], "start")
     pilot.wait_workspace(workspace["id"])
     assert docker("exec", container_of(workspace["id"]), "cat", "/home/coder/kept/marker") == "marker"
@@ -158,7 +149,7 @@ def test_with_the_token_revoked_down_retires_through_coder(pilot: Pilot, owned: 
     assert left_over(pilot) == []
     assert "is down already" in command(pilot, "down")
     pilot.up()
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_with_coder_dead_for_good_down_ends_and_the_pilot_comes_back(
@@ -179,7 +170,7 @@ def test_with_coder_dead_for_good_down_ends_and_the_pilot_comes_back(
     assert left_over(pilot) == []
     pilot.up()
     docker("image", "rm", "--force", image)
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends(
@@ -193,7 +184,7 @@ def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends
     assert left_over(pilot) == []
     kill_at(pilot, "Container coder creating", "up")
     command(pilot, "heal")
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_a_backup_is_restored_into_an_empty_data_directory(
@@ -210,7 +201,7 @@ def test_a_backup_is_restored_into_an_empty_data_directory(
         command(pilot, "restore", str(lost / "backups" / dump.name))
         # Adoption adds a version; none is gone.
         assert set(before) <= set(sql(pilot, versions))
-        _is_whole(pilot, owned)
+        assert_whole(pilot, owned)
         pilot.transition(workspace["id"], "start")
     finally:
         shutil.rmtree(lost, ignore_errors=True)
@@ -227,7 +218,7 @@ def test_a_dump_that_is_none_or_only_half_leaves_everything_as_it_was(
     whole = Path(command(pilot, "backup").strip()).read_bytes()
     (tmp_path / "half.dump").write_bytes(whole[: len(whole) // 2])
     assert "`pg_restore` failed" in command(pilot, "restore", str(tmp_path / "half.dump"), check=False)
-    _is_whole(pilot, owned)
+    assert_whole(pilot, owned)
 
 
 def test_purge_says_what_goes_and_deletes_everything_of_ours_and_nothing_else(

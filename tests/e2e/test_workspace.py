@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import json
@@ -11,12 +10,12 @@ import signal
 import statistics
 import subprocess
 import tarfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from tests.e2e.workspace_fixture import (
     new_workspace,
     open_editor,
 )
+from tests.http_server import QuietHandler, serving
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 
 WITHOUT_CURL = f"{NAME_PREFIX}/without-curl:1"
@@ -65,23 +65,13 @@ def pilot(make_pilot: Callable[..., Pilot], images: None) -> Pilot:
     return made
 
 
-@contextlib.contextmanager
-def git_server(folder: Path, address: str) -> Iterator[str]:
+class FileHandler(QuietHandler, SimpleHTTPRequestHandler):
+    """Serves the files of a folder."""
+
+
+def git_server(folder: Path, address: str) -> AbstractContextManager[str]:
     """Serves git repositories in `folder` over plain HTTP."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer((address, 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://{address}:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(functools.partial(FileHandler, directory=str(folder)), address)
 
 
 def make_repository(folder: Path, files: Mapping[str, str]) -> None:

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.http_server import QuietHandler, serving
 from tests.template.template_support import SCRIPTS, TEMPLATE, TESTS, FakeCoder, Script, Tofu
 from toolchain.builder import Builder
 from toolchain.pieces import PIECES
@@ -65,8 +64,8 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
 def fake_coder() -> Iterator[FakeCoder]:
     """An HTTP server in the place of Coder's agent API."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_PATCH(self) -> None:
+    class Handler(QuietHandler):
+        def do_PATCH(self) -> None:  # noqa: N802  http.server's name
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with coder.arrived:
                 coder.requests.append((self.command, self.path, body))
@@ -78,17 +77,9 @@ def fake_coder() -> Iterator[FakeCoder]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    coder = FakeCoder(url=f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield coder
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as url:
+        coder = FakeCoder(url=url)
+        yield coder
 
 
 @pytest.fixture

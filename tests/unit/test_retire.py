@@ -6,16 +6,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stack.jobs import coder, retire
+from tests.http_server import QuietHandler, serving
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-that-nobody-may-see"
@@ -82,30 +81,19 @@ class Coder:
 def server() -> Iterator[Coder]:
     state = Coder()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def _serve(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             if self.headers.get("Coder-Session-Token") != TOKEN:
-                status, answer = 401, {"message": "You are signed out."}
+                self.answer(401, {"message": "You are signed out."})
             else:
-                status, answer = state.answer(self.command, self.path, body)
-            text = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+                self.answer(*state.answer(self.command, self.path, body))
 
         do_GET = do_POST = do_PATCH = _serve  # noqa: N815  http.server's names
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
-        state.url = f"http://127.0.0.1:{http.server_port}"
+    with serving(Handler) as state.url:
         yield state
-        http.shutdown()
 
 
 def _settle(server: Coder, transition: str = "stop", token: str = TOKEN, timeout_s: float = 60) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from stack.verdict.collect import Raw
 from stack.verdict.engine import Usage
 from stack.verdict.samples import Sample
+from tests.http_server import QuietHandler, serving
 
 UNTIL = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TOKEN = "the-token-of-this-test"
@@ -165,15 +163,15 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
     served = Server(url="")
     known = {each.id: each for each in workspaces}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802  http.server's name
             served.requests.append((self.command, self.path))
             if self.headers.get("Coder-Session-Token") != TOKEN:
-                self._answer(401, {"message": "You are signed out or your session has expired."})
+                self.answer(401, {"message": "You are signed out or your session has expired."})
                 return
-            self._answer(200, self._found())
+            self.answer(200, self._found())
 
         def _found(self) -> object:
             parts = urlsplit(self.path)
@@ -204,22 +202,5 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
                     return [{"name": "memory_mb", "value": known[key.rpartition("-")[0]].memory_mb}]
             raise AssertionError(self.path)
 
-        def _answer(self, status: int, body: object) -> None:
-            text = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the test's output is not the place."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    served.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serving(Handler) as served.url:
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()

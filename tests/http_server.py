@@ -1,0 +1,39 @@
+"""An HTTP server of a test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SHUTDOWN_POLL_S = 0.01
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers without a line on the test's output."""
+
+    def answer(self, status: int, body: object) -> None:
+        """Answer with `body` as JSON."""
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output is not the place."""
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler], address: str = "127.0.0.1") -> Iterator[str]:
+    """The base URL of a server on a free port, which ends with the block."""
+    with ThreadingHTTPServer((address, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(SHUTDOWN_POLL_S,))
+        thread.start()
+        try:
+            yield f"http://{address}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
