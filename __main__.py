@@ -19,6 +19,8 @@ from stack.template import Template, TemplateArgs
 # When a resource fails, the language host interrupts this program: Python's traceback would bury the error.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+# An index: a part takes as few lines as it can.
+# fmt: off
 config = settings.load()
 provider = docker.Provider("docker", host=config.docker_host)
 tailnet = TailnetArgs(

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 own_go=(coderd-provider command-plugin docker-plugin random-plugin testcontrol pulumi/sdkgen)
 
 ruff check --quiet
+ruff format --check --quiet || { echo "error: not as ruff writes it, run \`ruff format\`" >&2; exit 1; }
 mypy --no-error-summary
 if command -v shellcheck >/dev/null; then
   git ls-files -z --cached --others --exclude-standard -- '*.sh' | xargs -0 shellcheck --shell=bash

@@ -162,9 +162,7 @@ def open_session(stack: str, *, build: bool = False) -> Session:
     if shutil.which("pulumi", path=variables["PATH"]) is None:
         raise PilotError(f"there is no `pulumi` yet: run `make up STACK={stack}`, which builds it")
     STATE.mkdir(exist_ok=True)
-    return Session(
-        stack=stack, environment=variables, config_file=_config_file(stack, variables), published=published
-    )
+    return Session(stack=stack, environment=variables, config_file=_config_file(stack, variables), published=published)
 
 
 def _config_file(stack: str, variables: Mapping[str, str]) -> Path:

@@ -1,5 +1,6 @@
 """Print every problem of a stack's settings, one a line; run by `make doctor` with the virtual environment's Python.
 
+Usage:
     python -m pilot.settings_check FOLDER STACK
 """
 

@@ -131,9 +131,7 @@ class ControlPlane(pulumi.ComponentResource):
                     docker.ContainerNetworksAdvancedArgs(name=args.networks.control),
                     docker.ContainerNetworksAdvancedArgs(name=args.networks.workspaces, aliases=[ALIAS]),
                 ],
-                mounts=[
-                    docker.ContainerMountArgs(type="bind", source=args.docker_socket, target=SOCKET_IN_CONTAINER)
-                ],
+                mounts=[docker.ContainerMountArgs(type="bind", source=args.docker_socket, target=SOCKET_IN_CONTAINER)],
                 ports=[docker.ContainerPortArgs(internal=INTERNAL_PORT, external=args.port, ip=LOOPBACK)],
                 supplementary_groups=[socket_group(args.docker_socket)],
                 health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{INTERNAL_PORT}/healthz",

@@ -105,7 +105,6 @@ class Settings:
     anthropic_api_key: pulumi.Output[str] | None
     """ANTHROPIC_API_KEY in every workspace; unset: everybody signs in. Always with `pulumi config set --secret`."""
 
-
     @property
     def coder_limits(self) -> Limits:
         """What Coder's container may use."""

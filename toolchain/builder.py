@@ -1,5 +1,6 @@
 """A content-addressed cache of pieces: each is built once, in a temporary place, and renamed when whole.
 
+The layout:
     <cache>/pieces/<name>/<key>/         what the recipe made
     <cache>/pieces/<name>/<key>.json     its manifest: size, modification time and SHA-256 of every file
     <cache>/logs/<name>.log              what the last build of the piece printed
@@ -35,9 +36,6 @@ LOG_TAIL_LINES = 15
 PROGRESS_INTERVAL_S = 15
 BUILDERS_AT_ONCE = 2
 
-_REGISTRY = (
-    "a package registry does not answer: check the network and proxy settings, then run the same command again"
-)
 DISK_FULL = "the disk is full: free some space (`df -h`), then run the same command again"
 NO_REGISTRY = "a package registry does not answer: check network and proxy, then run the same command again"
 ADVICE: Mapping[str, str] = {
@@ -307,9 +305,7 @@ class Builder:
                 folder.mkdir(parents=True, exist_ok=True)
             log.write_bytes(b"")
             needs = {need: self.directory(need) for need in piece.needs}
-            piece.recipe.make(
-                Job(piece=piece, out=scratch / "out", work=scratch / "work", log=log, needs=needs)
-            )
+            piece.recipe.make(Job(piece=piece, out=scratch / "out", work=scratch / "work", log=log, needs=needs))
             manifest.unlink(missing_ok=True)
             shutil.rmtree(directory, ignore_errors=True)
             (scratch / "out").rename(directory)

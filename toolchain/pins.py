@@ -18,9 +18,7 @@ class Pin:
 
 PINS: Final[Mapping[str, Pin]] = {
     "pulumi": Pin(version="3.274.1", origin="Go: github.com/pulumi/pulumi/pkg/v3", licence="Apache-2.0"),
-    "language-python": Pin(
-        version="3.61.0", origin="Go: github.com/pulumi/pulumi/sdk/v3/python", licence="Apache-2.0"
-    ),
+    "language-python": Pin(version="3.61.0", origin="Go: github.com/pulumi/pulumi/sdk/v3/python", licence="Apache-2.0"),
     "pulumi-sdk": Pin(version="3.272.0", origin="PyPI: pulumi", licence="Apache-2.0"),
     "docker": Pin(version="5.2.0", origin="Go: the bridge around kreuzwerker/docker", licence="Apache-2.0, MPL-2.0"),
     "random": Pin(version="4.21.4", origin="Go: the bridge around hashicorp/random", licence="Apache-2.0, MPL-2.0"),

@@ -277,9 +277,7 @@ class ImportedImage:
         return ["docker"]
 
     def make(self, job: Job) -> None:
-        job.run(
-            ["docker", "import", job.needs["debian-root"] / "rootfs.tar", self.tag], output=job.out / "image-id"
-        )
+        job.run(["docker", "import", job.needs["debian-root"] / "rootfs.tar", self.tag], output=job.out / "image-id")
 
     def intact(self, directory: Path) -> bool:
         return image_id(self.tag) == (directory / "image-id").read_text().strip()

@@ -1,5 +1,6 @@
 """`pilot.json` beside the data: what a new state adopts. No secret is in it.
 
+For example:
     {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000}
 """
 

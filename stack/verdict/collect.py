@@ -123,9 +123,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
         return answer
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        usage = pool.submit(
-            of_engine, "Docker GET /containers/{id}/stats", lambda: samples.usages(docker, site.stack)
-        )
+        usage = pool.submit(of_engine, "Docker GET /containers/{id}/stats", lambda: samples.usages(docker, site.stack))
         disk = pool.submit(of_engine, "Docker GET /system/df", docker.disk)
         data = pool.submit(of_engine, f"docker exec {site.stack}-postgres du", lambda: _data_bytes(site))
         found = _workspaces(asking)
@@ -162,9 +160,7 @@ def _workspaces(asking: Asking) -> list[dict[str, Any]]:
             return found
 
 
-def _deleted(
-    asking: Asking, organizations: list[str], known: set[str], since: datetime
-) -> list[dict[str, Any]]:
+def _deleted(asking: Asking, organizations: list[str], known: set[str], since: datetime) -> list[dict[str, Any]]:
     """The workspaces that are gone: no list of Coder 2.30 has them, but the jobs that built them name them."""
     gone: dict[str, None] = {}
     for organization in organizations:

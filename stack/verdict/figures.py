@@ -333,9 +333,7 @@ class _History:
 
     def _to(self, time: datetime) -> None:
         if self.cursor is not None and time > self.cursor and self.state != "absent":
-            self.spans.append(
-                Span(start=self.cursor, end=time, state=self.state, after_autostop=self.after_autostop)
-            )
+            self.spans.append(Span(start=self.cursor, end=time, state=self.state, after_autostop=self.after_autostop))
         self.cursor = time if self.cursor is None else max(time, self.cursor)
 
     def _time(self, text: str, number: int) -> datetime:
@@ -375,9 +373,7 @@ def _ended_by(build: Mapping[str, Any]) -> str:
 def compute(raw: Raw) -> Figures:
     """The figures of what was answered."""
     titles = {each["id"]: f"{each['owner_name']}/{each['name']}" for each in raw.workspaces}
-    histories = {
-        key: _History(name=titles[key], until=raw.until).walk(raw.builds.get(key, [])) for key in titles
-    }
+    histories = {key: _History(name=titles[key], until=raw.until).walk(raw.builds.get(key, [])) for key in titles}
     since = max(raw.since, _born(raw))
     known = {each["id"]: each for each in raw.templates}
     watch = samples.watch(raw.samples)
@@ -577,9 +573,7 @@ def _starts(raw: Raw, titles: Mapping[str, str], since: datetime) -> tuple[Start
         for build in builds:
             time = stamp(build["created_at"])
             if time is not None and time >= since and build["transition"] == "start":
-                found.append(
-                    Start(time=time, workspace=titles[key], seconds=_ready_s(build), status=_status(build))
-                )
+                found.append(Start(time=time, workspace=titles[key], seconds=_ready_s(build), status=_status(build)))
     return tuple(sorted(found, key=lambda each: each.time))
 
 
@@ -658,9 +652,7 @@ def _first_deadline(
     if not ttl_ms or template is None:
         return None
     ready = stamp(session.build["job"].get("completed_at")) or session.start
-    return max(
-        ready + timedelta(milliseconds=ttl_ms), begin + timedelta(milliseconds=template["activity_bump_ms"])
-    )
+    return max(ready + timedelta(milliseconds=ttl_ms), begin + timedelta(milliseconds=template["activity_bump_ms"]))
 
 
 def _failure(title: str, build: Mapping[str, Any], errors: Mapping[str, str]) -> Failure:

@@ -95,9 +95,7 @@ def _reasons(checks: list[Check]) -> str:
 
 
 def _used(figures: Figures) -> Check:
-    return Check(
-        rule="somebody used a workspace", found=f"{figures.sessions} sessions", met=figures.sessions > 0
-    )
+    return Check(rule="somebody used a workspace", found=f"{figures.sessions} sessions", met=figures.sessions > 0)
 
 
 def _net(figures: Figures, thresholds: Thresholds) -> Check:

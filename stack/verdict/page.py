@@ -30,9 +30,7 @@ details { margin-top: 2rem; color: #555; }
 """
 
 
-def render(
-    figures: Figures, verdict: Verdict, queries: Sequence[str], *, purge: bool, data_directory: str
-) -> str:
+def render(figures: Figures, verdict: Verdict, queries: Sequence[str], *, purge: bool, data_directory: str) -> str:
     """The page's text."""
     removing, removed, keeping, kept = report.retiring(figures, purge=purge, data_directory=data_directory)
     body = [

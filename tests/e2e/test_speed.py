@@ -44,9 +44,7 @@ def timed() -> Iterator[Clock]:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, float]]:
     """`docker compose up` of the same two images, and one import of the same template: seconds."""
     port = free_port()
-    compose = ComposePilot(
-        directory=tmp_path_factory.mktemp("compose"), stack=f"{NAME_PREFIX}-parts-{port}", port=port
-    )
+    compose = ComposePilot(directory=tmp_path_factory.mktemp("compose"), stack=f"{NAME_PREFIX}-parts-{port}", port=port)
     try:
         with timed() as servers:
             compose.up()
@@ -106,9 +104,7 @@ def test_the_first_up_takes_at_most_half_more_than_its_parts(
 def test_an_up_without_changes_costs_little_more_than_an_empty_program(
     pilot: Pilot, tmp_path: Path, figures: Callable[[str, object], None]
 ) -> None:
-    (tmp_path / "Pulumi.yaml").write_text(
-        f"name: empty\nruntime: python\nbackend: {{url: 'file://{tmp_path}'}}\n"
-    )
+    (tmp_path / "Pulumi.yaml").write_text(f"name: empty\nruntime: python\nbackend: {{url: 'file://{tmp_path}'}}\n")
     (tmp_path / "__main__.py").write_text("import pulumi\n")
     empty = Pilot(directory=tmp_path, name="empty", variables=pilot.variables)
     empty.pulumi("stack", "init")
@@ -125,9 +121,7 @@ def test_an_up_without_changes_costs_little_more_than_an_empty_program(
     assert ours_s <= NO_CHANGE_RATIO_MAX * theirs_s, (ours, theirs)
 
 
-def test_an_edit_of_the_template_is_up_within_ten_seconds(
-    pilot: Pilot, figures: Callable[[str, object], None]
-) -> None:
+def test_an_edit_of_the_template_is_up_within_ten_seconds(pilot: Pilot, figures: Callable[[str, object], None]) -> None:
     readme = pilot.directory / "terraform-template" / "README.md"
     readme.write_text(readme.read_text() + "\nAnother line.\n")
     with timed() as up:

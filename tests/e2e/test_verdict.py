@@ -449,9 +449,7 @@ def test_the_verdict_changes_nothing(history: Pilot) -> None:
     assert (_sql(history, count), sorted(history.data.rglob("*.jsonl"))) == (before, files)
 
 
-def test_the_page_shows_its_plots_in_chromium_and_asks_nobody(
-    history: Pilot, artifacts: Path, tmp_path: Path
-) -> None:
+def test_the_page_shows_its_plots_in_chromium_and_asks_nobody(history: Pilot, artifacts: Path, tmp_path: Path) -> None:
     page_file = tmp_path / "verdict.html"
     done = _front_door(history, "verdict", "--html", str(page_file))
     assert done.returncode == 0, done.stderr

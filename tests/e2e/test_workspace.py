@@ -138,9 +138,7 @@ def test_a_file_in_home_survives_stop_start_rename_and_a_template_update(pilot: 
 # --- what a person sees
 
 
-def test_the_editor_opens_the_clone_with_claude_code_active(
-    pilot: Pilot, tmp_path: Path, artifacts: Path
-) -> None:
+def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_path: Path, artifacts: Path) -> None:
     make_repository(tmp_path / "demo.git", {"hello.txt": "Hello from the repository.\n"})
     with git_server(tmp_path, gateway_of(pilot)) as server:
         workspace = pilot.create_workspace("seen", {"git_repository": f"{server}/demo.git"})
@@ -157,9 +155,7 @@ def test_the_editor_opens_the_clone_with_claude_code_active(
         assert page.get_by_text("Do you trust the authors").count() == 0
         # No walk-through and no welcome page beside it.
         assert page.locator(".tabs-container").get_by_role("tab").count() == 1
-    started = inside(
-        pilot, workspace, "cat ~/.local/share/code-server/logs/*/exthost*/remoteexthost.log"
-    )
+    started = inside(pilot, workspace, "cat ~/.local/share/code-server/logs/*/exthost*/remoteexthost.log")
     assert "_doActivateExtension Anthropic.claude-code" in started
     metadata = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
     assert metadata["Claude"] == "idle"

@@ -69,15 +69,11 @@ def editor_answers(pilot: Pilot, workspace: Mapping[str, Any]) -> bool:
 def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     """Open the editor as the owner and wait until it is drawn."""
     pilot.call("GET", "/api/v2/users/me")
-    page.context.add_cookies(
-        [{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}]
-    )
+    page.context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
     page.goto(f"{pilot.url}{editor_path(workspace)}", timeout=60_000)
     page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
 
 
 def gateway_of(pilot: Pilot) -> str:
     """The host's address on the workspaces' network."""
-    return docker(
-        "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{pilot.name}-workspaces"
-    )
+    return docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{pilot.name}-workspaces")

@@ -178,4 +178,3 @@ def declare(
         del pending
         gc.collect()
     return declared
-

@@ -296,9 +296,7 @@ def test_days_that_are_none_are_named(run: Run, days: str) -> None:
 
 
 def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
-    assert "SETTINGS" in _refused(
-        _process([], {})
-    )
+    assert "SETTINGS" in _refused(_process([], {}))
     bad = json.dumps({**dict.fromkeys(KEYS, "5"), "verdictMinDays": "soon"})
     assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", SETTINGS=bad))
 
@@ -320,8 +318,6 @@ def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
     with serve() as server:
         _good(run(server.url))
     assert ("GET", "/api/v2/users/me") in server.requests
-
-
 
 
 def test_the_timer_runs_a_command_that_there_is() -> None:

@@ -274,9 +274,7 @@ def test_the_net_takes_the_mean_of_the_samples_and_else_what_is_now() -> None:
 
 
 def test_without_an_engine_its_figures_are_unknown() -> None:
-    nothing = dict.fromkeys(
-        ("usage", "workspace_usage", "containers", "networks", "disk", "data_bytes", "dumps"), None
-    )
+    nothing = dict.fromkeys(("usage", "workspace_usage", "containers", "networks", "disk", "data_bytes", "dumps"), None)
     figures = compute(raw(Workspace("demo").start(at(1)), **nothing))
     disk = figures.disk
     assert (disk.data, disk.images, disk.volumes, disk.dumps, disk.dumps_count) == (None,) * 5

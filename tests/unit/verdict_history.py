@@ -189,7 +189,8 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
                     template = {"created_at": _text(UNTIL), "metadata": {"template_name": "project"}}
                     return [template] + [
                         {"created_at": build["created_at"], "metadata": {"workspace_id": each.id}}
-                        for each in workspaces for build in each.builds
+                        for each in workspaces
+                        for build in each.builds
                     ]
                 case ["workspaces", key] if query.get("include_deleted") == ["true"]:
                     return known[key].record()
