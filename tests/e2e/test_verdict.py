@@ -377,13 +377,17 @@ def test_the_time_watched_and_the_downtime_are_those_of_the_samples(told: Told) 
     assert len(told.figures["warnings"]) == jumps == 1
 
 
-def test_what_is_used_now_is_what_docker_says(told: Told, history: Pilot) -> None:
-    for name, container in (("coder", "server"), ("postgres", "postgres")):
-        shown = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{history.name}-{container}")
-        amount = float(shown.split("MiB")[0])
-        now = told.figures["parts"][name]["ram_now_gib"] * 1024
-        assert now == pytest.approx(amount, rel=0.5)
-        assert 0 <= told.figures["parts"][name]["cpu_now_percent"] <= 100 * (os.cpu_count() or 1)
+def test_what_is_used_now_is_what_docker_says(history: Pilot) -> None:
+    def at_rest() -> bool:
+        parts = json.loads(_front_door(history, "verdict", "--json").stdout)["figures"]["parts"]
+        for name, container in (("coder", "server"), ("postgres", "postgres")):
+            shown = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", f"{history.name}-{container}")
+            assert parts[name]["ram_now_gib"] * 1024 == pytest.approx(float(shown.split("MiB")[0]), rel=0.1)
+            assert 0 <= parts[name]["cpu_now_percent"] <= 100 * (os.cpu_count() or 1)
+        return True
+
+    # A build of the minutes before still moves Coder's memory by half, so both are asked until it lies still.
+    eventually(at_rest, timeout_s=90, what="the verdict and Docker name the same memory")
 
 
 def test_disk_and_dumps_are_what_is_there(told: Told, history: Pilot) -> None:
