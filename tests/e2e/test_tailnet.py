@@ -177,6 +177,11 @@ def sign_in(context: BrowserContext, box: Switched, base: str) -> Page:
 
 def open_preview(page: Page, base: str) -> None:
     """Open code-server through Coder, the README in it, and the markdown preview beside that."""
+    # An attempt that was cut short left the README and the preview open, and code-server opens them again: then there
+    # are two of each for ever.
+    page.goto("about:blank")
+    kept = {"origin": base, "storageTypes": "indexeddb,local_storage"}
+    page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
     page.goto(f"{base}/@admin/{WORKSPACE}.main/apps/code-server/?folder={PROJECT}")
     page.locator(".monaco-workbench").wait_for()
     page.get_by_role("treeitem", name="README.md").dblclick()
