@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from tests.http_server import QuietHandler, serving
 
 
-@contextlib.contextmanager
-def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> Iterator[str]:
+def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> AbstractContextManager[str]:
     """The base URL of an API that asks for `command` until `commands` results came back, and then says "Done."."""
 
     class Handler(QuietHandler):
@@ -42,5 +40,4 @@ def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> Iterato
             for event in events:
                 self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
 
-    with serving(Handler, address) as url:
-        yield url
+    return serving(Handler, address)
