@@ -15,6 +15,7 @@ from stack.network import Network
 from stack.retirement import Retirement, RetirementArgs
 from stack.tailnet import Tailnet, TailnetArgs, access_url
 from stack.template import Template, TemplateArgs
+from stack.workspace_image import WorkspaceImages, WorkspaceImagesArgs
 
 # When a resource fails, the language host interrupts this program: Python's traceback would bury the error.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -49,9 +50,13 @@ if tailnet.enabled:
     serve = Tailnet("tailnet", tailnet, url=url, after=[admin.account])
     url, note = serve.url, pulumi.Output.concat(" ", serve.note)
     to_be_retired.append(serve)
+images = WorkspaceImages("workspace-images", WorkspaceImagesArgs(
+    stack=config.name, bases=config.workspace_images, docker_host=config.docker_host, data_dir=config.data_dir),
+    provider=provider, after=[database.role_password])
 template = Template("template", TemplateArgs(
     name="project", coder_url=alive.coder_url, token=admin.token, data_dir=config.data_dir,
-    variables={**config.workspace_variables(), "workspace_network": networks.workspaces, "agent_url": AGENT_URL},
+    variables={**config.workspace_variables(), "workspace_network": networks.workspaces, "agent_url": AGENT_URL,
+               "built_images": images.names},
     default_ttl_ms=config.idle_ttl_ms, activity_bump_ms=config.idle_bump_ms,
     adopted_id=pilot_file.template_id(config.data_dir)))
 # Not after the template: `make down` drops it from the state where Coder cannot come back.

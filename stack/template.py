@@ -6,15 +6,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pulumi
 import pulumi_coderd as coderd
 
 from stack import job
+from stack.bundle import CHECKOUT, Bundle, sources
+from stack.workspace_image import PARTS
 
-DIRECTORY = Path("terraform-template")
-EXPECTED = ("*.tf", "README.md", "scripts/*")
+SOURCES = CHECKOUT / "terraform-template"
+BUNDLE = Bundle(
+    name="template",
+    sources={**sources(SOURCES, "*.tf", "README.md", "scripts/*.sh", "scripts/*.json"), "scripts/parts.sh": PARTS},
+)
 HASH_LENGTH = 12
 
 
@@ -32,30 +36,10 @@ class TemplateArgs:
     adopted_id: str | None
 
 
-def files(directory: Path) -> list[Path]:
-    """The template's files, in order.
-
-    Raises:
-        pulumi.RunError: there is a file that is none of the template's, a credential for one: Coder would store it.
-    """
-    found = sorted(path for path in directory.rglob("*") if not path.is_dir())
-    expected = {path for pattern in EXPECTED for path in directory.glob(pattern)}
-    if unexpected := [path.as_posix() for path in found if path not in expected or path.is_symlink()]:
-        raise pulumi.RunError(
-            f"{directory} has files that are not the template's: {', '.join(unexpected)}; remove them, "
-            "or add their pattern to EXPECTED in stack/template.py"
-        )
-    return found
-
-
-def content_digest(directory: Path, variables: Mapping[str, str]) -> str:
+def content_digest(variables: Mapping[str, str]) -> str:
     """A word that changes exactly when a file's name or content or a variable does."""
-    digest = hashlib.sha256()
-    for path in files(directory):
-        digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    digest.update(json.dumps(dict(variables), sort_keys=True).encode())
-    return digest.hexdigest()[:HASH_LENGTH]
+    variables_text = json.dumps(dict(variables), sort_keys=True)
+    return hashlib.sha256(f"{BUNDLE.digest()}{variables_text}".encode()).hexdigest()[:HASH_LENGTH]
 
 
 class Template(pulumi.ComponentResource):
@@ -71,7 +55,7 @@ class Template(pulumi.ComponentResource):
         )
         # The digest of a variable is not the variable: the message may be read by everybody.
         digest = pulumi.Output.unsecret(
-            pulumi.Output.all(**args.variables).apply(lambda values: content_digest(DIRECTORY, values))
+            pulumi.Output.all(**args.variables).apply(lambda values: content_digest(values))
         )
         template = coderd.Template(
             "template",
@@ -86,7 +70,7 @@ class Template(pulumi.ComponentResource):
                     # No name: Coder makes one up. A name that derives from the contents is taken when a template is
                     # adopted, when an edit is taken back and when an `up` was cut short, and the server refuses it.
                     message=pulumi.Output.concat("contents ", digest),
-                    directory=DIRECTORY.as_posix(),
+                    directory=BUNDLE.lay().as_posix(),
                     active=True,
                     tf_vars=[
                         coderd.TemplateVersionTfVarArgs(name=key, value=value)

@@ -82,7 +82,8 @@ resource "coder_script" "code_server" {
   agent_id     = coder_agent.main.id
   display_name = "code-server"
   icon         = "/icon/code.svg"
-  script       = file("${path.module}/scripts/code-server.sh")
+  # parts.sh comes from workspace-image/: the image's build installs by the same lines.
+  script       = join("\n", [for name in ["parts.sh", "code-server.sh"] : file("${path.module}/scripts/${name}")])
   run_on_start = true
 }
 

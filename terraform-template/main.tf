@@ -67,7 +67,7 @@ resource "docker_container" "workspace" {
   count    = data.coder_workspace.me.start_count
   name     = lower("${var.name_prefix}-${data.coder_workspace_owner.me.name}-${data.coder_workspace.me.name}")
   hostname = lower(data.coder_workspace.me.name)
-  image    = data.coder_parameter.image.value
+  image    = lookup(jsondecode(var.built_images), data.coder_parameter.image.value, data.coder_parameter.image.value)
 
   entrypoint = ["bash", "-c", file("${path.module}/scripts/entrypoint.sh"), "entrypoint"]
   # The agent's own script would go to the access URL, which may be loopback on the host or need the tailnet's DNS.
@@ -77,6 +77,8 @@ resource "docker_container" "workspace" {
     "CODER_AGENT_TOKEN=${coder_agent.main.token}",
     "CODER_AGENT_URL=${var.agent_url}",
     "HOME=${local.home}",
+    # There is no Docker in a workspace; the dashboard would ask for its containers and be answered 500.
+    "CODER_AGENT_DEVCONTAINERS_ENABLE=false",
     "CODER_PILOT_STATE_DIR=${local.state_dir}",
     "CODER_PILOT_CODE_SERVER_PORT=${local.code_server_port}",
     "CODER_PILOT_PROJECT_DIR=${local.project_dir}",

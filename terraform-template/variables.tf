@@ -53,6 +53,17 @@ variable "workspace_images" {
   }
 }
 
+variable "built_images" {
+  description = "JSON map from an image of workspace_images to the image that has the editor and Claude Code in it; one that is not in it is used as it is."
+  type        = string
+  default     = "{}"
+
+  validation {
+    condition     = try(alltrue([for name, built in jsondecode(var.built_images) : can(regex("^\\S+$", built))]), false)
+    error_message = "built_images must be a JSON map from image names to image names."
+  }
+}
+
 variable "memory_default_mb" {
   description = "Memory that a workspace gets unless its owner asks for another amount (MiB)."
   type        = number

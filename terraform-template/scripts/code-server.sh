@@ -1,51 +1,19 @@
 #!/usr/bin/env bash
-# Starts code-server with the Claude Code extension. Both come from the image if it has them; otherwise they are
-# installed into the home volume, where the next start finds them.
+# Starts code-server with the Claude Code extension. All parts come from the image if it has them; otherwise they are
+# installed into the home volume, where the next start finds them. Runs behind parts.sh, which has the functions.
 set -euo pipefail
 
-readonly code_server_version=4.100.3
-readonly extension=anthropic.claude-code
-# The newest extension whose `engines.vscode` fits the code-server above and that is known to be on Open VSX.
-readonly extension_version=2.1.120
-readonly attempts=3 attempt_timeout_s=180
-
 readonly port=$CODER_PILOT_CODE_SERVER_PORT
-readonly installed=$HOME/.local/lib/code-server-$code_server_version
 readonly log=$CODER_PILOT_STATE_DIR/code-server.log
 
-retry() {
-  local attempt
-  for ((attempt = 1; attempt <= attempts; attempt++)); do
-    timeout "$attempt_timeout_s" "$@" && return
-    ((attempt == attempts)) || sleep $((attempt * 2))
-  done
-  return 1
-}
-
-install_code_server() {
-  local arch archive=$HOME/.cache/code-server.tar.gz partial=$installed.partial
-  case $(uname -m) in
-    x86_64) arch=amd64 ;;
-    aarch64) arch=arm64 ;;
-    *) arch=$(uname -m) ;;
-  esac
-  rm -rf "$partial"
-  mkdir -p "$partial" "${archive%/*}"
-  retry curl --fail --silent --show-error --location --output "$archive" \
-    "https://github.com/coder/code-server/releases/download/v$code_server_version/code-server-$code_server_version-linux-$arch.tar.gz" || return
-  tar --extract --gzip --file "$archive" --directory "$partial" --strip-components 1 || return
-  rm "$archive"
-  # Only a whole installation gets the name that the next start looks for.
-  mv "$partial" "$installed"
-}
-
 find_code_server() {
+  local installed=$HOME/.local/lib/code-server-$code_server_version
   if command -v code-server; then
     return
   fi
   if [[ ! -x $installed/bin/code-server ]]; then
     echo "The image has no code-server; installing $code_server_version into the home folder." >&2
-    install_code_server || {
+    install_code_server "$installed" || {
       echo "ERROR: code-server $code_server_version could not be installed; the reason is above." \
         "Restart the workspace to try again, or choose an image that has it." >&2
       return 1
@@ -68,15 +36,6 @@ write_first_settings() {
   "workbench.welcomePage.walkthroughs.openOnInstall": false
 }
 JSON
-}
-
-has_extension() {
-  local root
-  # Bundled in the image's code-server, or installed into the home volume.
-  root=$(dirname "$(dirname "$(readlink -f "$1")")")
-  compgen -G "$root/lib/vscode/extensions/$extension*" >/dev/null ||
-    compgen -G "$root/../lib/vscode/extensions/$extension*" >/dev/null ||
-    compgen -G "$HOME/.local/share/code-server/extensions/$extension-*" >/dev/null
 }
 
 wait_until_it_answers() {
@@ -102,13 +61,19 @@ setsid "$code_server" --auth none --bind-addr "127.0.0.1:$port" \
 wait_until_it_answers $!
 echo "code-server is up."
 
-# After the start: a slow or closed market must delay nobody.
+# After the start: a slow or closed download delays nobody.
 if ! has_extension "$code_server"; then
-  echo "The image has no Claude Code extension; installing $extension $extension_version."
-  if retry "$code_server" --install-extension "$extension@$extension_version" >>"$log" 2>&1; then
+  echo "The image has no Claude Code extension; installing it into the home folder."
+  if retry install_extension "$code_server" >>"$log" 2>&1; then
     echo "The Claude Code extension is installed; reload the editor's page if it is open already."
   else
     echo "WARNING: the Claude Code extension could not be installed ($attempts attempts, log: $log)." \
       "Everything else works; restart the workspace to try again, or install it from the editor." >&2
   fi
+fi
+if ! command -v claude >/dev/null && [[ ! -x $HOME/.local/bin/claude ]]; then
+  echo "The image has no Claude Code; installing $claude_version into the home folder."
+  install_claude "$HOME/.local/bin/claude" ||
+    echo "WARNING: Claude Code $claude_version could not be installed; the reason is above." \
+      "Everything else works; restart the workspace to try again." >&2
 fi

@@ -23,7 +23,7 @@ from toolchain.builder import Builder
 from toolchain.pieces import CODER_IMAGE, PIECES, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAM = ("Pulumi.yaml", "__main__.py", "stack", "terraform-template")
+PROGRAM = ("Pulumi.yaml", "__main__.py", "stack", "terraform-template", "workspace-image")
 NAME_PREFIX = "pilot-test"
 UP_TIMEOUT_S = 300
 STACK_LABEL = "coder-pilot.stack"
@@ -253,13 +253,16 @@ def make_pilot(directory: Path, number: int, **config: str) -> Pilot:
 
 def sweep(name: str | None = None) -> None:
     """Remove what a pilot of that name left on the engine; without a name, what dead test runs left."""
-    kinds = {"container": ("ps", "--all"), "volume": ("volume", "ls"), "network": ("network", "ls")}
+    kinds = {
+        "container": ("ps", "--all"), "volume": ("volume", "ls"), "network": ("network", "ls"), "image": ("image", "ls"),
+    }  # fmt: skip
     for kind, listing in kinds.items():
         field = "Name" if kind == "volume" else "ID"
-        columns = f'{{{{.{field}}}}} {{{{.Label "{STACK_LABEL}"}}}}'
-        shown = docker(*listing, "--filter", f"label={STACK_LABEL}", "--format", columns)
-        for line in shown.splitlines():
-            identifier, _, owner = line.partition(" ")
+        shown = docker(*listing, "--filter", f"label={STACK_LABEL}", "--format", f"{{{{.{field}}}}}")
+        for identifier in set(shown.splitlines()):
+            config = "Config." if kind in ("container", "image") else ""
+            label = f'{{{{index .{config}Labels "{STACK_LABEL}"}}}}'
+            owner = docker(kind, "inspect", "--format", label, identifier, check=False)
             if owner == name or (name is None and _is_orphan(owner)):
                 force = ["--force"] if kind != "network" else []
                 docker(*([kind, "rm", *force, identifier]), check=False)

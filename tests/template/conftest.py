@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from stack.template import BUNDLE
 from tests.http_server import QuietHandler, serving
-from tests.template.template_support import SCRIPTS, TEMPLATE, TESTS, FakeCoder, Script, Tofu
+from tests.template.template_support import TESTS, FakeCoder, Script, Tofu, with_parts
 from toolchain.builder import Builder
 from toolchain.pieces import PIECES
 
@@ -28,7 +29,9 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
         assert piece.exists(), f"{piece} is missing: run `python3 -m toolchain build tofu terraform-mirror`"
     work = tmp_path_factory.mktemp("template")
     copy = work / "template"
-    shutil.copytree(TEMPLATE, copy)
+    (copy / "scripts").mkdir(parents=True)
+    for name, source in BUNDLE.sources.items():
+        shutil.copy(source, copy / name)
     (copy / "tests").mkdir()
     for file in TESTS.glob("*.tftest.hcl"):
         shutil.copy(file, copy / "tests")
@@ -100,12 +103,12 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
 
 
 @pytest.fixture
-def script(workspace_env: dict[str, str]) -> Script:
+def script(workspace_env: dict[str, str], tmp_path: Path) -> Script:
     """Runs one of the template's scripts to its end."""
 
     def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", SCRIPTS / name, *arguments],
+            ["bash", with_parts(name, tmp_path), *arguments],
             env={**workspace_env, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -14,6 +14,8 @@ TEMPLATE = CHECKOUT / "terraform-template"
 SCRIPTS = TEMPLATE / "scripts"
 TESTS = Path(__file__).resolve().parent
 
+PARTS = CHECKOUT / "workspace-image" / "parts.sh"
+
 Tofu = Callable[..., subprocess.CompletedProcess[str]]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -37,3 +39,12 @@ class FakeCoder:
         """Returns when `condition` holds after a request; fails the test after `timeout_s`."""
         with self.arrived:
             assert self.arrived.wait_for(condition, timeout_s), f"Coder was only told {self.requests}"
+
+
+def with_parts(name: str, folder: Path) -> Path:
+    """The script as the agent gets it: code-server.sh behind the functions that install what an image lacks."""
+    if name != "code-server.sh":
+        return SCRIPTS / name
+    joined = folder / name
+    joined.write_text(f"{PARTS.read_text()}\n{(SCRIPTS / name).read_text()}")
+    return joined

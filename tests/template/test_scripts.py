@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.template.template_support import SCRIPTS, FakeCoder, Script
+from tests.http_server import QuietHandler, serving
+from tests.template.template_support import PARTS, SCRIPTS, FakeCoder, Script
+
+PINS = dict(re.findall(r"^(\w+_version)=(.+)$", PARTS.read_text(), flags=re.MULTILINE))
+CODE_SERVER_VERSION, CLAUDE_VERSION, EXTENSION_VERSION = (
+    PINS[f"{part}_version"] for part in ("code_server", "claude", "extension")
+)
 
 GIT = {
     "GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@example.com",
@@ -147,7 +155,10 @@ def test_failing_dotfiles_are_reported_with_their_output(script: Script, tmp_pat
 # Answers on the port that it is given, as code-server does, and notes how it was called.
 CODE_SERVER = """
 echo "$@" >>"$HOME/calls"
-[[ $1 == --install-extension ]] && exit "${INSTALL_EXIT:-0}"
+if [[ $1 == --install-extension ]]; then
+  [[ $2 == *@* && -n ${WITHOUT_VERSION-} ]] && exit 1
+  exit "${INSTALL_EXIT:-0}"
+fi
 for word in "$@"; do [[ $word == 127.0.0.1:* ]] && port=${word##*:}; done
 cd "$(mktemp -d)" && touch healthz && echo $$ >"$HOME/pid"
 exec python3 -m http.server --bind 127.0.0.1 "$port"
@@ -161,7 +172,7 @@ def code_server_root(tmp_path: Path, workspace_env: dict[str, str]) -> Iterator[
     (root / "out" / "node").mkdir(parents=True)
     (root / "lib" / "vscode" / "extensions").mkdir(parents=True)
     entry = program(root / "out" / "node", "entry.js", CODE_SERVER)
-    (tmp_path / "bin").mkdir()
+    program(tmp_path / "bin", "claude", "echo 2.1.332")
     (tmp_path / "bin" / "code-server").symlink_to(entry)
     yield root
     pid = Path(workspace_env["HOME"]) / "pid"
@@ -209,7 +220,17 @@ def test_a_missing_extension_is_installed_at_its_pinned_version(
 ) -> None:
     done = with_image()
     assert done.returncode == 0, done.stderr
-    assert calls(workspace_env)[1:] == ["--install-extension anthropic.claude-code@2.1.120"]
+    assert calls(workspace_env)[1:] == [f"--install-extension anthropic.claude-code@{EXTENSION_VERSION}"]
+
+
+def test_a_market_without_the_pinned_version_gives_its_newest(
+    with_image: Script, workspace_env: dict[str, str], tmp_path: Path
+) -> None:
+    done = with_image(WITHOUT_VERSION="1")
+    assert done.returncode == 0, done.stderr
+    assert calls(workspace_env)[-1] == "--install-extension anthropic.claude-code"
+    log = (tmp_path / "state" / "code-server.log").read_text()
+    assert log.endswith("Installing anthropic.claude-code from the extension market.\n")
 
 
 def test_an_extension_in_the_home_volume_is_not_installed_again(
@@ -225,7 +246,8 @@ def test_a_failing_market_is_a_warning_and_no_failure(with_image: Script, worksp
     done = with_image(INSTALL_EXIT="1")
     assert done.returncode == 0
     assert "WARNING: the Claude Code extension could not be installed (3 attempts" in done.stderr
-    assert len(calls(workspace_env)) == 4
+    # The start, then each attempt asks for the pinned version and for any.
+    assert len(calls(workspace_env)) == 1 + 3 * 2
 
 
 def test_the_first_settings_are_quiet(with_image: Script, workspace_env: dict[str, str]) -> None:
@@ -261,7 +283,7 @@ def test_a_code_server_that_ends_at_once_is_reported_with_its_log(
 @pytest.fixture
 def bare_path(tmp_path: Path) -> Path:
     """A PATH with the usual tools and no code-server, and a `curl` that has the release archive in its cupboard."""
-    release = tmp_path / "release" / "code-server-4.100.3-linux-amd64"
+    release = tmp_path / "release" / f"code-server-{CODE_SERVER_VERSION}-linux-amd64"
     (release / "lib/vscode/extensions/anthropic.claude-code").mkdir(parents=True)
     program(release / "bin", "code-server", CODE_SERVER)
     with tarfile.open(tmp_path / "release.tar.gz", "w:gz") as archive:
@@ -273,6 +295,7 @@ def bare_path(tmp_path: Path) -> Path:
             if tool.name not in ("code-server", "curl") and not (real / tool.name).exists():
                 (real / tool.name).symlink_to(tool)
     curl = subprocess.run(["bash", "-c", "command -v curl"], capture_output=True, text=True, check=True).stdout.strip()
+    program(real, "claude", f"echo {CLAUDE_VERSION}")
     program(
         real,
         "curl",
@@ -293,9 +316,9 @@ def test_an_image_without_code_server_gets_it_once_into_the_home_volume(
         done = script("code-server.sh", CODER_PILOT_CODE_SERVER_PORT=str(free_port), PATH=str(bare_path))
         assert done.returncode == 0, done.stderr
         os.kill(int((home / "pid").read_text()), signal.SIGKILL)
-    assert (home / ".local/lib/code-server-4.100.3/bin/code-server").exists()
+    assert (home / f".local/lib/code-server-{CODE_SERVER_VERSION}/bin/code-server").exists()
     (download,) = (home / "downloads").read_text().splitlines()
-    assert "/v4.100.3/code-server-4.100.3-linux-amd64.tar.gz" in download
+    assert f"/v{CODE_SERVER_VERSION}/code-server-{CODE_SERVER_VERSION}-linux-amd64.tar.gz" in download
     # The extension of the release was found: nothing was installed.
     assert not [call for call in calls(workspace_env) if "--install-extension" in call]
 
@@ -306,10 +329,48 @@ def test_an_image_without_code_server_and_without_a_network_says_what_to_do(
     done = script("code-server.sh", CODER_PILOT_CODE_SERVER_PORT=str(free_port), PATH=str(bare_path), NO_NETWORK="1")
     assert done.returncode == 1
     assert "curl: (6) no network" in done.stderr
-    assert "code-server 4.100.3 could not be installed" in done.stderr
+    assert f"code-server {CODE_SERVER_VERSION} could not be installed" in done.stderr
     home = Path(workspace_env["HOME"])
     assert len((home / "downloads").read_text().splitlines()) == 3
-    assert not (home / ".local/lib/code-server-4.100.3").exists()
+    assert not (home / f".local/lib/code-server-{CODE_SERVER_VERSION}").exists()
+    assert not list((home / ".local/lib").iterdir())
+
+
+@pytest.mark.parametrize("answer", ["good", "half", "missing"])
+def test_an_image_without_claude_gets_the_whole_program_or_none(
+    with_image: Script, workspace_env: dict[str, str], tmp_path: Path, code_server_root: Path, answer: str
+) -> None:
+    (code_server_root / "lib/vscode/extensions/anthropic.claude-code").mkdir()
+    (tmp_path / "bin" / "claude").unlink()
+    claude = b"#!/bin/sh\necho the program\n"
+    manifest = {
+        "platforms": {"darwin-x64": {"checksum": "0" * 64}, "linux-x64": {"checksum": sha256(claude).hexdigest()}}
+    }
+
+    class Release(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802  http.server's name
+            if self.path == f"/{CLAUDE_VERSION}/manifest.json":
+                self.answer(200, manifest)
+            elif self.path == f"/{CLAUDE_VERSION}/linux-x64/claude" and answer != "missing":
+                sent = claude[:10] if answer == "half" else claude
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+            else:
+                self.answer(404, {})
+
+    with serving(Release) as url:
+        done = with_image(CODER_PILOT_CLAUDE_URL=url)
+    assert done.returncode == 0
+    installed = Path(workspace_env["HOME"]) / ".local" / "bin"
+    if answer == "good":
+        assert [path.name for path in installed.iterdir()] == ["claude"]
+        assert (installed / "claude").read_bytes() == claude
+        assert os.access(installed / "claude", os.X_OK)
+    else:
+        assert f"WARNING: Claude Code {CLAUDE_VERSION} could not be installed" in done.stderr
+        assert list(installed.iterdir()) == []
 
 
 # --- entrypoint.sh

@@ -72,6 +72,14 @@ run "an_image_name_with_a_space" {
   expect_failures = [var.workspace_images]
 }
 
+run "built_images_that_are_a_list" {
+  command = plan
+  variables {
+    built_images = "[\"image-a\"]"
+  }
+  expect_failures = [var.built_images]
+}
+
 run "too_little_memory" {
   command = plan
   variables {

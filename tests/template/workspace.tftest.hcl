@@ -62,6 +62,34 @@ run "a_started_workspace_is_one_container" {
   }
 }
 
+run "an_image_that_was_built_on_the_chosen_one_is_used" {
+  variables {
+    built_images = "{\"image-a\": \"localhost/pilot-workspace:a\"}"
+  }
+  assert {
+    condition     = docker_container.workspace[0].image == "localhost/pilot-workspace:a"
+    error_message = "The container must start from the image that has the editor in it."
+  }
+  assert {
+    condition     = [for option in data.coder_parameter.image.option : option.value] == ["image-a", "image-b"]
+    error_message = "A person must see the images by their own names."
+  }
+}
+
+run "the_editor_s_script_can_install_what_an_image_lacks" {
+  assert {
+    condition     = coder_script.code_server.script == "${file("scripts/parts.sh")}\n${file("scripts/code-server.sh")}"
+    error_message = "The functions that install a part must come before the script that uses them."
+  }
+}
+
+run "the_agent_is_not_asked_for_dev_containers" {
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_AGENT_DEVCONTAINERS_ENABLE=false")
+    error_message = "There is no Docker in a workspace: each look of the dashboard would be answered 500."
+  }
+}
+
 run "the_agent_goes_to_the_internal_url" {
   assert {
     condition     = strcontains(docker_container.workspace[0].command[0], "BINARY_URL=http://coder:7080/bin/coder-linux-amd64")

@@ -32,6 +32,7 @@ LOCAL: Mapping[str, str] = {
 # What the jobs would print; anything that looks at them is under test, they are not.
 ALIVE = {"answers": True, "token_generation": 1, "problem": None}
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
+RECORD = json.dumps({"incomplete": []})
 TOKEN = "token-of-the-admin"  # what the mock of the job prints
 
 
@@ -107,12 +108,17 @@ class _Mocks(mocks.Mocks):
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = f"sha256:{args.name}"
         if args.typ == "command:local:Command":
-            outputs["stdout"] = {"admin-account": TOKEN, "serve": json.dumps(TAILNET)}.get(args.name, "{}")
+            printed = {"admin-account": TOKEN, "serve": json.dumps(TAILNET), "workspace-image-record": RECORD}
+            outputs["stdout"] = printed.get(args.name, "{}")
         return f"{args.name}-id", outputs
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         self.declared.invokes.append(args.args)
-        answer = self.tailnet if "stack.jobs.serve" in args.args["command"] else self.alive
+        answer: Mapping[str, object] = self.alive
+        if "stack.jobs.serve" in args.args["command"]:
+            answer = self.tailnet
+        elif "stack.jobs.workspace_images" in args.args["command"]:
+            answer = dict.fromkeys(json.loads(args.args["environment"]["BASES"]), 1)
         return {"stdout": json.dumps(answer), **args.args}, []
 
 

@@ -189,10 +189,14 @@ def test_with_the_tailnet_off_nothing_of_it_is_declared(pilot: Declared) -> None
 
 
 def test_a_preview_only_looks_and_an_up_ensures() -> None:
-    (look,) = declare(LOCAL, preview=True).invokes
-    (ensure,) = declare(LOCAL).invokes
-    assert look["command"].endswith("stack.jobs.alive look")
-    assert ensure["command"].endswith("stack.jobs.alive ensure")
+    asked = {
+        preview: {each["command"].partition("stack.jobs.")[2] for each in declare(LOCAL, preview=preview).invokes}
+        for preview in (True, False)
+    }
+    assert asked == {
+        True: {"alive look", "workspace_images look"},
+        False: {"alive ensure", "workspace_images tend"},
+    }
 
 
 def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:

@@ -1,0 +1,108 @@
+"""What is known of the workspace images beside Pulumi's state: whether they are there, and whole.
+
+    python3 -m stack.jobs.workspace_images look    prints how often each image was to be built (previews)
+    python3 -m stack.jobs.workspace_images tend    the same, and removes older images that nothing uses any more
+    python3 -m stack.jobs.workspace_images         after a build: notes whether the extension is in, prints where not
+
+An image counts as used by a container, by the settings, and by a template version with which a workspace was built
+last: a parked workspace starts with that one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from stack.jobs import engine, pilot_file, postgres, program
+
+KEY = "workspace_images"
+STACK_LABEL = "coder-pilot.stack"
+WITHOUT_EXTENSION = "/usr/local/share/coder-pilot/without-extension"
+RUN_TIMEOUT_S = 60
+
+LISTING = "{{.Repository}}:{{.Tag}} {{.ID}}"
+NAMES_IN_USE = """
+SELECT DISTINCT variable.value
+FROM workspaces
+JOIN LATERAL (
+    SELECT template_version_id FROM workspace_builds
+    WHERE workspace_id = workspaces.id ORDER BY build_number DESC LIMIT 1
+) AS build ON true
+JOIN template_version_variables AS variable
+    ON variable.template_version_id = build.template_version_id AND variable.name = 'built_images'
+WHERE NOT workspaces.deleted;
+"""
+
+
+def _known() -> dict[str, dict[str, Any]]:
+    """Per base what the last build left: {"name", "attempt", "whole"}."""
+    value = pilot_file.read(program.variable("DATA_DIRECTORY")).get(KEY)
+    return value if isinstance(value, dict) else {}
+
+
+def _present() -> set[str] | None:
+    """The stack's images on the engine, by name, or by id where they have none; None where it cannot be asked."""
+    label = f"label={STACK_LABEL}={program.variable('STACK')}"
+    try:
+        shown = engine.docker(
+            "image", "ls", "--no-trunc", "--filter", label, "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"
+        )
+    except engine.JobError:
+        return None
+    pairs = [line.split(" ", 1) for line in shown.splitlines()]
+    return {identifier if "<none>" in name else name for name, identifier in pairs}
+
+
+def _attempts(known: dict[str, dict[str, Any]], present: set[str] | None) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for base in json.loads(program.variable("BASES")):
+        last = known.get(base)
+        again = last is not None and (not last["whole"] or (present is not None and last["name"] not in present))
+        found[base] = (last["attempt"] if last else 1) + again
+    return found
+
+
+def _sweep(known: dict[str, dict[str, Any]], present: set[str]) -> None:
+    old = present - {each["name"] for each in known.values()}
+    if not old:
+        return
+    container = f"{program.variable('STACK')}-postgres"
+    try:
+        rows = postgres.query(container, "coder", "coder", NAMES_IN_USE)
+    except engine.JobError:
+        return
+    in_use = {name for row in rows for name in json.loads(row or "{}").values()}
+    for name in old - in_use:
+        try:
+            # Without --force: the engine itself refuses where a container uses it.
+            engine.docker("image", "rm", name)
+        except engine.JobError:
+            continue
+
+
+def _record() -> None:
+    attempts = json.loads(program.variable("ATTEMPTS"))
+    known = {}
+    for base, image in json.loads(program.variable("IMAGES")).items():
+        lacks = engine.docker(
+            "run", "--rm", "--network", "none", "--entrypoint", "bash", image["id"], "-c",
+            f"test ! -e {WITHOUT_EXTENSION} || echo lacks", timeout_s=RUN_TIMEOUT_S,
+        )  # fmt: skip
+        known[base] = {"name": image["name"], "attempt": attempts[base], "whole": not lacks}
+    pilot_file.update(program.variable("DATA_DIRECTORY"), **{KEY: known})
+    print(json.dumps({"incomplete": [base for base, each in known.items() if not each["whole"]]}))
+
+
+def main() -> None:
+    if sys.argv[1:] == []:
+        _record()
+        return
+    known, present = _known(), _present()
+    if sys.argv[1:] == ["tend"] and present:
+        _sweep(known, present)
+    print(json.dumps(_attempts(known, present)))
+
+
+if __name__ == "__main__":
+    program.run(main)
