@@ -10,7 +10,7 @@ ruff check --quiet
 ruff format --check --quiet || { echo "error: not as ruff writes it, run \`ruff format\`" >&2; exit 1; }
 mypy --no-error-summary
 if command -v shellcheck >/dev/null; then
-  git ls-files -z --cached --others --exclude-standard -- '*.sh' | xargs -0 shellcheck --shell=bash
+  git ls-files -z --cached --others --exclude-standard -- '*.sh' | xargs -0 shellcheck --shell=bash --external-sources --source-path=SCRIPTDIR
 elif [ "${1:-}" = --all ]; then
   echo "error: there is no shellcheck: run \`python3 -m toolchain build\`" >&2
   exit 1

@@ -59,7 +59,7 @@ variable "built_images" {
   default     = "{}"
 
   validation {
-    condition     = try(alltrue([for name, built in jsondecode(var.built_images) : can(regex("^\\S+$", built))]), false)
+    condition     = try(length(keys(jsondecode(var.built_images))) >= 0 && alltrue([for name, built in jsondecode(var.built_images) : can(regex("^\\S+$", built))]), false)
     error_message = "built_images must be a JSON map from image names to image names."
   }
 }

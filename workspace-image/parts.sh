@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a workspace needs beside its base image, and how each part is installed: by install.sh when the image is built, and
 # by the template's code-server.sh at a start in an image that lacks one. Functions only; this file runs nothing.
+# shellcheck disable=SC2034  # the scripts behind it use what is not used here
 
 code_server_version=4.143.1
 claude_version=2.1.332
@@ -40,11 +41,11 @@ install_code_server() {
   esac
   rm -rf "$partial"
   mkdir -p "$partial"
-  download "$code_server_url/v$code_server_version/code-server-$code_server_version-linux-$machine.tar.gz" "$archive" &&
-    tar --extract --gzip --file "$archive" --directory "$partial" --strip-components 1 || {
+  if ! download "$code_server_url/v$code_server_version/code-server-$code_server_version-linux-$machine.tar.gz" "$archive" ||
+    ! tar --extract --gzip --file "$archive" --directory "$partial" --strip-components 1; then
     rm -rf "$archive" "$partial"
     return 1
-  }
+  fi
   rm "$archive"
   # Only a whole installation gets the name that is looked for.
   mv "$partial" "$folder"
@@ -85,7 +86,10 @@ bundled_extensions() {
   local root folder
   root=$(dirname "$(dirname "$(readlink -f "$1")")")
   for folder in "$root/lib/vscode/extensions" "$root/../lib/vscode/extensions" /usr/lib/code-server/lib/vscode/extensions; do
-    [[ -d $folder ]] && readlink -f "$folder" && return
+    if [[ -d $folder ]]; then
+      readlink -f "$folder"
+      return
+    fi
   done
   return 1
 }
@@ -93,8 +97,10 @@ bundled_extensions() {
 # has_extension CODE_SERVER: bundled with it, or installed into the home.
 has_extension() {
   local bundled
-  bundled=$(bundled_extensions "$1") && compgen -G "$bundled/$extension*" >/dev/null ||
-    compgen -G "$HOME/.local/share/code-server/extensions/$extension-*" >/dev/null
+  if bundled=$(bundled_extensions "$1") && compgen -G "$bundled/$extension*" >/dev/null; then
+    return
+  fi
+  compgen -G "$HOME/.local/share/code-server/extensions/$extension-*" >/dev/null
 }
 
 # install_extension CODE_SERVER [OPTION…]: the pinned version from the market, its newest where the market lacks that one.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts code-server with the Claude Code extension. All parts come from the image if it has them; otherwise they are
 # installed into the home volume, where the next start finds them. Runs behind parts.sh, which has the functions.
+# shellcheck disable=SC2154  # parts.sh sets what is not set here
 set -euo pipefail
 
 readonly port=$CODER_PILOT_CODE_SERVER_PORT

@@ -254,7 +254,8 @@ def make_pilot(directory: Path, number: int, **config: str) -> Pilot:
 def sweep(name: str | None = None) -> None:
     """Remove what a pilot of that name left on the engine; without a name, what dead test runs left."""
     kinds = {
-        "container": ("ps", "--all"), "volume": ("volume", "ls"), "network": ("network", "ls"), "image": ("image", "ls"),
+        "container": ("ps", "--all"), "volume": ("volume", "ls"),
+        "network": ("network", "ls"), "image": ("image", "ls"),
     }  # fmt: skip
     for kind, listing in kinds.items():
         field = "Name" if kind == "volume" else "ID"
