@@ -78,7 +78,10 @@ class WorkspaceImages(pulumi.ComponentResource):
     ) -> docker.RemoteImage:
         slug = re.sub(r"[^a-z0-9]+", "-", base.lower()).strip("-")
         child = pulumi.ResourceOptions(parent=self)
-        found = docker.RemoteImage(f"base-{slug}", name=base, keep_locally=True, opts=child)
+        named = pulumi.ErrorHook(f"name-{slug}", lambda _: _name(base))
+        found = docker.RemoteImage(
+            f"base-{slug}", name=base, keep_locally=True, opts=pulumi.ResourceOptions.merge(child, _on_error(named))
+        )
         log = ROOT / f"{BUNDLE.name}-{slug}.log"
         if not pulumi.runtime.is_dry_run():
             # The provider appends: what an earlier build said must not be taken for this one's.
@@ -94,9 +97,7 @@ class WorkspaceImages(pulumi.ComponentResource):
                 build_args={"BASE": base, "STACK": args.stack, "ATTEMPT": attempts.apply(lambda of: str(of[base]))},
                 build_log_file=log.as_posix(),
             ),
-            opts=pulumi.ResourceOptions.merge(
-                child, pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(on_error=[explain]))
-            ),
+            opts=pulumi.ResourceOptions.merge(child, _on_error(explain)),
         )
 
 
@@ -131,11 +132,23 @@ def _warn(stdout: str) -> None:
         )
 
 
+def _on_error(hook: pulumi.ErrorHook) -> pulumi.ResourceOptions:
+    return pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(on_error=[hook]))
+
+
+def _name(base: str) -> bool:
+    pulumi.log.error(
+        f"the base image {base} of the setting workspaceImages cannot be pulled; the reason is below. "
+        "Workspaces keep the images that they have"
+    )
+    return False
+
+
 def _explain(base: str, log: Path) -> bool:
     """Tell what the build of the image on `base` said at its end; no second attempt."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     said = [match[1] for line in lines if (match := re.match(r"#\d+ [\d.]+ ERROR: (.*)", line))]
-    full = any(DISK_FULL in line for line in lines)
+    full = any(DISK_FULL in line.lower() for line in lines)
     pulumi.log.error(
         "\n".join(
             [

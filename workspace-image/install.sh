@@ -19,17 +19,12 @@ fail() {
   exit 1
 }
 
-require_curl() {
-  command -v curl >/dev/null || fail "it has no curl. Install curl in the base image."
-}
-
 case $1 in
   code-server)
     if command -v code-server; then
       echo "The base image has code-server."
       exit
     fi
-    require_curl
     mkdir -p "$overlay/opt"
     install_code_server "$overlay/opt/code-server" ||
       fail "code-server $code_server_version could not be downloaded; the reason is above."
@@ -40,7 +35,6 @@ case $1 in
       echo "The base image has Claude Code."
       exit
     fi
-    require_curl
     install_claude "$overlay/usr/local/bin/claude" ||
       fail "Claude Code $claude_version could not be downloaded; the reason is above."
     ;;

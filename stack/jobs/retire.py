@@ -152,6 +152,13 @@ def _remove_volumes(stack: str) -> list[str]:
     return [f"volumes deleted without Coder: {', '.join(found)}"] if found else []
 
 
+def _remove_images(stack: str) -> list[str]:
+    found = engine.docker("image", "ls", "--quiet", "--filter", f"label={STACK_LABEL}={stack}").split()
+    if found:
+        engine.docker("image", "rm", "--force", *set(found))
+    return []
+
+
 def _dump() -> list[str]:
     directory = program.variable("DATA_DIRECTORY")
     try:
@@ -178,7 +185,7 @@ def main() -> None:
     purge, stack = program.variable("PURGE") == "true", program.variable("STACK")
     warnings = _through_coder(api, "delete" if purge else "stop")
     warnings += _remove_stragglers(stack)
-    warnings += _remove_volumes(stack) if purge else _dump()
+    warnings += [*_remove_volumes(stack), *_remove_images(stack)] if purge else _dump()
     for each in warnings:
         _say(f"warning: {each}")
 

@@ -4,8 +4,8 @@
     python3 -m stack.jobs.workspace_images tend    the same, and removes older images that nothing uses any more
     python3 -m stack.jobs.workspace_images         after a build: notes whether the extension is in, prints where not
 
-An image counts as used by a container, by the settings, and by a template version with which a workspace was built
-last: a parked workspace starts with that one.
+An image counts as used by a container, by the settings, by the template's active version, and by the version with which
+a workspace was built last: a parked one starts with that.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ RUN_TIMEOUT_S = 60
 LISTING = "{{.Repository}}:{{.Tag}} {{.ID}}"
 NAMES_IN_USE = """
 SELECT DISTINCT variable.value
-FROM workspaces
-JOIN LATERAL (
-    SELECT template_version_id FROM workspace_builds
-    WHERE workspace_id = workspaces.id ORDER BY build_number DESC LIMIT 1
-) AS build ON true
+FROM (
+    SELECT (
+        SELECT template_version_id FROM workspace_builds
+        WHERE workspace_id = workspaces.id ORDER BY build_number DESC LIMIT 1
+    ) AS id FROM workspaces WHERE NOT deleted
+    UNION SELECT active_version_id FROM templates WHERE NOT deleted
+) AS version
 JOIN template_version_variables AS variable
-    ON variable.template_version_id = build.template_version_id AND variable.name = 'built_images'
-WHERE NOT workspaces.deleted;
+    ON variable.template_version_id = version.id AND variable.name = 'built_images';
 """
 
 
@@ -99,7 +100,8 @@ def main() -> None:
         _record()
         return
     known, present = _known(), _present()
-    if sys.argv[1:] == ["tend"] and present:
+    # Without a record, in a new data directory for one, nobody can say which images are the current ones.
+    if sys.argv[1:] == ["tend"] and known and present:
         _sweep(known, present)
     print(json.dumps(_attempts(known, present)))
 

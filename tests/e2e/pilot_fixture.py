@@ -174,9 +174,9 @@ class Pilot:
         found: dict[str, Any] = eventually(ready, timeout_s=timeout_s, what=f"workspace {workspace_id} ready")
         return found
 
-    def transition(self, workspace_id: str, transition: str, timeout_s: float = 120) -> dict[str, Any]:
-        """Build a workspace's "start", "stop" or "delete" and wait for the build."""
-        build = self.call("POST", f"/api/v2/workspaces/{workspace_id}/builds", {"transition": transition})
+    def transition(self, workspace_id: str, transition: str, timeout_s: float = 120, **more: str) -> dict[str, Any]:
+        """Build a workspace's "start", "stop" or "delete", with `more` in the request, and wait for the build."""
+        build = self.call("POST", f"/api/v2/workspaces/{workspace_id}/builds", {"transition": transition, **more})
 
         def done() -> dict[str, Any] | None:
             found: dict[str, Any] = self.call("GET", f"/api/v2/workspacebuilds/{build['id']}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import socket
 import subprocess
+import tarfile
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.pilot_fixture import Pilot, docker, free_port, request
+from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, free_port, request
 
 API_KEY = "sk-ant-a-key-that-nobody-may-see"
 HOUR_MS = 3_600_000
@@ -166,14 +170,37 @@ def test_an_edit_of_the_template_makes_exactly_one_version(pilot: Pilot) -> None
     pilot.up("--expect-no-changes")
 
 
-def test_an_unexpected_file_in_the_template_is_refused_by_name(pilot: Pilot) -> None:
-    stray = pilot.directory / "terraform-template" / ".env"
-    stray.write_text("TOKEN=1")
-    try:
-        assert "terraform-template/.env" in pilot.up(check=False)
-    finally:
-        stray.unlink()
+def test_what_lies_beside_the_template_is_never_sent(pilot: Pilot) -> None:
+    folder = pilot.directory / "terraform-template"
+    strays = ("terraform.tfvars", ".env", ".main.tf.swp", "main.tf~", ".terraform.lock.hcl", "scripts/clone.sh.bak")
+    for name in strays:
+        (folder / name).write_text("TOKEN=very-secret")
+    (folder / ".terraform").mkdir()
+    (folder / ".terraform" / "state.tf").write_text("very-secret")
+    # They make no version, and one that is made for another reason has none of them.
     pilot.up("--expect-no-changes")
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text() + "\nA line of another test.\n")
+    pilot.up()
+    (template,) = pilot.call("GET", "/api/v2/templates")
+    version = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}")
+    asked = urllib.request.Request(  # noqa: S310  http on loopback
+        f"{pilot.url}/api/v2/files/{version['job']['file_id']}",
+        headers={"Coder-Session-Token": pilot.variables["token"]},
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
+        stored = answer.read()
+    with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
+        names = {each.name.removeprefix("./") for each in archive if each.isfile()}
+    assert b"very-secret" not in stored
+    listed = subprocess.run(
+        ["git", "ls-files", "terraform-template"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
+    )
+    own = {path.removeprefix("terraform-template/") for path in listed.stdout.splitlines()}
+    assert names == own | {"scripts/parts.sh"}
+    for name in strays:
+        (folder / name).unlink()
+    shutil.rmtree(folder / ".terraform")
 
 
 def test_a_template_that_does_not_plan_shows_why_and_leaves_the_old_version_active(pilot: Pilot) -> None:

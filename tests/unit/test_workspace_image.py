@@ -240,6 +240,15 @@ def test_nothing_is_removed_while_the_database_cannot_tell_who_needs_it(
     assert fake.images == {"image:1", "image:2"}
 
 
+def test_nothing_is_removed_before_a_build_was_recorded(
+    fake: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: a data directory that could not be made had no record, and the current image went."""
+    fake.images = {"image:1"}
+    assert _run(monkeypatch, capsys, "tend") == {BASE: 1}
+    assert fake.images == {"image:1"}
+
+
 def test_the_record_keeps_what_else_is_known_of_the_data(
     fake: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

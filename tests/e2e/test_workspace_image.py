@@ -1,0 +1,202 @@
+"""`up` builds an image from any base that can be a workspace, and refuses any other without touching what runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker
+from tests.e2e.release_site import ReleaseSite, running, small_parts
+from tests.e2e.workspace_fixture import container_of
+from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
+
+# What is wrong with the base, and the lines that make it so on top of Debian's own.
+CURL = "RUN apt-get update && apt-get install --yes --no-install-recommends curl\n"
+USER = "RUN useradd --uid 1000 --user-group --create-home --shell /bin/bash coder\n"
+RECIPES = {
+    "bare": CURL + USER + "USER coder\n",
+    "without-bash": CURL + USER + "RUN rm /bin/bash /usr/bin/bash || true\nUSER coder\n",
+    "without-curl": USER + "USER coder\n",
+    "without-home": CURL + "RUN useradd --uid 1000 --no-create-home coder\nUSER coder\n",
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleaseSite]:
+    with running(small_parts(tmp_path_factory.mktemp("site"))) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def base(site: ReleaseSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Makes the base image of a recipe; its name."""
+    made: list[str] = []
+
+    def make(recipe: str) -> str:
+        tag = f"{NAME_PREFIX}/{recipe}:1"
+        variables = "".join(f"ENV {name}={json.dumps(value)}\n" for name, value in site.environment().items())
+        folder = tmp_path_factory.mktemp("base")
+        (folder / "Dockerfile").write_text(f"FROM {DEBIAN_IMAGE}\n{RECIPES[recipe]}{variables}")
+        docker("build", "--quiet", "--tag", tag, str(folder))
+        made.append(tag)
+        return tag
+
+    yield make
+    docker("image", "rm", *made, check=False)
+
+
+@pytest.fixture(scope="module")
+def pilot(make_pilot: Callable[..., Pilot]) -> Pilot:
+    """A pilot with a running workspace."""
+    made = make_pilot()
+    made.up()
+    made.create_workspace("running")
+    return made
+
+
+def world(pilot: Pilot) -> dict[str, Any]:
+    """What must not change: the workspace's container, the images of the stack, the template's version."""
+    (template,) = pilot.call("GET", "/api/v2/templates")
+    label = f"label=coder-pilot.stack={pilot.name}"
+    return {
+        "containers": docker("ps", "--no-trunc", "--filter", label, "--format", "{{.ID}} {{.Image}}"),
+        "images": docker(
+            "image", "ls", "--no-trunc", "--filter", label, "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"
+        ),
+        "version": template["active_version_id"],
+    }
+
+
+def built(pilot: Pilot) -> dict[str, str]:
+    """From each base to its image, as the template was told."""
+    version = pilot.resources()["template"]["inputs"]["versions"][0]
+    (value,) = [each["value"] for each in version["tfVars"] if each["name"] == "built_images"]
+    found: dict[str, str] = json.loads(value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fault", "reason", "step"),
+    [
+        ("without-bash", "", "it has no bash", "command -v bash"),
+        ("without-curl", "", "it has no curl", "check.sh base"),
+        ("without-home", "", "its user coder cannot write /home/coder", "check.sh base"),
+        ("bare", "code-server missing", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
+        ("bare", "code-server half", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
+        ("bare", "code-server silent", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
+        ("bare", "claude half", "Claude Code 2.1.332 could not be downloaded", "install.sh claude"),
+    ],
+)
+def test_a_base_that_cannot_be_built_on_is_refused_and_what_runs_is_untouched(
+    pilot: Pilot, site: ReleaseSite, base: Callable[[str], str], recipe: str, fault: str, reason: str, step: str
+) -> None:
+    name = base(recipe)
+    before = world(pilot)
+    site.fault = fault
+    pilot.write_config(workspaceImages=f"{WORKSPACE_IMAGE},{name}")
+    try:
+        said = pilot.up(check=False)
+    finally:
+        site.fault = ""
+        pilot.write_config(workspaceImages=WORKSPACE_IMAGE)
+    (told,) = re.findall(r"error: (no workspace image could be built from .*)", said.partition("Diagnostics:")[2])
+    assert told.startswith(f"no workspace image could be built from {name}: {reason}")
+    # The end of the build's log, with the step.
+    assert re.search(rf"\| #\d+ \[.*{re.escape(step)}", said), said
+    assert world(pilot) == before
+
+
+def test_a_base_that_does_not_exist_is_refused_by_its_name(pilot: Pilot) -> None:
+    before = world(pilot)
+    pilot.write_config(workspaceImages=f"{WORKSPACE_IMAGE},localhost/no/such-base:1")
+    try:
+        said = pilot.up(check=False)
+    finally:
+        pilot.write_config(workspaceImages=WORKSPACE_IMAGE)
+    assert "the base image localhost/no/such-base:1 of the setting workspaceImages cannot be pulled" in said
+    assert world(pilot) == before
+
+
+def test_a_market_that_is_down_costs_the_extension_alone_until_the_next_up(
+    pilot: Pilot, site: ReleaseSite, base: Callable[[str], str]
+) -> None:
+    name = base("bare")
+    pilot.write_config(workspaceImages=f"{WORKSPACE_IMAGE},{name}")
+    site.fault = "market down"
+    said = pilot.up()
+    assert f"the workspace image of {name} has no Claude Code extension" in said
+    image = built(pilot)[name]
+
+    def has_extension() -> bool:
+        listed = docker("run", "--rm", "--entrypoint", "ls", image, "/opt/code-server/lib/vscode/extensions")
+        return "anthropic.claude-code" in listed.split()
+
+    assert not has_extension()
+    assert "has no Claude Code extension" in pilot.up(), "the next `up` has to try again, and to say so again"
+
+    site.fault = ""
+    assert "has no Claude Code extension" not in pilot.up()
+    assert has_extension()
+    # The same name: a parked workspace starts with the better image without an update.
+    assert built(pilot)[name] == image
+    pilot.up("--expect-no-changes")
+
+
+def test_an_image_that_was_removed_by_hand_is_built_again(pilot: Pilot) -> None:
+    """As `docker system prune --all` does while every workspace is parked."""
+    (workspace,) = pilot.call("GET", "/api/v2/workspaces")["workspaces"]
+    pilot.transition(workspace["id"], "stop")
+    image = built(pilot)[WORKSPACE_IMAGE]
+    docker("image", "rm", image)
+    pilot.up()
+    pilot.transition(workspace["id"], "start")
+    assert docker("inspect", "--format", "{{.Config.Image}}", container_of(pilot, workspace)) == image
+
+
+def test_a_changed_script_builds_anew_and_the_old_image_goes_with_its_last_user(pilot: Pilot) -> None:
+    (workspace,) = pilot.call("GET", "/api/v2/workspaces")["workspaces"]
+    pilot.write_config(workspaceImages=WORKSPACE_IMAGE)
+    pilot.up()
+    old = built(pilot)[WORKSPACE_IMAGE]
+    script = pilot.directory / "workspace-image" / "check.sh"
+    script.write_text(f"{script.read_text()}\n# Changed.\n")
+    pilot.up()
+    new = built(pilot)[WORKSPACE_IMAGE]
+    assert new != old
+
+    def images() -> set[str]:
+        label = f"label=coder-pilot.stack={pilot.name}"
+        return set(docker("image", "ls", "--filter", label, "--format", "{{.Repository}}:{{.Tag}}").splitlines())
+
+    # A running workspace has the old one, and a parked one starts with it.
+    pilot.up()
+    assert images() >= {old, new}
+    pilot.transition(workspace["id"], "stop")
+    pilot.up()
+    assert images() >= {old, new}
+    pilot.transition(workspace["id"], "start")
+    assert docker("inspect", "--format", "{{.Config.Image}}", container_of(pilot, workspace)) == old
+
+    (template,) = pilot.call("GET", "/api/v2/templates")
+    pilot.transition(workspace["id"], "stop")
+    pilot.transition(workspace["id"], "start", template_version_id=template["active_version_id"])
+    assert docker("inspect", "--format", "{{.Config.Image}}", container_of(pilot, workspace)) == new
+    pilot.up()
+    assert images() == {new}
+
+
+def test_the_image_keeps_the_bases_user_and_environment(pilot: Pilot, base: Callable[[str], str]) -> None:
+    name = base("bare")
+    pilot.write_config(workspaceImages=name)
+    pilot.up()
+    before, after = (
+        json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
+        for image in (name, built(pilot)[name])
+    )
+    assert after["User"] == before["User"] == "coder"
+    assert [after.get(key) for key in ("Entrypoint", "Cmd")] == [before.get(key) for key in ("Entrypoint", "Cmd")]
+    assert set(after["Env"]) - set(before["Env"]) == {"DISABLE_AUTOUPDATER=1"}
