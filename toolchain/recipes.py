@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,12 +38,16 @@ class Binary:
 
 @dataclass(frozen=True, kw_only=True)
 class GoModule(InCache):
-    """Programs built from `toolchain/go/<module>`, plus files copied out of one of its dependencies."""
+    """Programs built from `toolchain/go/<module>`, plus files copied out of one of its dependencies.
+
+    With `embedded` (a piece, a dependency, a folder in it), the piece's files lie in that folder when it is compiled.
+    """
 
     module: str
     binaries: tuple[Binary, ...]
     copied_from: str = ""
     copied: tuple[str, ...] = ()
+    embedded: tuple[str, str, str] | None = None
 
     def sources(self) -> Sequence[Path]:
         return [TOOLCHAIN / "go" / self.module]
@@ -52,23 +57,45 @@ class GoModule(InCache):
 
     def make(self, job: Job) -> None:
         directory = TOOLCHAIN / "go" / self.module
+        options = self._embed(job, *self.embedded) if self.embedded else []
         for binary in self.binaries:
             job.run(
-                ["go", "build", "-ldflags", f"-s -w {binary.ldflags}".strip(), "-tags", binary.tags,
+                ["go", "build", *options, "-ldflags", f"-s -w {binary.ldflags}".strip(), "-tags", binary.tags,
                  "-o", job.out / binary.output, binary.package],
                 cwd=directory,
                 env={**GO_ENVIRONMENT, **({"CGO_ENABLED": "0"} if binary.static else {})},
             )  # fmt: skip
-        if self.copied:
-            listed = job.work / "module-directory"
-            job.run(
-                ["go", "list", "-m", "-f", "{{.Dir}}", self.copied_from],
-                cwd=directory, env=GO_ENVIRONMENT, output=listed,
-            )  # fmt: skip
-            for name in self.copied:
-                target = job.out / "bin" / Path(name).name
-                shutil.copyfile(Path(listed.read_text().strip()) / name, target)
-                target.chmod(0o755)
+        for name in self.copied:
+            target = job.out / "bin" / Path(name).name
+            shutil.copyfile(module_directory(job, self.module, self.copied_from) / name, target)
+            target.chmod(0o755)
+
+    def _embed(self, job: Job, piece: str, dependency: str, folder: str) -> list[str]:
+        """Go embeds what lies in the module itself: compile a copy of it that has the files."""
+        copy = writable_copy(module_directory(job, self.module, dependency), job.work / "module")
+        shutil.copytree(job.needs[piece], copy / folder, dirs_exist_ok=True)
+        for name in ("go.mod", "go.sum"):
+            shutil.copyfile(TOOLCHAIN / "go" / self.module / name, job.work / name)
+        job.run(["go", "mod", "edit", f"-replace={dependency}={copy}", job.work / "go.mod"], env=GO_ENVIRONMENT)
+        return [f"-modfile={job.work / 'go.mod'}"]
+
+
+def module_directory(job: Job, module: str, dependency: str) -> Path:
+    """Where Go keeps the sources of a dependency of `toolchain/go/<module>`."""
+    listed = job.work / "module-directory"
+    job.run(
+        ["go", "list", "-m", "-f", "{{.Dir}}", dependency],
+        cwd=TOOLCHAIN / "go" / module, env=GO_ENVIRONMENT, output=listed,
+    )  # fmt: skip
+    return Path(listed.read_text().strip())
+
+
+def writable_copy(source: Path, target: Path) -> Path:
+    """A copy that can be changed; Go keeps its own read-only."""
+    shutil.copytree(source, target)
+    for path in (target, *target.rglob("*")):
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    return target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +116,18 @@ class PulumiCli(InCache):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uv(InCache):
-    """The uv program, from its wheel."""
+class Wheel(InCache):
+    """A program from its wheel, as `toolchain/<name>.lock.txt` pins it.
+
+    `folder` is the folder in the wheel that becomes the piece, `links` the links that pip does not make.
+    """
+
+    name: str
+    folder: str
+    links: tuple[tuple[str, str], ...] = ()
 
     def sources(self) -> Sequence[Path]:
-        return [TOOLCHAIN / "uv.lock.txt"]
+        return [TOOLCHAIN / f"{self.name}.lock.txt"]
 
     def tools(self) -> Sequence[str]:
         return []
@@ -101,10 +135,12 @@ class Uv(InCache):
     def make(self, job: Job) -> None:
         job.run(
             [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
-             "--target", job.work, "-r", TOOLCHAIN / "uv.lock.txt"]
+             "--target", job.work, "-r", TOOLCHAIN / f"{self.name}.lock.txt"]
         )  # fmt: skip
-        (job.out / "bin").mkdir()
-        shutil.move(job.work / "bin" / "uv", job.out / "bin" / "uv")
+        shutil.copytree(job.work / self.folder, job.out, dirs_exist_ok=True, symlinks=True, copy_function=_link)
+        for link, target in self.links:
+            (job.out / link).unlink(missing_ok=True)
+            (job.out / link).symlink_to(target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +231,7 @@ class TerraformMirror(InCache):
 
 @dataclass(frozen=True, kw_only=True)
 class NpmProgram(InCache):
-    """A program from npm: `toolchain/npm/<name>/build.sh` fills the folder that it is given."""
+    """A program from npm: `toolchain/npm/<name>/build.sh` fills the folder that it is given, with the piece `node`."""
 
     name: str
 
@@ -203,12 +239,34 @@ class NpmProgram(InCache):
         return [TOOLCHAIN / "npm" / self.name]
 
     def tools(self) -> Sequence[str]:
-        return ["node", "npm"]
+        return []
 
     def make(self, job: Job) -> None:
         copy = job.work / self.name
         shutil.copytree(TOOLCHAIN / "npm" / self.name, copy)
-        job.run(["bash", copy / "build.sh", job.out], cwd=copy)
+        path = os.pathsep.join([str(job.needs["node"] / "bin"), os.environ.get("PATH", os.defpath)])
+        job.run(["bash", copy / "build.sh", job.out], cwd=copy, env={"PATH": path})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoderDashboard(InCache):
+    """The pages of Coder's dashboard, out of the module that `toolchain/go/<module>` builds the server from."""
+
+    module: str
+    dependency: str
+
+    def sources(self) -> Sequence[Path]:
+        return [TOOLCHAIN / "npm" / "coder-dashboard", TOOLCHAIN / "go" / self.module / "go.mod"]
+
+    def tools(self) -> Sequence[str]:
+        return ["go"]
+
+    def make(self, job: Job) -> None:
+        scripts = job.work / "scripts"
+        shutil.copytree(TOOLCHAIN / "npm" / "coder-dashboard", scripts)
+        site = writable_copy(module_directory(job, self.module, self.dependency) / "site", job.work / "site")
+        path = os.pathsep.join([str(job.needs["node"] / "bin"), os.environ.get("PATH", os.defpath)])
+        job.run(["bash", scripts / "build.sh", job.out, site], cwd=scripts, env={"PATH": path})
 
 
 @dataclass(frozen=True, kw_only=True)

