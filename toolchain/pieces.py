@@ -23,7 +23,7 @@ from toolchain.recipes import (
 )
 
 POSTGRES_IMAGE: Final = f"coder-pilot/postgres:{version('postgres')}"
-CODER_IMAGE: Final = f"coder-pilot/coder:v{version('coder')}"
+CODER_IMAGE: Final = f"coder-pilot/coder:v{version('coder')}-dashboard"
 WORKSPACE_IMAGE: Final = f"coder-pilot/workspace:code-server-{version('code-server')}"
 DEBIAN_IMAGE: Final = f"coder-pilot/debian:{version('debian')}"
 
