@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from stack.verdict.judge import KEYS
-from stack.verdict.samples import CLAUDE_STATUS
+from pilot.verdict.judge import KEYS
+from pilot.verdict.samples import CLAUDE_STATUS
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import CHECKOUT, STACK_LABEL, Pilot, docker, eventually, request
 from toolchain.pieces import WORKSPACE_IMAGE
@@ -66,7 +66,7 @@ def _directly(pilot: Pilot, token: str, *words: str) -> subprocess.CompletedProc
         "SETTINGS": json.dumps(dict.fromkeys(KEYS, "5")),
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-m", "stack.verdict", *words], cwd=CHECKOUT, env={"PATH": os.environ["PATH"], **variables},
+        [sys.executable, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env={"PATH": os.environ["PATH"], **variables},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`python3 -m stack.verdict` says the right words whatever it meets, reads only, and keeps the token to itself."""
+"""`make verdict` has an answer for every history and every failure, only reads, and keeps the token to itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,12 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from pilot import verdict as door
+from pilot import sample as command
+from pilot import session, verdict
 from pilot.__main__ import COMMANDS
+from pilot.session import PilotError
+from pilot.verdict import __main__ as program
+from pilot.verdict.judge import KEYS
 from stack.jobs.coder import Api
-from stack.verdict import __main__ as program
-from stack.verdict.judge import KEYS
-from tests.unit.verdict_history import TOKEN, Server, Workspace, serve
+from tests.unit.verdict_history import TOKEN, Server, Workspace, sample, serve
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDS = 1000
@@ -71,9 +74,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-def _process(words: list[str], variables: dict[str, str], *flags: str) -> Done:
+def _process(module: str, words: list[str], variables: dict[str, str], *flags: str) -> Done:
     done = subprocess.run(
-        [sys.executable, *flags, "-m", "stack.verdict", *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+        [sys.executable, *flags, "-m", module, *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr)
@@ -186,7 +189,7 @@ def test_a_thousand_builds_take_less_than_five_seconds(run: Run) -> None:
         # Sets what the process of its own, whose start counts too, takes over.
         document = json.loads(_good(run(server.url, "--json")))
         begin_s = time.monotonic()
-        shown = _good(_process([], dict(os.environ)))
+        shown = _good(_process("pilot.verdict", [], dict(os.environ)))
         took_s = time.monotonic() - begin_s
     assert document["figures"]["builds"] == BUILDS
     assert f"0 of {BUILDS}, 0 cancelled" in shown
@@ -292,24 +295,42 @@ def test_a_page_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> Non
 def test_days_that_are_none_are_named(run: Run, days: str) -> None:
     done = run("http://127.0.0.1:9", "--days", days)
     assert done.returncode == 2
-    assert "is no whole number from 1 to 366" in done.stderr or "expected one argument" in done.stderr
+    assert "is not a whole number from 1 to 366" in done.stderr or "expected one argument" in done.stderr
 
 
 def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
-    assert "SETTINGS" in _refused(_process([], {}))
+    assert "SETTINGS" in _refused(_process("pilot.verdict", [], {}))
     bad = json.dumps({**dict.fromkeys(KEYS, "5"), "verdictMinDays": "soon"})
     assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", SETTINGS=bad))
 
 
-def test_a_sample_without_an_engine_is_refused_and_writes_nothing(run: Run, tmp_path: Path) -> None:
-    assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(run("http://127.0.0.1:9", "sample"))
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """A project whose stack "box" has an engine that does not answer and no data directory yet."""
+    shutil.copy(CHECKOUT / "Pulumi.yaml", tmp_path)
+    values = {"dockerHost": "unix:///nonexistent/docker.sock", "dataDir": "data"}
+    lines = [f"  coder-pilot:{key}: {value}\n" for key, value in values.items()]
+    (tmp_path / "Pulumi.box.yaml").write_text("config:\n" + "".join(lines))
+    return tmp_path
 
 
-def test_a_sample_needs_the_standard_library_alone(run: Run) -> None:
-    site = {"STACK": "coder", "CODER_URL": "http://127.0.0.1:9", "DATA_DIRECTORY": "/nonexistent"}
-    done = _process(["sample"], {**site, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}, "-S")
-    assert "does not answer" in _refused(done)
+def test_a_sample_needs_the_standard_library_alone_and_without_an_engine_writes_nothing(box: Path) -> None:
+    before = sorted(box.iterdir())
+    done = _process("pilot", ["sample", "--stack", "box"], {"CODER_PILOT_PROJECT": str(box)}, "-S")
+    assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(done)
+    assert sorted(box.iterdir()) == before
+
+
+def test_a_sample_that_cannot_be_written_is_refused_with_what_helps(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "PROJECT", box)
+    for module in (command, verdict):
+        monkeypatch.setattr(module, "PROJECT", box)
+    monkeypatch.setattr(command.samples, "take", lambda *_: sample(_ago(0)))
+    with pytest.raises(PilotError, match="run `make up`, which creates the folder"):
+        command.run(argparse.Namespace(stack="box"))
+    (box / "data").mkdir()
+    assert command.run(argparse.Namespace(stack="box")) == 0
+    assert len((box / "data" / "samples.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
@@ -334,13 +355,13 @@ def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatc
         started.append((list(map(str, command)), env))
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(door, "open_session", lambda stack: None)
-    monkeypatch.setattr(door, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
-    monkeypatch.setattr(door.subprocess, "run", start)
-    arguments = argparse.Namespace(stack="local", days="3", html=Path("page.html"), json=False)
-    assert door.run(arguments) == 0
+    monkeypatch.setattr(verdict, "open_session", lambda stack: None)
+    monkeypatch.setattr(verdict, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
+    monkeypatch.setattr(verdict.subprocess, "run", start)
+    arguments = argparse.Namespace(stack="local", days=3, html=Path("page.html"), json=False)
+    assert verdict.run(arguments) == 0
     ((command, environment),) = started
     assert TOKEN not in " ".join(command)
     assert environment["CODER_TOKEN"] == TOKEN
-    assert command[1:] == ["-m", "stack.verdict", "--days", "3", "--html", str(Path("page.html").absolute())]
+    assert command[1:] == ["-m", "pilot.verdict", "--days", "3", "--html", str(Path("page.html").absolute())]
     assert json.loads(environment["SETTINGS"])["verdictMinDays"] == "7"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.verdict import samples
-from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Failure, Figures, WorkspaceFigures, compute
+from pilot.verdict import samples
+from pilot.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Failure, Figures, WorkspaceFigures, compute
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from pilot.verdict.figures import compute
+from pilot.verdict.judge import KEYS, Thresholds, Verdict, judge
 from stack.settings import field_of
-from stack.verdict.figures import compute
-from stack.verdict.judge import KEYS, Thresholds, Verdict, judge
 from tests.unit.program import LOCAL, declare, defaults
 from tests.unit.verdict_history import Workspace, at, raw, sample
 

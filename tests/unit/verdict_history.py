@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stack.verdict.collect import Raw
-from stack.verdict.engine import Usage
-from stack.verdict.samples import Sample
+from pilot.verdict.collect import Raw
+from pilot.verdict.engine import Usage
+from pilot.verdict.samples import Sample
 from tests.http_server import QuietHandler, serving
 
 UNTIL = datetime(2026, 11, 22, 12, tzinfo=UTC)

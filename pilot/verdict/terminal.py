@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stack.verdict import report
-from stack.verdict.figures import Figures
-from stack.verdict.judge import Verdict
+from pilot.verdict import report
+from pilot.verdict.figures import Figures
+from pilot.verdict.judge import Verdict
 
 STYLES: Final = {"keep": "bold green", "retire": "bold red", "too early": "bold yellow"}
 PIPE_WIDTH: Final = 160

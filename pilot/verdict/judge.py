@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from stack.verdict.figures import Bounds, Figures
+from pilot.verdict.figures import Bounds, Figures
 
 Outcome = Literal["keep", "retire", "too early"]
 

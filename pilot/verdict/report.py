@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from stack.verdict.figures import Bounds, Comparison, Failure, Figures, Part
-from stack.verdict.judge import Verdict
+from pilot.verdict.figures import Bounds, Comparison, Failure, Figures, Part
+from pilot.verdict.judge import Verdict
 
 UNKNOWN: Final = "unknown"
 REASONS_SHOWN: Final = 10

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from pilot.verdict import samples
+from pilot.verdict.engine import Engine, EngineError, Usage
 from stack.jobs import backups, engine
 from stack.jobs.coder import Api, ApiError
-from stack.verdict import samples
-from stack.verdict.engine import Engine, EngineError, Usage
 
 PAGE: Final = 250
 LOGS: Final = 50

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from stack.verdict import report
-from stack.verdict.figures import Figures, State, WorkspaceFigures
+from pilot.verdict import report
+from pilot.verdict.figures import Figures, State, WorkspaceFigures
 
 WIDTH_IN: Final = 9.5
 COLOURS: Final[dict[State, str]] = {"running": "#2f6fb2", "parked": "#bcd7a5", "unclear": "#e3a94b"}

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from stack.verdict import samples
-from stack.verdict.collect import Raw
-from stack.verdict.engine import WORKSPACE_LABEL
+from pilot.verdict import samples
+from pilot.verdict.collect import Raw
+from pilot.verdict.engine import WORKSPACE_LABEL
 
 State = Literal["running", "parked", "unclear", "absent"]
 MIB_PER_GIB: Final = 1024

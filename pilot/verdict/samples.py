@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from pilot.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
 from stack.jobs import coder, data_directory
-from stack.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
 
 NAME: Final = data_directory.SAMPLES
 PARTS: Final = ("coder", "postgres")

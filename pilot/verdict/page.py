@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from stack.verdict import plots, report
-from stack.verdict.figures import Figures
-from stack.verdict.judge import Verdict
+from pilot.verdict import plots, report
+from pilot.verdict.figures import Figures
+from pilot.verdict.judge import Verdict
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE: Final = """
