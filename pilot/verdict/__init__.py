@@ -32,9 +32,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     python = CHECKOUT / ".venv" / "bin" / "python"
     if not python.exists():
-        raise PilotError(
-            f"there is no virtual environment yet: `make up STACK={arguments.stack}` creates it"
-        )
+        raise PilotError(f"there is no virtual environment yet: `make up STACK={arguments.stack}` creates it")
     session = open_session(arguments.stack)
     words = ["--days", str(arguments.days), *(["--json"] if arguments.json else [])]
     words += ["--html", str(arguments.html.absolute())] if arguments.html else []

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pilot.verdict.figures import Bounds, Figures
+from pilot.verdict.figures import Figures
+from pilot.verdict.memory import Bounds
 
 Outcome = Literal["keep", "retire", "too early"]
 

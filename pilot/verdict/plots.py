@@ -14,7 +14,9 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from pilot.verdict import report
-from pilot.verdict.figures import Figures, State, WorkspaceFigures
+from pilot.verdict.figures import Figures
+from pilot.verdict.sessions import State
+from pilot.verdict.workspaces import WorkspaceFigures
 
 WIDTH_IN: Final = 9.5
 COLOURS: Final[dict[State, str]] = {"running": "#2f6fb2", "parked": "#bcd7a5", "unclear": "#e3a94b"}

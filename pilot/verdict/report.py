@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from pilot.verdict.figures import Bounds, Comparison, Failure, Figures, Part
+from pilot.verdict.builds import Failure
+from pilot.verdict.figures import Figures
 from pilot.verdict.judge import Verdict
+from pilot.verdict.memory import Bounds, Comparison, Part
 
 UNKNOWN: Final = "unknown"
 REASONS_SHOWN: Final = 10

@@ -132,7 +132,7 @@ def test_a_clock_jump_is_a_warning_in_every_output(run: Run, tmp_path: Path) -> 
         shown = _good(run(server.url, "--html", str(page)))
         figures = json.loads(_good(run(server.url, "--json")))["figures"]
     for text in (shown, page.read_text(), *figures["warnings"]):
-        assert "admin/demo, build 3: its time lies 8.0 h before" in text
+        assert "admin/demo, build 3: its time is 8.0 h before" in text
 
 
 def test_a_build_that_still_runs_is_shown_as_that(run: Run) -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from pilot.verdict import samples
-from pilot.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Failure, Figures, WorkspaceFigures, compute
+from pilot.verdict.builds import Failure
+from pilot.verdict.figures import Figures, compute
+from pilot.verdict.runs import PAST_LIMIT, REPORT_INTERVAL, WORKING
+from pilot.verdict.workspaces import WorkspaceFigures
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
