@@ -1,4 +1,4 @@
-"""Say whether the pilot was worth its cost: benefit, cost, alternatives and a verdict. Changes nothing."""
+"""Say whether the pilot is worth keeping, from its own figures. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from toolchain.paths import CHECKOUT
 
 VERDICT_TIMEOUT_S = 120
 DAYS_MAX = 366
+FLAGS = {
+    "sources": "print every figure with its source, not only the key figures",
+    "json": "print every figure with its source as JSON",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def options(parser: argparse.ArgumentParser) -> None:
     """Add what the command and `python3 -m pilot.verdict` have in common."""
     parser.add_argument("--days", type=_days, default=7, help="how many days to look back, default: 7")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    for name, what in FLAGS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a self-contained page with plots")
 
 
@@ -34,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not python.exists():
         raise PilotError(f"there is no virtual environment yet: `make up STACK={arguments.stack}` creates it")
     session = open_session(arguments.stack)
-    words = ["--days", str(arguments.days), *(["--json"] if arguments.json else [])]
+    words = ["--days", str(arguments.days), *(f"--{each}" for each in FLAGS if getattr(arguments, each))]
     words += ["--html", str(arguments.html.absolute())] if arguments.html else []
     with admin(session) as api:
         variables = {

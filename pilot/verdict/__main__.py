@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pilot.verdict import options, terminal
+from pilot.verdict import options, report, terminal
 from pilot.verdict.collect import Raw, Site, VerdictError, collect
 from pilot.verdict.figures import Figures, compute
 from pilot.verdict.judge import Thresholds, Verdict, judge
@@ -62,12 +62,17 @@ def _verdict(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document(raw, figures, verdict), indent=2, default=_plain))
     else:
-        terminal.show(figures, verdict, purge=purge, data_directory=data_directory, stream=sys.stdout)
+        console = terminal.console(sys.stdout, sources=arguments.sources)
+        terminal.begin(console, figures, verdict)
+        if arguments.sources:
+            terminal.everything(console, figures, purge=purge, data_directory=data_directory)
+        else:
+            terminal.key_figures(console, figures)
     return 0
 
 
 def document(raw: Raw, figures: Figures, verdict: Verdict) -> dict[str, Any]:
-    """Everything as JSON: null is "unknown"."""
+    """Everything as JSON, each figure of the sections with its source; null is "unknown"."""
     return {
         "verdict": verdict,
         "derived": {
@@ -87,6 +92,7 @@ def document(raw: Raw, figures: Figures, verdict: Verdict) -> dict[str, Any]:
             ],
         },
         "figures": figures,
+        "sections": report.sections(figures),
         "queries": raw.queries,
     }  # fmt: skip
 

@@ -82,7 +82,7 @@ def test_a_working_run_that_was_stopped_says_retire() -> None:
     made[0].start(begin, reports=reports).autostop(begin + timedelta(minutes=60), seconds=0)
     verdict = _verdict(*made, **_measured(4096))
     assert verdict.outcome == "retire"
-    assert "1 of 1 runs stopped" in verdict.line
+    assert "1 of 1 runs interrupted" in verdict.line
 
 
 def test_sessions_of_which_nobody_tells_leave_it_open() -> None:
@@ -90,7 +90,7 @@ def test_sessions_of_which_nobody_tells_leave_it_open() -> None:
     made[0].start(at(5), apps_moved=True).autostop(at(5, hours=-3), seconds=0)
     verdict = _verdict(*made, **_measured(4096))
     assert verdict.outcome == "too early"
-    assert "1 sessions untold" in verdict.line
+    assert "1 session unknown without samples" in verdict.line
 
 
 def test_a_week_in_which_nobody_came_says_retire() -> None:
