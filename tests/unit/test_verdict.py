@@ -127,7 +127,7 @@ def test_a_server_that_is_down_is_named_with_what_starts_it(run: Run) -> None:
     assert "make up" in said
 
 
-def test_a_revoked_token_is_said_and_not_shown(run: Run) -> None:
+def test_a_revoked_token_is_reported_and_not_shown(run: Run) -> None:
     with serve(_week()) as server:
         said = _refused(run(server.url, token="an-old-token"))
     assert "does not accept the token: run `make up`" in said
@@ -195,7 +195,7 @@ def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
 def test_a_thousand_builds_take_less_than_five_seconds(run: Run) -> None:
     made = [_busy(name, BUILDS // 4) for name in ("a", "b", "c", "d")]
     with serve(*made) as server:
-        # Sets what the process of its own, whose start counts too, takes over.
+        # Sets the environment for the process below, whose start counts too.
         document = json.loads(_good(run(server.url, "--json")))
         begin_s = time.monotonic()
         shown = _good(_process("pilot.verdict", [], dict(os.environ)))
@@ -283,7 +283,7 @@ def _busy(name: str, builds: int) -> Workspace:
 
 
 class _Page(HTMLParser):
-    """What a page refers to, and its tags."""
+    """The addresses, tags and ids of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -356,7 +356,7 @@ def test_a_page_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("days", ["0", "many", "1.5", "-1", "999"])
-def test_days_that_are_none_are_named(run: Run, days: str) -> None:
+def test_days_that_are_not_a_number_in_range_are_refused(run: Run, days: str) -> None:
     done = run("http://127.0.0.1:9", "--days", days)
     assert done.returncode == 2
     assert "is not a whole number from 1 to 366" in done.stderr or "expected one argument" in done.stderr
@@ -398,7 +398,7 @@ def test_a_sample_that_cannot_be_written_is_refused_with_what_helps(box: Path, m
 
 
 def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
-    """The list of requests above is worth something only if it fills."""
+    """The lists of requests above prove nothing if they stay empty."""
     server: Server
     with serve() as server:
         _good(run(server.url))
