@@ -404,8 +404,11 @@ def test_disk_and_dumps_are_what_is_there(told: Told, history: Pilot) -> None:
     assert (disk["dumps_count"], disk["newest_dump"]) == (1, dump.name)
     assert disk["dumps"] * 1024**3 == pytest.approx(dump.stat().st_size)
     images = {history.config[key] for key in ("coderImage", "postgresImage", "workspaceImages")}
+    # Those that `up` built for the workspaces too.
+    built = docker("image", "ls", "--quiet", "--filter", f"label={STACK_LABEL}={history.name}").splitlines()
+    assert built
     sizes = {line.split()[0]: int(line.split()[1]) for line in docker(
-        "image", "inspect", "--format", "{{.Id}} {{.Size}}", *images).splitlines()}  # fmt: skip
+        "image", "inspect", "--format", "{{.Id}} {{.Size}}", *images, *built).splitlines()}  # fmt: skip
     assert disk["images"] * 1024**3 == pytest.approx(sum(sizes.values()))
     # Parked ones are in no container, so one of the test's own looks into them. Not as /home/coder: Docker fills a
     # volume that is empty with what the image has there.
