@@ -50,7 +50,7 @@ adopt: ## say how to take over a pilot that runs with docker compose
 upgrade-postgres: ## move the data to the Postgres that the settings name
 	@$(PILOT) upgrade-postgres
 
-verdict: ## was the week worth it? figures from the pilot itself [DAYS=7]
+verdict: ## is the pilot worth keeping? its own figures say [DAYS=7] [ARGS=--sources]
 	@$(PILOT) verdict $(if $(DAYS),--days $(DAYS)) $(ARGS)
 
 sample: ## note what runs now and what it uses, for the verdict

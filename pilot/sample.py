@@ -1,17 +1,15 @@
-"""Note what Coder, Postgres and the running workspaces use at this moment, for the verdict; the timer runs this."""
+"""Record what Coder, Postgres and the running workspaces use at this moment, for the verdict; the timer runs this."""
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 from pilot.arguments import add_stack
 from pilot.session import PROJECT, PilotError
-from pilot.verdict import site
-from toolchain.paths import CHECKOUT
-
-SAMPLE_TIMEOUT_S = 60
+from pilot.verdict import samples, site
+from pilot.verdict.engine import Engine, EngineError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +19,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not (PROJECT / f"Pulumi.{arguments.stack}.yaml").exists():
         raise PilotError(f"there is no Pulumi.{arguments.stack}.yaml")
-    # The standard library is enough for a sample, so no virtual environment is needed.
-    return subprocess.run(
-        [sys.executable, "-m", "stack.verdict", "sample"], cwd=CHECKOUT, env=site(arguments.stack), check=False,
-        timeout=SAMPLE_TIMEOUT_S,
-    ).returncode  # fmt: skip
+    where = site(arguments.stack)
+    try:
+        taken = samples.take(
+            Engine(host=where["DOCKER_HOST"]), where["STACK"], where["CODER_URL"], datetime.now(UTC)
+        )  # fmt: skip
+        samples.append(Path(where["DATA_DIRECTORY"]) / samples.NAME, taken)
+    except EngineError as error:
+        raise PilotError(str(error)) from None
+    except OSError as error:
+        raise PilotError(f"the sample cannot be written: {error}; run `make up`, which creates the folder") from None
+    return 0

@@ -1,4 +1,4 @@
-"""The verdict on a real pilot is what its database says, computed there anew, and its page reads in a browser.
+"""The verdict on a real pilot is what its database says, computed there by other means; its page works in a browser.
 
 The history is real where it is about Coder's behaviour: a start, a stop by hand, one by autostop, a failure, a report
 of the watcher, a start that was cancelled. A week of it is made from those by copying their rows and lines, as nobody
@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from stack.verdict.judge import KEYS
-from stack.verdict.samples import CLAUDE_STATUS
+from pilot.verdict.judge import KEYS
+from pilot.verdict.samples import CLAUDE_STATUS
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import CHECKOUT, STACK_LABEL, Pilot, docker, eventually, request
 from toolchain.pieces import WORKSPACE_IMAGE
@@ -66,7 +66,7 @@ def _directly(pilot: Pilot, token: str, *words: str) -> subprocess.CompletedProc
         "SETTINGS": json.dumps(dict.fromkeys(KEYS, "5")),
     }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-m", "stack.verdict", *words], cwd=CHECKOUT, env={"PATH": os.environ["PATH"], **variables},
+        [sys.executable, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env={"PATH": os.environ["PATH"], **variables},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 
@@ -93,14 +93,14 @@ def _report_work(pilot: Pilot, workspace: str) -> None:
 @pytest.fixture(scope="module")
 def history(pilot: Pilot) -> Pilot:
     """A pilot with a past: what Coder did by itself, and copies of it over a week."""
-    # Whoever holds the container's name makes the start fail.
+    # A container that has the name already makes the start fail.
     label = f"{STACK_LABEL}={pilot.name}"
     docker("create", "--name", f"{pilot.name}-admin-broken", "--label", label, WORKSPACE_IMAGE, "true")
     parked, worker, broken = (_ask_for(pilot, name) for name in ("parked", "worker", "broken"))
     gone = _ask_for(pilot, "gone")
     pilot.variables["broken"] = broken
     pilot.wait_workspace(parked)
-    # Its time is over: Coder's executor stops it by itself.
+    # Its deadline has passed: Coder's executor stops it.
     _sql(pilot, PAST_DEADLINE.format(workspace=parked))
 
     pilot.wait_workspace(worker)
@@ -141,9 +141,9 @@ def history(pilot: Pilot) -> Pilot:
 
 
 def _sample_the_past(pilot: Pilot, workspace: str, begin: datetime) -> None:
-    """What the timer notes in six hours, made from a real sample's line.
+    """What the timer records in six hours, made from a real sample's line.
 
-    Claude works for four of them. Then nothing for an hour, Coder away for 20 minutes, and a clock that is set.
+    Claude works for four of them. Then no samples for an hour, Coder down for 20 minutes, and a clock that is changed.
     """
     file = pilot.data / "samples.jsonl"
     real = json.loads(file.read_text().splitlines()[-1])
@@ -167,13 +167,15 @@ def _sample_the_past(pilot: Pilot, workspace: str, begin: datetime) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """What `make verdict` said of the history, and what the database says of the same time."""
+    """What `make verdict` said about the history, and what the database says about the same time."""
 
     document: dict[str, Any]
     database: dict[str, Any]
     samples: list[dict[str, Any]]
     """The lines of the file, oldest first."""
     terminal: str
+    """Of `make verdict`, and with `--sources`."""
+    everything: str
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -192,11 +194,12 @@ def told(history: Pilot) -> Told:
     document = json.loads(done.stdout)
     edges = {key: document["figures"][key] for key in ("since", "until")}
     shown = _sql(history, FIGURES.read_text().format(**edges))
-    terminal = _front_door(history, "verdict")
-    assert terminal.returncode == 0, terminal.stderr
+    terminal, everything = (_front_door(history, "verdict", *words) for words in ([], ["--sources"]))
+    assert terminal.returncode == everything.returncode == 0, terminal.stderr + everything.stderr
     lines = map(json.loads, (history.data / "samples.jsonl").read_text().splitlines())
     samples = [{**each, "time": _time(each["time"])} for each in lines]
-    return Told(document, json.loads(shown), sorted(samples, key=lambda each: each["time"]), terminal.stdout)
+    return Told(document, json.loads(shown), sorted(samples, key=lambda each: each["time"]), terminal.stdout,
+                everything.stdout)  # fmt: skip
 
 
 def test_the_period_is_the_seven_days_before_the_question(told: Told) -> None:
@@ -254,7 +257,7 @@ def test_builds_that_failed_and_that_were_cancelled_are_those_of_the_database(to
     assert {each["transition"] for each in failures} == {"start", "stop"}
     share = 100 * len(database["failures"]) / database["builds"]
     assert told.document["derived"]["failed_percent"] == pytest.approx(share)
-    # Two of the made ones and the real one, whatever Terraform made of it.
+    # Two that were made and the real one, whatever Terraform said about it.
     assert figures["cancelled"] == database["cancelled"] == 3
 
 
@@ -263,7 +266,7 @@ def test_a_failed_build_is_told_with_coders_own_reason(told: Told, history: Pilo
     build = history.workspace(history.variables["broken"])["latest_build"]["id"]
     log = [each["output"] for each in history.call("GET", f"/api/v2/workspacebuilds/{build}/logs")]
     assert any(failure["reason"] in line for line in log), log
-    assert failure["reason"][:40] in told.terminal
+    assert failure["reason"][:40] in told.everything
 
 
 def test_the_starts_and_their_times_to_ready_are_those_of_the_database(told: Told) -> None:
@@ -306,7 +309,7 @@ def test_ram_by_peak_is_that_of_the_samples_and_the_database(told: Told, history
     for each in history.call("GET", "/api/v2/workspaces?limit=0")["workspaces"]:
         name, key = each["name"], each["id"]
         sampled = [line["workspace_ram_mib"][key] for line in told.samples if key in line["workspace_ram_mib"]]
-        # What runs is measured at the question too.
+        # What is running is measured by the verdict too.
         now = bool(docker("ps", "--quiet", "--filter", f"label=coder.workspace_id={key}"))
         assert told.workspaces[name]["measured"] == len(sampled) + now, name
         if now:
@@ -389,7 +392,7 @@ def test_what_is_used_now_is_what_docker_says(told: Told, history: Pilot) -> Non
             assert parts[name]["ram_now_gib"] * 1024 == pytest.approx(float(shown.split("MiB")[0]), rel=0.1)
         return True
 
-    # A build of the minutes before still moves Coder's memory by half, so both are asked until it lies still.
+    # A recent build still moves Coder's memory by half, so both are asked until it is steady.
     eventually(at_rest, timeout_s=90, what="the verdict and Docker name the same memory")
 
 
@@ -401,8 +404,11 @@ def test_disk_and_dumps_are_what_is_there(told: Told, history: Pilot) -> None:
     assert (disk["dumps_count"], disk["newest_dump"]) == (1, dump.name)
     assert disk["dumps"] * 1024**3 == pytest.approx(dump.stat().st_size)
     images = {history.config[key] for key in ("coderImage", "postgresImage", "workspaceImages")}
+    # Those that `up` built for the workspaces too.
+    built = docker("image", "ls", "--quiet", "--filter", f"label={STACK_LABEL}={history.name}").splitlines()
+    assert built
     sizes = {line.split()[0]: int(line.split()[1]) for line in docker(
-        "image", "inspect", "--format", "{{.Id}} {{.Size}}", *images).splitlines()}  # fmt: skip
+        "image", "inspect", "--format", "{{.Id}} {{.Size}}", *images, *built).splitlines()}  # fmt: skip
     assert disk["images"] * 1024**3 == pytest.approx(sum(sizes.values()))
     # Parked ones are in no container, so one of the test's own looks into them. Not as /home/coder: Docker fills a
     # volume that is empty with what the image has there.
@@ -425,22 +431,31 @@ def test_what_retiring_removes_and_keeps_is_what_docker_has(told: Told, history:
     assert len(volumes) >= 2
 
 
-def test_the_verdict_is_one_line_and_the_terminal_ends_with_it(told: Told) -> None:
+def test_the_terminal_begins_with_the_verdict_and_fits_100_columns(told: Told) -> None:
     line = told.document["verdict"]["line"]
-    # More of the runs were stopped than the default of verdictMaxStoppedRuns bears.
+    # More runs were interrupted than the default of verdictMaxStoppedRuns allows.
     runs = told.database["runs"]
     assert runs["stopped_by_autostop"] + runs["stopped_past_limit"] > 1
     assert told.document["verdict"]["outcome"] == "retire"
-    words = " ".join(told.terminal.split())
-    assert words.endswith(line[line.rindex(", asked") :])
-    for name in ("Benefit", "Cost", "The alternatives", "Retiring would remove", "The rule"):
-        assert name in told.terminal
-    assert "Traceback" not in told.terminal
+    assert " ".join(told.terminal.split()).startswith(line)
+    assert max(map(len, told.terminal.splitlines())) <= 100
+    rows = [row for section in told.document["sections"] for row in section["rows"]]
+    names = [row["name"] for row in rows if row["key"]]
+    key_figures = told.terminal.partition("Key figures")[2].splitlines()[1 : 1 + len(names)]
+    assert len(names) == 10
+    assert all(shown.startswith(name) for shown, name in zip(key_figures, names, strict=True))
+    assert not any(row["source"] in told.terminal for row in rows if row["source"])
+
+
+def test_with_sources_everything_is_printed(told: Told) -> None:
+    for name in ("The rule", "Workspaces", "Benefit", "Cost", "Alternatives", "Retiring would remove", "samples.jsonl"):
+        assert name in told.everything
+    assert "Traceback" not in told.everything
 
 
 def test_a_thousand_builds_of_the_real_server_take_less_than_five_seconds(history: Pilot) -> None:
     took_s = []
-    # The best of three: other programs of the machine are not the question.
+    # The best of three, because other programs on the machine do not count.
     while len(took_s) < 3 and min(took_s, default=LIMIT_S) >= LIMIT_S:
         begin_s = time.monotonic()
         done = _directly(history, history.variables["token"])

@@ -1,5 +1,5 @@
--- The figures of the verdict anew and by other means: window functions over the tables, not a walk over the API's
--- answers. The period is from {since} to {until}.
+-- The figures of the verdict by other means: window functions over the tables, not a walk over the API's answers.
+-- The period is from {since} to {until}.
 WITH edges AS (SELECT '{since}'::timestamptz AS since, '{until}'::timestamptz AS until),
 raw AS (
   SELECT w.name, wb.id, wb.workspace_id, wb.build_number, wb.transition, wb.reason, wb.created_at, wb.deadline,
@@ -9,7 +9,7 @@ raw AS (
   FROM workspace_builds wb JOIN provisioner_jobs pj ON pj.id = wb.job_id JOIN workspaces w ON w.id = wb.workspace_id),
 builds AS (SELECT raw.* FROM raw, edges WHERE created_at >= since),
 
--- The times at which a workspace's state changed: with the request to start it, with the end of all else.
+-- The times at which a workspace's state changed: with the request to start it, with the end of any other build.
 changes AS (
   SELECT name, workspace_id, build_number, reason IN ('autostop', 'dormancy') AS automatic,
     CASE WHEN transition = 'start' THEN created_at ELSE completed_at END AS time,
@@ -37,7 +37,7 @@ starts AS (
   FROM builds LEFT JOIN agents USING (id) WHERE transition = 'start'
   GROUP BY builds.id, builds.name, builds.created_at, builds.status),
 
--- A session is a start that was not in vain, up to the next build.
+-- A session lasts from a start that did not fail to the next build.
 sessions AS (
   SELECT here.*, w.last_used_at, w.ttl * interval '1 microsecond' / 1000 AS ttl,
     t.activity_bump * interval '1 microsecond' / 1000 AS bump,
@@ -50,7 +50,7 @@ sessions AS (
   WHERE here.transition = 'start' AND here.status IN ('succeeded', 'running')),
 own_sessions AS (SELECT sessions.* FROM sessions, edges WHERE coalesce(ended, until) > since),
 
--- Each report with the number of the run that it belongs to: one more after each rest of more than ten minutes.
+-- Each report with the number of its run: a new run begins after a rest of more than ten minutes.
 reports AS (
   SELECT id, time, state, message, count(*) FILTER (WHERE begins) OVER (PARTITION BY id ORDER BY time) AS run
   FROM (
@@ -68,7 +68,7 @@ stops AS (
     message LIKE '%past the keep-alive limit%' AS past_limit
   FROM own_sessions JOIN last_reports USING (id) WHERE ended IS NOT NULL AND NOT ended_badly),
 
--- When somebody or Claude was last at work at the latest; null where nobody knows.
+-- The latest time at which a person or Claude can have been working; null if unknown.
 uses AS (
   SELECT own_sessions.*, CASE
     WHEN ended IS NOT NULL AND (ended_badly OR NOT ended_by_itself) THEN ended
@@ -114,7 +114,7 @@ SELECT json_build_object(
       'stopped_by_autostop', (SELECT count(*) FROM stops WHERE working AND ended_by_itself),
       'stopped_by_hand', (SELECT count(*) FROM stops WHERE working AND NOT ended_by_itself),
       'stopped_past_limit', (SELECT count(*) FROM stops WHERE past_limit AND ended_by_itself))),
-  -- Those whose apps belong to a later agent, and that are longer than samples are apart.
+  -- Sessions whose apps belong to a later agent, and that are longer than the time between samples.
   'without_apps', (SELECT json_agg(json_build_object('workspace', workspace_id, 'first', created_at,
       'last', coalesce(ended, until))) FROM own_sessions, edges
     WHERE coalesce(ended, until) - created_at >= interval '16 minutes' AND NOT EXISTS (

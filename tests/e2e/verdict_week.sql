@@ -132,7 +132,7 @@ BEGIN
   PERFORM pg_temp.reports(ws, agent, pg_temp.app(agent), t + 10 * m, t + 4 * h);
   PERFORM pg_temp.build(false, ws, week_ends - 6.8 * day, '{}', by_hand);
 
-  -- A run of many hours that keep-alive saved, and its deadline.
+  -- A run of many hours that was kept alive, and its deadline.
   t := week_ends - 6 * day;
   agent := pg_temp.agent(pg_temp.start(ws, t, t + 8 * h + 40 * m, 3072), 7);
   PERFORM pg_temp.reports(ws, agent, pg_temp.app(agent), t + 30 * m, t + 8 * h);
@@ -158,7 +158,7 @@ BEGIN
   PERFORM pg_temp.reports(ws, agent, app, t + 721 * m, t + 721 * m, 'idle', limit_reached);
   PERFORM pg_temp.build(false, ws, t + 760 * m, '{}', autostop);
 
-  -- One that was stopped in the work. The next start took the app over, so only samples tell of it.
+  -- One that was stopped while working. The next start took over the app, so only samples know it.
   t := week_ends - 2.5 * day;
   agent := pg_temp.agent(pg_temp.start(ws, t, t + 4 * h, 3072), 11);
   PERFORM pg_temp.build(false, ws, t + 4 * h, '{}', autostop);
@@ -166,7 +166,7 @@ BEGIN
   PERFORM pg_temp.reports(ws, agent, pg_temp.app(agent2), t + 5 * m, t + 4 * h);
   PERFORM pg_temp.build(false, ws, t + 6 * h, '{}', by_hand);
 
-  -- One of which nobody tells what Claude did: no samples, and the app taken over by a start that came without a stop,
+  -- One for which nobody knows what Claude did: no samples, and its app taken over by a start without a stop before it,
   -- as an update by the API does. In that one, two runs with a rest of eleven minutes.
   t := week_ends - 1.5 * day;
   agent := pg_temp.agent(pg_temp.start(ws, t, t + 2 * h, 3072), 13);
@@ -178,7 +178,7 @@ BEGIN
   -- Stopped again by hand, which changes nothing.
   PERFORM pg_temp.build(false, ws, t + 9 * h, '{}', by_hand);
 
-  -- A stop that fails, and two starts that are cancelled; of the second Terraform says that it failed.
+  -- A stop that fails, and two starts that are cancelled; for the second, Terraform says that it failed.
   t := week_ends - 0.8 * day;
   PERFORM pg_temp.app(pg_temp.agent(pg_temp.start(ws, t, t + 2 * h, 3072), 15));
   PERFORM pg_temp.build(false, ws, t + 2 * h, '{"error": "Error: no engine"}', by_hand);
@@ -195,7 +195,7 @@ BEGIN
   agent := pg_temp.agent(pg_temp.start(ws, t, '0001-01-01 00:00+00', 512), 20);
   PERFORM pg_temp.reports(ws, agent, pg_temp.app(agent), t + 10 * m, t + 9 * h);
   PERFORM pg_temp.build(false, ws, t + 1 * day, '{}', '{"reason": "dormancy"}');
-  -- As long as its job is new, Coder does not take it for one that hangs.
+  -- While its job is new, Coder does not consider it hung.
   PERFORM pg_temp.start(ws, week_ends - 5 * m, '0001-01-01 00:00+00', 512,
     jsonb_build_object('completed_at', NULL, 'updated_at', week_ends + 1 * h));
 END $$;

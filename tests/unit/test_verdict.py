@@ -1,29 +1,41 @@
-"""`python3 -m stack.verdict` says the right words whatever it meets, reads only, and keeps the token to itself."""
+"""`make verdict` has an answer for every history and every failure, only reads, and keeps the token to itself."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pilot import verdict as door
+from pilot import sample as command
+from pilot import session, verdict
 from pilot.__main__ import COMMANDS
+from pilot.session import PilotError
+from pilot.verdict import __main__ as program
+from pilot.verdict import report, terminal
+from pilot.verdict.builds import Start
+from pilot.verdict.figures import Figures, compute
+from pilot.verdict.judge import KEYS
+from pilot.verdict.memory import Bounds
+from pilot.verdict.runs import Runs
 from stack.jobs.coder import Api
-from stack.verdict import __main__ as program
-from stack.verdict.judge import KEYS
-from tests.unit.verdict_history import TOKEN, Server, Workspace, serve
+from tests.unit.verdict_history import TOKEN, Server, Workspace, at, raw, sample, serve
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDS = 1000
@@ -71,9 +83,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-def _process(words: list[str], variables: dict[str, str], *flags: str) -> Done:
+def _process(module: str, words: list[str], variables: dict[str, str], *flags: str) -> Done:
     done = subprocess.run(
-        [sys.executable, *flags, "-m", "stack.verdict", *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+        [sys.executable, *flags, "-m", module, *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr)
@@ -115,7 +127,7 @@ def test_a_server_that_is_down_is_named_with_what_starts_it(run: Run) -> None:
     assert "make up" in said
 
 
-def test_a_revoked_token_is_said_and_not_shown(run: Run) -> None:
+def test_a_revoked_token_is_reported_and_not_shown(run: Run) -> None:
     with serve(_week()) as server:
         said = _refused(run(server.url, token="an-old-token"))
     assert "does not accept the token: run `make up`" in said
@@ -129,20 +141,20 @@ def test_a_clock_jump_is_a_warning_in_every_output(run: Run, tmp_path: Path) -> 
         shown = _good(run(server.url, "--html", str(page)))
         figures = json.loads(_good(run(server.url, "--json")))["figures"]
     for text in (shown, page.read_text(), *figures["warnings"]):
-        assert "admin/demo, build 3: its time lies 8.0 h before" in text
+        assert "admin/demo, build 3: its time is 8.0 h before" in text
 
 
 def test_a_build_that_still_runs_is_shown_as_that(run: Run) -> None:
     made = _week().start(_ago(0.01), status="running", ready_s=None)
     with serve(made) as server:
-        shown = _good(run(server.url))
+        shown = _good(run(server.url, "--sources"))
     assert "admin/demo (start running)" in shown
     assert "of 2 starts, 1 unknown" in shown
 
 
 def test_without_an_engine_its_figures_are_unknown_and_never_zero(run: Run) -> None:
     with serve(_week()) as server:
-        shown = _good(run(server.url))
+        shown = _good(run(server.url, "--sources"))
         document = json.loads(_good(run(server.url, "--json")))
     for name in ("Coder, RAM", "Postgres, RAM", "Disk, database", "Disk, images", "Disk, home volumes", "Dumps"):
         (line,) = (each for each in shown.splitlines() if each.strip().startswith(name))
@@ -156,17 +168,17 @@ def test_without_an_engine_its_figures_are_unknown_and_never_zero(run: Run) -> N
 def test_without_samples_it_says_only_now(run: Run) -> None:
     with serve(_week()) as server:
         shown = _good(run(server.url))
-    assert "RAM and CPU only now" in shown
+    assert "RAM and CPU of this moment only" in shown
     assert "unknown, at most" in shown
     assert "at least 0" not in shown
-    assert "unknown, nobody watched" in shown
+    assert "unknown, no samples" in shown
 
 
 def test_a_deleted_workspace_is_found_by_its_builds(run: Run) -> None:
     gone = Workspace("gone", deleted=True).start(_ago(30)).build("delete", _ago(20), seconds=0)
     long_gone = Workspace("long-gone", deleted=True).start(_ago(900)).build("delete", _ago(800))
     with serve(_week(), gone, long_gone) as server:
-        shown = _good(run(server.url))
+        shown = _good(run(server.url, "--sources"))
     assert "admin/gone (deleted)" in shown
     assert "long-gone" not in shown
     assert not any("long-gone" in path for _, path in server.requests)
@@ -183,10 +195,10 @@ def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
 def test_a_thousand_builds_take_less_than_five_seconds(run: Run) -> None:
     made = [_busy(name, BUILDS // 4) for name in ("a", "b", "c", "d")]
     with serve(*made) as server:
-        # Sets what the process of its own, whose start counts too, takes over.
+        # Sets the environment for the process below, whose start counts too.
         document = json.loads(_good(run(server.url, "--json")))
         begin_s = time.monotonic()
-        shown = _good(_process([], dict(os.environ)))
+        shown = _good(_process("pilot.verdict", [], dict(os.environ)))
         took_s = time.monotonic() - begin_s
     assert document["figures"]["builds"] == BUILDS
     assert f"0 of {BUILDS}, 0 cancelled" in shown
@@ -205,6 +217,61 @@ def test_a_long_history_is_paged_and_read_no_further_back_than_the_period(run: R
     assert document["derived"]["sessions"] == 84
 
 
+def test_the_terminal_begins_with_the_verdict_and_the_rule_and_names_no_source(run: Run) -> None:
+    with serve(_week()) as server:
+        shown = _good(run(server.url))
+        document = json.loads(_good(run(server.url, "--json")))
+    assert " ".join(shown.split()).startswith(document["verdict"]["line"])
+    assert 0 < shown.index("The rule: all of these") < shown.index("Key figures")
+    assert not any(row["source"] in " ".join(shown.split()) for row in _rows(document))
+
+
+def test_every_figure_has_its_source_in_the_json_with_sources_and_on_the_page(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    with serve(_week(), Workspace("other").start(_ago(30), status="failed", error="no image")) as server:
+        shown = _good(run(server.url, "--sources", "--html", str(page)))
+        document = json.loads(_good(run(server.url, "--json")))
+    rows = _rows(document)
+    assert len(rows) > 25
+    for row in rows:
+        assert row["source"]
+        assert any({row["name"], row["value"], row["source"]} <= {"", *re.split(r"  +", line.strip())}
+                   for line in shown.splitlines()), row  # fmt: skip
+        assert f"<td>{escape(row['value'])}</td><td>{escape(row['source'])}</td>" in page.read_text()
+
+
+def _rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for section in document["sections"] for row in section["rows"]]
+
+
+def _key_figures(figures: Figures) -> list[str]:
+    """The lines between the title and what follows them."""
+    stream = io.StringIO()
+    terminal.key_figures(terminal.console(stream, sources=False), figures)
+    title, *lines = stream.getvalue().strip().splitlines()
+    assert title.strip() == "Key figures"
+    return lines[: lines.index("")]
+
+
+def test_the_key_figures_are_ten_lines_of_at_most_100_columns_whatever_the_history() -> None:
+    empty = compute(raw())
+    runs = Runs(total=9999, saved=9999, untold_sessions=9999, stopped_by_autostop=999, stopped_by_hand=999,
+                stopped_past_limit=999)  # fmt: skip
+    vast = Bounds(low=1_234_567.8, high=12_345_678.9)
+    start = Start(time=at(1), workspace="admin/demo", seconds=99_999.9, status="succeeded")
+    crowded = dataclasses.replace(
+        empty, runs=runs, builds=99_999, cancelled=9999, watched_h=8784.0, down_h=8784.0,
+        starts=(start,) * 9999 + (dataclasses.replace(start, seconds=None),) * 9999,
+        by_peak=dataclasses.replace(empty.by_peak, given_back=vast),
+    )  # fmt: skip
+    names = [row.name for section in report.sections(empty) for row in section.rows if row.key]
+    for figures in (empty, compute(raw(Workspace("demo").start(at(3)).stop(at(2)))), crowded):
+        lines = _key_figures(figures)
+        assert len(lines) == 10
+        assert max(map(len, lines)) <= 100
+        assert all(line.startswith(name) for line, name in zip(lines, names, strict=True))
+
+
 def _busy(name: str, builds: int) -> Workspace:
     made = Workspace(name)
     step = 160 / builds
@@ -216,7 +283,7 @@ def _busy(name: str, builds: int) -> Workspace:
 
 
 class _Page(HTMLParser):
-    """What a page refers to, and its tags."""
+    """The addresses, tags and ids of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -252,7 +319,7 @@ def test_failures_with_one_reason_are_one_row(run: Run) -> None:
         made.start(_ago(hours), status="failed", error="Error: no such image", ready_s=None)
     made.start(_ago(20), status="failed", error="Error: no space left", ready_s=None)
     with serve(made) as server:
-        shown = _good(run(server.url))
+        shown = _good(run(server.url, "--sources"))
     assert shown.index("Error: no space left") < shown.index("3 times: Error: no such image")
 
 
@@ -261,7 +328,7 @@ def test_the_reason_of_a_failure_is_the_first_error_in_its_log(run: Run) -> None
     made = Workspace("demo", log=log)
     made.start(_ago(50), status="failed", error="terraform apply: exit status 1", ready_s=None)
     with serve(made) as server:
-        shown = _good(run(server.url))
+        shown = _good(run(server.url, "--sources"))
     assert "Error: the name is taken" in shown
     assert "exit status" not in shown
 
@@ -270,7 +337,7 @@ def test_other_peoples_text_is_text_on_the_page_and_on_the_terminal(run: Run, tm
     page = tmp_path / "page.html"
     error = "<script>alert(1)</script> [red]$x_1$[/red]"
     with serve(Workspace("demo").start(_ago(30), status="failed", error=error)) as server:
-        shown = _good(run(server.url, "--html", str(page)))
+        shown = _good(run(server.url, "--sources", "--html", str(page)))
     assert error in " ".join(shown.split())
     assert "<script>" not in page.read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt; [red]$x_1$[/red]" in page.read_text()
@@ -289,31 +356,49 @@ def test_a_page_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("days", ["0", "many", "1.5", "-1", "999"])
-def test_days_that_are_none_are_named(run: Run, days: str) -> None:
+def test_days_that_are_not_a_number_in_range_are_refused(run: Run, days: str) -> None:
     done = run("http://127.0.0.1:9", "--days", days)
     assert done.returncode == 2
-    assert "is no whole number from 1 to 366" in done.stderr or "expected one argument" in done.stderr
+    assert "is not a whole number from 1 to 366" in done.stderr or "expected one argument" in done.stderr
 
 
 def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
-    assert "SETTINGS" in _refused(_process([], {}))
+    assert "SETTINGS" in _refused(_process("pilot.verdict", [], {}))
     bad = json.dumps({**dict.fromkeys(KEYS, "5"), "verdictMinDays": "soon"})
     assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", SETTINGS=bad))
 
 
-def test_a_sample_without_an_engine_is_refused_and_writes_nothing(run: Run, tmp_path: Path) -> None:
-    assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(run("http://127.0.0.1:9", "sample"))
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """A project whose stack "box" has an engine that does not answer and no data directory yet."""
+    shutil.copy(CHECKOUT / "Pulumi.yaml", tmp_path)
+    values = {"dockerHost": "unix:///nonexistent/docker.sock", "dataDir": "data"}
+    lines = [f"  coder-pilot:{key}: {value}\n" for key, value in values.items()]
+    (tmp_path / "Pulumi.box.yaml").write_text("config:\n" + "".join(lines))
+    return tmp_path
 
 
-def test_a_sample_needs_the_standard_library_alone(run: Run) -> None:
-    site = {"STACK": "coder", "CODER_URL": "http://127.0.0.1:9", "DATA_DIRECTORY": "/nonexistent"}
-    done = _process(["sample"], {**site, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}, "-S")
-    assert "does not answer" in _refused(done)
+def test_a_sample_needs_the_standard_library_alone_and_without_an_engine_writes_nothing(box: Path) -> None:
+    before = sorted(box.iterdir())
+    done = _process("pilot", ["sample", "--stack", "box"], {"CODER_PILOT_PROJECT": str(box)}, "-S")
+    assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(done)
+    assert sorted(box.iterdir()) == before
+
+
+def test_a_sample_that_cannot_be_written_is_refused_with_what_helps(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "PROJECT", box)
+    for module in (command, verdict):
+        monkeypatch.setattr(module, "PROJECT", box)
+    monkeypatch.setattr(command.samples, "take", lambda *_: sample(_ago(0)))
+    with pytest.raises(PilotError, match="run `make up`, which creates the folder"):
+        command.run(argparse.Namespace(stack="box"))
+    (box / "data").mkdir()
+    assert command.run(argparse.Namespace(stack="box")) == 0
+    assert len((box / "data" / "samples.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
-    """The list of requests above is worth something only if it fills."""
+    """The lists of requests above prove nothing if they stay empty."""
     server: Server
     with serve() as server:
         _good(run(server.url))
@@ -334,13 +419,14 @@ def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatc
         started.append((list(map(str, command)), env))
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(door, "open_session", lambda stack: None)
-    monkeypatch.setattr(door, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
-    monkeypatch.setattr(door.subprocess, "run", start)
-    arguments = argparse.Namespace(stack="local", days="3", html=Path("page.html"), json=False)
-    assert door.run(arguments) == 0
+    monkeypatch.setattr(verdict, "open_session", lambda stack: None)
+    monkeypatch.setattr(verdict, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
+    monkeypatch.setattr(verdict.subprocess, "run", start)
+    arguments = argparse.Namespace(stack="local", days=3, html=Path("page.html"), sources=True, json=False)
+    assert verdict.run(arguments) == 0
     ((command, environment),) = started
     assert TOKEN not in " ".join(command)
     assert environment["CODER_TOKEN"] == TOKEN
-    assert command[1:] == ["-m", "stack.verdict", "--days", "3", "--html", str(Path("page.html").absolute())]
+    words = ["--days", "3", "--sources", "--html", str(Path("page.html").absolute())]
+    assert command[1:] == ["-m", "pilot.verdict", *words]
     assert json.loads(environment["SETTINGS"])["verdictMinDays"] == "7"

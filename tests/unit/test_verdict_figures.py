@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stack.verdict import samples
-from stack.verdict.figures import PAST_LIMIT, REPORT_INTERVAL, WORKING, Failure, Figures, WorkspaceFigures, compute
+from pilot.verdict import samples
+from pilot.verdict.builds import Failure
+from pilot.verdict.figures import Figures, compute
+from pilot.verdict.runs import PAST_LIMIT, REPORT_INTERVAL, WORKING
+from pilot.verdict.workspaces import WorkspaceFigures
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -50,14 +53,14 @@ def test_a_failed_build_leaves_unclear_hours_and_its_reason() -> None:
     assert figures.failed_percent == pytest.approx(100 / 3)
 
 
-def test_a_cancelled_build_is_no_failure_and_leaves_unclear_hours() -> None:
+def test_a_cancelled_build_is_not_a_failure_and_leaves_unclear_hours() -> None:
     figures = compute(raw(Workspace("demo").start(at(2), status="canceled", ready_s=None)))
     assert (figures.cancelled, figures.builds, figures.failures) == (1, 0, ())
     assert figures.failed_percent is None
     assert _only(figures).unclear_h == pytest.approx(48)
 
 
-def test_a_build_that_was_cancelled_in_the_middle_is_no_failure_though_terraform_failed() -> None:
+def test_a_build_that_was_cancelled_half_way_is_not_a_failure_though_terraform_failed() -> None:
     made = Workspace("demo").start(at(2), status="failed", error="terraform apply: exit status 1", ready_s=None)
     assert len(compute(raw(made)).failures) == 1
     made.builds[-1]["job"]["canceled_at"] = "0001-01-01T00:00:00Z"
@@ -225,7 +228,7 @@ def test_a_failed_stop_leaves_unclear_hours() -> None:
     assert (found.running_h, found.unclear_h, found.parked_h) == (pytest.approx(24), pytest.approx(48), 0)
 
 
-def test_the_watcher_of_the_template_says_what_the_figures_listen_for() -> None:
+def test_the_watcher_of_the_template_says_what_the_figures_look_for() -> None:
     script = (CHECKOUT / "terraform-template" / "scripts" / "keep-alive.sh").read_text()
     assert PAST_LIMIT in script
     assert f"_INTERVAL_S:-{REPORT_INTERVAL.seconds}}}" in script

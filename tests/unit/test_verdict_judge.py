@@ -1,4 +1,4 @@
-"""The verdict follows from the rule and its thresholds, and never from a figure that is unknown."""
+"""The verdict follows from the rule and its thresholds, and never from an unknown figure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from pilot.verdict.figures import compute
+from pilot.verdict.judge import KEYS, Thresholds, Verdict, judge
 from stack.settings import field_of
-from stack.verdict.figures import compute
-from stack.verdict.judge import KEYS, Thresholds, Verdict, judge
 from tests.unit.program import LOCAL, declare, defaults
 from tests.unit.verdict_history import Workspace, at, raw, sample
 
@@ -82,15 +82,15 @@ def test_a_working_run_that_was_stopped_says_retire() -> None:
     made[0].start(begin, reports=reports).autostop(begin + timedelta(minutes=60), seconds=0)
     verdict = _verdict(*made, **_measured(4096))
     assert verdict.outcome == "retire"
-    assert "1 of 1 runs stopped" in verdict.line
+    assert "1 of 1 runs interrupted" in verdict.line
 
 
-def test_sessions_of_which_nobody_tells_leave_it_open() -> None:
+def test_sessions_without_any_report_or_sample_leave_it_open() -> None:
     made = _week()
     made[0].start(at(5), apps_moved=True).autostop(at(5, hours=-3), seconds=0)
     verdict = _verdict(*made, **_measured(4096))
     assert verdict.outcome == "too early"
-    assert "1 sessions untold" in verdict.line
+    assert "1 session unknown without samples" in verdict.line
 
 
 def test_a_week_in_which_nobody_came_says_retire() -> None:
@@ -101,7 +101,7 @@ def test_a_week_in_which_nobody_came_says_retire() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "-1", "many", "1.5"])
-def test_a_threshold_that_is_no_number_is_named(value: str) -> None:
+def test_a_threshold_that_is_not_a_number_is_named(value: str) -> None:
     good = dict.fromkeys(KEYS, "1")
     assert Thresholds.of(good).verdict_min_days == 1
     for key in KEYS:

@@ -1,4 +1,4 @@
-"""Histories as Coder 2.30.0 tells them, and a server on loopback that tells them; the e2e test uses the real one."""
+"""Histories as Coder 2.30.0 answers them, and a server on loopback that does; the e2e test uses the real Coder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stack.verdict.collect import Raw
-from stack.verdict.engine import Usage
-from stack.verdict.samples import Sample
+from pilot.verdict.collect import Raw
+from pilot.verdict.engine import Usage
+from pilot.verdict.samples import Sample
 from tests.http_server import QuietHandler, serving
 
 UNTIL = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ class Workspace:
             "first_connected_at": ready and _text(ready),
             "started_at": ready and _text(ready + timedelta(hours=3 * agent_restarted)),
             "ready_at": ready and _text(ready + timedelta(hours=3 * agent_restarted)),
-            # The next start takes the apps of a session over.
+            # The next start takes over the apps of a session.
             "apps": [] if apps_moved else [{"slug": "code-server", "statuses": statuses}],
         }
         number = len(self.builds) + 1
@@ -107,7 +107,7 @@ def _text(time: datetime) -> str:
 
 
 def raw(*workspaces: Workspace, days: int = 7, **more: Any) -> Raw:
-    """What `collect` would have brought, of an engine on which nothing was measured unless `more` says so."""
+    """What `collect` would return; the engine has measured nothing unless `more` says so."""
     return Raw(
         **{  # type: ignore[arg-type]
             "since": at(days),
@@ -136,7 +136,7 @@ def sample(
     time: datetime, *, answers: bool = True, uptime_s: float | None = None, claude: dict[str, str] | None = None,
     **workspace_ram_mib: float,
 ) -> Sample:  # fmt: skip
-    """A sample of a box that has run for long."""
+    """A sample from a box that has been up for a long time."""
     return Sample(
         time=time,
         boot="one",
@@ -151,7 +151,7 @@ def sample(
 
 @dataclass(kw_only=True)
 class Server:
-    """A Coder that knows some workspaces, and notes which requests it got."""
+    """A Coder that knows some workspaces and records its requests."""
 
     url: str
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -159,7 +159,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Server]:
-    """Serve the workspaces on a free port of loopback, to those who bring TOKEN."""
+    """Serve the workspaces on a free port of loopback, to requests with TOKEN."""
     served = Server(url="")
     known = {each.id: each for each in workspaces}
 

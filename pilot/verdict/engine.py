@@ -1,4 +1,4 @@
-"""The Docker Engine as the verdict sees it: its HTTP API by GET alone, so nothing can be changed here.
+"""The Docker Engine's HTTP API, with GET requests only, so nothing can be changed here.
 
 Paths and fields: Docker Engine API, version 1.41 and later.
 """
@@ -25,7 +25,7 @@ class EngineError(Exception):
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a socket of the file system."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=TIMEOUT_S)
@@ -42,9 +42,9 @@ class Usage:
     """What a container uses at one moment."""
 
     ram_mib: float
-    """Without the file cache that the kernel would drop, as `docker stats` shows it."""
+    """As `docker stats` shows it: without file cache that the kernel would drop."""
     cpu_percent: float | None
-    """Of one core; None where the engine has no earlier reading to compare with."""
+    """Of one core; None if the engine has no earlier value to compare with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Engine:
         """The JSON that the engine answers.
 
         Raises:
-            EngineError: there is none.
+            EngineError: it does not answer or refuses.
         """
         return json.loads(self._read(path))
 
@@ -65,7 +65,7 @@ class Engine:
         """The text of a small file in a container.
 
         Raises:
-            EngineError: there is none.
+            EngineError: there is no such file, or the engine does not answer.
         """
         archive = self._read(f"/containers/{container_id}/archive?path={quote(path)}")
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -100,7 +100,7 @@ class Engine:
         return found
 
     def usage(self, container_id: str) -> Usage | None:
-        """What a running container uses; takes about two seconds, for CPU is a difference. None if it has ended."""
+        """What a running container uses; takes about two seconds, as CPU is a difference. None if it has ended."""
         shown = self.get(f"/containers/{container_id}/stats?stream=false")
         memory = shown.get("memory_stats") or {}
         if "usage" not in memory:

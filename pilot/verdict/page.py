@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, no font, no address."""
+"""The report as one HTML page that loads nothing: no script, no font, no address."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from stack.verdict import plots, report
-from stack.verdict.figures import Figures
-from stack.verdict.judge import Verdict
+from pilot.verdict import plots, report
+from pilot.verdict.figures import Figures
+from pilot.verdict.judge import Verdict
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE: Final = """
@@ -34,7 +34,7 @@ def render(figures: Figures, verdict: Verdict, queries: Sequence[str], *, purge:
     """The page's text."""
     removing, removed, keeping, kept = report.retiring(figures, purge=purge, data_directory=data_directory)
     body = [
-        "<h1>Did the pilot earn its keep?</h1>",
+        f"<h1>{report.QUESTION}</h1>",
         f"<p>{escape(report.headline(figures))}</p>",
         f'<p class="verdict {verdict.outcome.replace(" ", "-")}">{escape(verdict.line)}</p>',
         *(f'<p class="warning">warning: {escape(each)}</p>' for each in figures.warnings),
@@ -44,18 +44,18 @@ def render(figures: Figures, verdict: Verdict, queries: Sequence[str], *, purge:
         "<h2>Workspaces</h2>",
         _table(report.WORKSPACE_HEADS, report.workspace_rows(figures), kind="numbers")
         if figures.workspaces
-        else "<p>No workspaces in this time: <code>make workspace NAME=demo</code> makes one.</p>",
+        else f"<p>{escape(report.NO_WORKSPACES)}</p>",
     ]
     for section in report.sections(figures):
         rows = [(row.name, row.value, row.source) for row in section.rows]
-        body += [f"<h2>{escape(section.title)}</h2>", _table(("", "", "from"), rows, kind="figures")]
+        body += [f"<h2>{escape(section.title)}</h2>", _table(("", "", "source"), rows, kind="figures")]
     for title, names in ((removing, removed), (keeping, kept)):
         body += [f"<h2>{escape(title)}</h2>", f"<ul>{_each('li', names)}</ul>"]
     body.append(f"<details><summary>Queries</summary><ol>{_each('li', queries)}</ol></details>")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # Whatever a name or a reason holds, the browser runs and fetches nothing.
+        # Whatever a name or a reason contains, the browser runs and loads nothing.
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>Coder pilot: {escape(verdict.outcome)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
@@ -69,11 +69,11 @@ def _plots(figures: Figures) -> Iterable[str]:
         return
     yield "<h2>Running and parked</h2>"
     yield plots.timeline(figures)
-    yield "<h2>RAM: what Coder and Postgres take, what parking gives back</h2>"
+    yield "<h2>RAM: used by Coder and Postgres, given back by parking</h2>"
     yield plots.ram(figures)
     yield "<h2>Starts</h2>"
     yield plots.starts(figures)
-    yield "<h2>Against the alternatives</h2>"
+    yield "<h2>Compared with the alternatives</h2>"
     yield plots.alternatives(figures)
 
 

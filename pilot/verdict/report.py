@@ -1,4 +1,4 @@
-"""The figures in words: sections of rows, each with the query that it comes from. Both outputs lay out these."""
+"""The figures in words: sections of rows, each with its source. Terminal, page and JSON show the same rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from stack.verdict.figures import Bounds, Comparison, Failure, Figures, Part
-from stack.verdict.judge import Verdict
+from pilot.verdict.builds import Failure
+from pilot.verdict.figures import Figures
+from pilot.verdict.judge import Verdict, counted
+from pilot.verdict.memory import Bounds, Comparison, Part
 
 UNKNOWN: Final = "unknown"
+QUESTION: Final = "Is the pilot worth keeping?"
+NO_WORKSPACES: Final = "No workspaces in this time: `make workspace NAME=demo` creates one."
 REASONS_SHOWN: Final = 10
 
 BUILDS: Final = "Coder: workspaces/{id}/builds"
@@ -24,6 +28,8 @@ class Row:
     name: str
     value: str
     source: str
+    key: bool = False
+    """One of the key figures, for which the terminal has a line of at most 100 columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +53,25 @@ def number(value: float | None, unit: str = "", digits: int = 1) -> str:
 
 
 def size(gib: float | None) -> str:
-    """Memory or disk, in the unit in which it is no "0.00"."""
+    """Memory or disk, in a unit that does not round it to "0.00"."""
     if gib is None:
         return UNKNOWN
     return number(gib, "GiB", 2) if gib >= 1 else number(gib * 1024, "MiB", 2 if gib * 1024 < 10 else 0)
 
 
 def hours(value: float | None) -> str:
-    """Hours; those of a few minutes are no "0.0"."""
+    """Hours; a few minutes are not rounded to "0.0"."""
     return number(value, digits=2 if value is not None and value < 1 else 1)
 
 
 def bounds(value: Bounds | None, unit: str) -> str:
-    """One value where it is known, else what is known of it."""
+    """The value if it is known, else what is known about it."""
     if value is None:
         return UNKNOWN
     if value.known:
         return number(value.low, unit)
     most = f"the rest {UNKNOWN}" if value.high is None else f"at most {number(value.high, unit)}"
-    # Nothing of it was measured, or next to nothing: not a zero.
+    # Nothing was measured, or almost nothing: that is not a zero.
     least = f"at least {number(value.low, unit)}" if round(value.low, 1) else UNKNOWN
     return f"{least}, {most}"
 
@@ -79,14 +85,14 @@ def headline(figures: Figures) -> str:
 
 
 def looked(figures: Figures) -> str:
-    """What the figures about RAM and CPU rest on."""
+    """Where the figures for RAM and CPU come from."""
     if not figures.samples:
-        return "RAM and CPU only now, for there are no samples of the timer"
-    return f"RAM and CPU from {len(figures.samples)} samples of the timer, {hours(figures.watched_h)} h watched"
+        return "RAM and CPU of this moment only, no samples"
+    return f"RAM and CPU from {counted(len(figures.samples), 'sample')}, {hours(figures.watched_h)} h watched"
 
 
 def workspace_rows(figures: Figures) -> list[tuple[str, ...]]:
-    """The table of the workspaces."""
+    """The rows of the workspaces' table."""
     return [
         (
             each.name + (" (deleted)" if each.deleted else f" ({each.building} running)" if each.building else ""),
@@ -105,18 +111,18 @@ def workspace_rows(figures: Figures) -> list[tuple[str, ...]]:
 
 
 def sections(figures: Figures) -> tuple[Section, ...]:
-    """Every figure but the table of the workspaces."""
+    """Every figure except those in the workspaces' table."""
     return (
         Section(title="Benefit", rows=tuple(_benefit(figures))),
         Section(title="Cost", rows=tuple(_cost(figures))),
-        Section(title="The alternatives, same workspaces and hours", rows=tuple(_alternatives(figures))),
+        Section(title="Alternatives for the same workspaces and hours", rows=tuple(_alternatives(figures))),
     )
 
 
 def _benefit(figures: Figures) -> Iterable[Row]:
     each = figures.workspaces
     measured = sum(workspace.peak_gib is not None for workspace in each)
-    yield Row(name="Workspaces", value=f"{len(each)}, {figures.sessions} sessions", source=BUILDS)
+    yield Row(name="Workspaces", value=f"{len(each)}, {counted(figures.sessions, 'session')}", source=BUILDS, key=True)
     yield Row(
         name="Templates in use",
         value=f"{len(figures.templates_used)} of {figures.templates_total}"
@@ -128,33 +134,33 @@ def _benefit(figures: Figures) -> Iterable[Row]:
         value=f"{sum(one.autostops for one in each)} by autostop, {sum(one.hand_stops for one in each)} by hand",
     )  # fmt: skip
     parked = sum(one.parked_h for one in each)
-    yield Row(name="Parked", value=number(parked, "h"), source=f"{BUILDS}, stop to start")
+    yield Row(name="Parked", value=number(parked, "h"), source=f"{BUILDS}, from stop to start", key=True)
     yield Row(
         name="RAM given back, by limit", value=bounds(figures.by_limit.given_back, "GiB·h"),
         source=f"{BUILDS}; workspacebuilds/{{id}}/parameters, memory_mb",
     )  # fmt: skip
     yield Row(
-        name="RAM given back, by measured peak", value=bounds(figures.by_peak.given_back, "GiB·h"),
-        source=f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} workspaces measured)",
+        name="RAM given back, by peak", key=True, value=bounds(figures.by_peak.given_back, "GiB·h"),
+        source=f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} measured)",
     )  # fmt: skip
     known = figures.ready_s()
     more = len(figures.starts) - len(known)
     yield Row(
-        name="Start to ready", source=f"{BUILDS}, created_at to the agent's ready_at",
+        name="Start to ready", key=True, source=f"{BUILDS}, created_at to the agent's ready_at",
         value=f"median {number(figures.median_ready_s, 's')}, worst {number(known[-1] if known else None, 's')}, "
-        f"of {len(known)} starts" + (f", {more} {UNKNOWN}" if more else ""),
+        f"of {counted(len(known), 'start')}" + (f", {more} {UNKNOWN}" if more else ""),
     )  # fmt: skip
     runs = figures.runs
     statuses = f"{BUILDS}, statuses of the apps; {SAMPLES}"
-    untold = f"; {UNKNOWN} of {runs.untold_sessions} sessions" if runs.untold_sessions else ""
+    untold = f"; {counted(runs.untold_sessions, 'session')} {UNKNOWN}" if runs.untold_sessions else ""
     saved = UNKNOWN if runs.saved is None else f"at most {runs.saved}"
     yield Row(
-        name="Runs of Claude that keep-alive saved", source=statuses,
+        name="Claude runs kept alive", key=True, source=statuses,
         value=(f"{saved} of {runs.total}" if runs.total else "no run was reported") + untold,
     )  # fmt: skip
     yield Row(
-        name="Runs stopped while working", source=statuses,
-        value=f"{runs.stopped_by_autostop} by autostop, {runs.stopped_past_limit} past the keep-alive limit, "
+        name="Claude runs interrupted", key=True, source=statuses,
+        value=f"{runs.stopped_by_autostop} by autostop, {runs.stopped_past_limit} past the limit, "
         f"{runs.stopped_by_hand} by hand{untold}",
     )  # fmt: skip
 
@@ -165,12 +171,14 @@ def _cost(figures: Figures) -> Iterable[Row]:
         yield Row(name=f"{title}, RAM", value=_ram(part), source=f"{STATS}; {SAMPLES}")
         yield Row(name=f"{title}, CPU of one core", value=_cpu(part), source=f"{STATS}; {SAMPLES}")
     yield Row(
-        name="Both over the period", value=number(figures.control_plane_gib_h, "GiB·h"),
-        source="their RAM, by the mean of the samples" if figures.samples else "their RAM now, taken for all the time",
+        name="RAM of Coder and Postgres", key=True, value=number(figures.control_plane_gib_h, "GiB·h"),
+        source="mean of the samples, over the period" if figures.samples else "RAM now, as if it were so all the time",
     )  # fmt: skip
     disk = figures.disk
     yield Row(name="Disk, database", value=size(disk.data), source="du in Postgres's container")
-    yield Row(name="Disk, images", value=size(disk.images), source="Docker: system/df, shared layers twice")
+    yield Row(
+        name="Disk, images", value=size(disk.images), source="Docker: system/df; shared layers count for each image"
+    )
     yield Row(name="Disk, home volumes", value=size(disk.volumes), source="Docker: system/df")
     dumps = UNKNOWN if disk.dumps_count is None else f"{disk.dumps_count}, {size(disk.dumps)}"
     yield Row(
@@ -179,13 +187,13 @@ def _cost(figures: Figures) -> Iterable[Row]:
     )  # fmt: skip
     failed = len(figures.failures)
     yield Row(
-        name="Failed builds", value=f"{failed} of {figures.builds}, {figures.cancelled} cancelled",
+        name="Failed builds", key=True, value=f"{failed} of {figures.builds}, {figures.cancelled} cancelled",
         source=f"{BUILDS}, job.status; workspacebuilds/{{id}}/logs",
     )  # fmt: skip
     reasons: dict[str, list[Failure]] = {}
     for each in figures.failures:
         reasons.setdefault(each.reason, []).append(each)
-    # Those with the newest failure first.
+    # The newest failure first.
     shown = sorted(reasons.items(), key=lambda item: item[1][-1].time, reverse=True)
     for reason, alike in shown[:REASONS_SHOWN]:
         last = alike[-1]
@@ -196,8 +204,8 @@ def _cost(figures: Figures) -> Iterable[Row]:
     if len(shown) > REASONS_SHOWN:
         yield Row(name="", value=f"and {len(shown) - REASONS_SHOWN} other reasons", source="")
     yield Row(
-        name="Downtime seen",
-        value=f"{UNKNOWN}, nobody watched" if figures.down_h is None
+        name="Downtime seen", key=True,
+        value=f"{UNKNOWN}, no samples" if figures.down_h is None
         else f"{hours(figures.down_h)} h of {hours(figures.watched_h)} h watched",
         source=SAMPLES,
     )  # fmt: skip
@@ -215,39 +223,40 @@ def _cpu(part: Part) -> str:
 
 
 def _alternatives(figures: Figures) -> Iterable[Row]:
-    for title, by in (("limit", figures.by_limit), ("measured peak", figures.by_peak)):
+    for title, by in (("limit", figures.by_limit), ("peak", figures.by_peak)):
         yield from _by(title, by)
     yield Row(
-        name="Net of this pilot against always on",
+        name="Saved against always on",
+        key=True,
         value=bounds(figures.net_gib_h, "GiB·h"),
-        source="RAM given back by measured peak, less Coder's and Postgres's",
+        source="RAM given back by peak, less RAM of Coder and Postgres",
     )
 
 
 def _by(title: str, by: Comparison) -> Iterable[Row]:
     yield Row(
         name=f"This pilot, by {title}", value=bounds(by.pilot, "GiB·h"),
-        source="RAM of the running hours, and that of both servers",
+        source="RAM in running hours, and RAM of Coder and Postgres",
     )  # fmt: skip
-    yield Row(name=f"Always on, by {title}", value=bounds(by.always_on, "GiB·h"), source="RAM of all hours")
+    yield Row(name=f"Always on, by {title}", value=bounds(by.always_on, "GiB·h"), source="RAM in all hours")
     yield Row(
-        name=f"A docker run each, by {title}", value=bounds(by.bare, "GiB·h"),
-        source="RAM of the running hours and of those parked by autostop",
+        name=f"docker run per project, by {title}", value=bounds(by.bare, "GiB·h"),
+        source="RAM in running hours and in those parked by autostop",
     )  # fmt: skip
 
 
 def retiring(figures: Figures, *, purge: bool, data_directory: str) -> tuple[str, list[str], str, list[str]]:
-    """What `make down` would remove and what it would keep: two titles, each with its list."""
+    """What `make down` would remove and keep: two titles, each followed by its list."""
     removed = [UNKNOWN] if figures.removed is None else list(figures.removed)
     volumes = [UNKNOWN + ": volumes"] if figures.kept is None else list(figures.kept)
     data = [f"{data_directory}/postgres", f"{data_directory}/backups"]
-    state = "the state in the checkout, which knows the passwords"
+    state = "the state in the checkout, with the passwords"
     if purge:
         return "Retiring would remove (purgeOnDestroy is true)", [*removed, *volumes, *data], "and keep", [state]
     return "Retiring would remove", removed, "and keep", [*volumes, *data, state]
 
 
 def check_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
-    """The rule: condition, what was found, whether it is met."""
+    """The rule: each condition, what was found, whether it is met."""
     words = {True: "yes", False: "no", None: UNKNOWN}
     return [(each.rule, each.found, words[each.met]) for each in verdict.checks]

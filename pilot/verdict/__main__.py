@@ -1,10 +1,11 @@
-"""Say whether the pilot earned its keep, or take a sample. `make verdict` runs this with what it needs.
+"""Print the report. `make verdict` runs this in the virtual environment, with the variables that it needs.
 
-    python3 -m stack.verdict [--days 7] [--json] [--html FILE]
-    python3 -m stack.verdict sample
+Data flows one way: `collect` asks and keeps the raw answers, `figures` computes from them and from nothing else,
+`judge` compares the figures with the thresholds, `report` puts them into words; `terminal` and `page` only lay out.
+Nothing here writes to Coder, to its database or to the engine. A figure that cannot be known is None, never zero.
 
-The environment says where to ask: STACK, CODER_URL, DOCKER_HOST, DATA_DIRECTORY, and for the verdict CODER_TOKEN, PURGE
-and SETTINGS, the configuration as JSON. The token is never an argument, where every user of the box could read it.
+The environment says where to ask: STACK, CODER_URL, DOCKER_HOST, DATA_DIRECTORY, CODER_TOKEN, PURGE, and SETTINGS, the
+configuration as JSON. The token is never an argument, where every user of the box could read it.
 """
 
 from __future__ import annotations
@@ -15,32 +16,23 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stack.verdict import samples
-from stack.verdict.collect import Raw, Site, VerdictError, collect
-from stack.verdict.engine import Engine, EngineError
-from stack.verdict.figures import Figures, compute
-from stack.verdict.judge import Thresholds, Verdict, judge
-
-DAYS_MAX = 366
+from pilot.verdict import options, report, terminal
+from pilot.verdict.collect import Raw, Site, VerdictError, collect
+from pilot.verdict.figures import Figures, compute
+from pilot.verdict.judge import Thresholds, Verdict, judge
 
 
 def main(words: Sequence[str]) -> int:
     """Run; the exit code."""
-    parser = argparse.ArgumentParser(prog="python3 -m stack.verdict", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=("verdict", "sample"), default="verdict")
-    parser.add_argument("--days", type=_days, default=7, help="how many days to look back, default: 7")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page")
-    arguments = parser.parse_args(words)
+    parser = argparse.ArgumentParser(prog="python3 -m pilot.verdict", description=__doc__.splitlines()[0])
+    options(parser)
     try:
-        if arguments.what == "sample":
-            return _sample()
-        return _verdict(arguments)
-    except (VerdictError, EngineError) as error:
+        return _verdict(parser.parse_args(words))
+    except VerdictError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -59,7 +51,7 @@ def _verdict(arguments: argparse.Namespace) -> int:
     verdict = judge(figures, thresholds)
     data_directory = str(site.data_directory)
     if arguments.html:
-        from stack.verdict import page  # Matplotlib takes a second, which nobody waits for without a page.
+        from pilot.verdict import page  # Matplotlib takes a second to load, which only a page needs.
 
         text = page.render(figures, verdict, raw.queries, purge=purge, data_directory=data_directory)
         try:
@@ -70,26 +62,17 @@ def _verdict(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(document(raw, figures, verdict), indent=2, default=_plain))
     else:
-        from stack.verdict import terminal  # Only here is `rich` needed: a sample is taken without it.
-
-        terminal.show(figures, verdict, purge=purge, data_directory=data_directory, stream=sys.stdout)
-    return 0
-
-
-def _sample() -> int:
-    file = Path(_variable("DATA_DIRECTORY")) / samples.NAME
-    taken = samples.take(
-        Engine(host=_variable("DOCKER_HOST")), _variable("STACK"), _variable("CODER_URL"), datetime.now(UTC)
-    )
-    try:
-        samples.append(file, taken)
-    except OSError as error:
-        raise VerdictError(f"the sample cannot be written: {error}; run `make up`, which makes the folder") from None
+        console = terminal.console(sys.stdout, sources=arguments.sources)
+        terminal.begin(console, figures, verdict)
+        if arguments.sources:
+            terminal.everything(console, figures, purge=purge, data_directory=data_directory)
+        else:
+            terminal.key_figures(console, figures)
     return 0
 
 
 def document(raw: Raw, figures: Figures, verdict: Verdict) -> dict[str, Any]:
-    """Everything as JSON: null is "unknown"."""
+    """Everything as JSON, each figure of the sections with its source; null is "unknown"."""
     return {
         "verdict": verdict,
         "derived": {
@@ -109,6 +92,7 @@ def document(raw: Raw, figures: Figures, verdict: Verdict) -> dict[str, Any]:
             ],
         },
         "figures": figures,
+        "sections": report.sections(figures),
         "queries": raw.queries,
     }  # fmt: skip
 
@@ -119,12 +103,6 @@ def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     raise TypeError(type(value).__name__)
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= DAYS_MAX:
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number from 1 to {DAYS_MAX}')
-    return int(text)
 
 
 def _thresholds() -> Thresholds:

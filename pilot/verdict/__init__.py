@@ -1,4 +1,4 @@
-"""Say whether the pilot earned its keep: benefit, cost, alternatives and one line of verdict; changes nothing."""
+"""Say whether the pilot is worth keeping, from its own figures. Changes nothing."""
 
 from __future__ import annotations
 
@@ -14,21 +14,32 @@ from pilot.session import PROJECT, PilotError, configured, open_session
 from toolchain.paths import CHECKOUT
 
 VERDICT_TIMEOUT_S = 120
+DAYS_MAX = 366
+FLAGS = {
+    "sources": "print every figure with its source, not only the key figures",
+    "json": "print every figure with its source as JSON",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
-    parser.add_argument("--days", default="7", help="how many days to look back, default: 7")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained page with plots too")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options(parser)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command and `python3 -m pilot.verdict` have in common."""
+    parser.add_argument("--days", type=_days, default=7, help="how many days to look back, default: 7")
+    for name, what in FLAGS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a self-contained page with plots")
 
 
 def run(arguments: argparse.Namespace) -> int:
     python = CHECKOUT / ".venv" / "bin" / "python"
     if not python.exists():
-        raise PilotError(f"there is no virtual environment yet: run `make up STACK={arguments.stack}`, which makes it")
+        raise PilotError(f"there is no virtual environment yet: `make up STACK={arguments.stack}` creates it")
     session = open_session(arguments.stack)
-    words = ["--days", arguments.days, *(["--json"] if arguments.json else [])]
+    words = ["--days", str(arguments.days), *(f"--{each}" for each in FLAGS if getattr(arguments, each))]
     words += ["--html", str(arguments.html.absolute())] if arguments.html else []
     with admin(session) as api:
         variables = {
@@ -40,13 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
             "PURGE": configured(arguments.stack)["purgeOnDestroy"],
         }
         return subprocess.run(
-            [python, "-m", "stack.verdict", *words], cwd=CHECKOUT, env=variables, check=False,
+            [python, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env=variables, check=False,
             timeout=VERDICT_TIMEOUT_S,
         ).returncode  # fmt: skip
 
 
 def site(stack: str) -> dict[str, str]:
-    """Where `stack.verdict` finds the stack, as environment."""
+    """Where the stack's Coder, engine and data are, as environment variables."""
     values = configured(stack)
     return {
         "STACK": values["name"],
@@ -54,3 +65,9 @@ def site(stack: str) -> dict[str, str]:
         "DOCKER_HOST": values["dockerHost"],
         "DATA_DIRECTORY": str(PROJECT / values["dataDir"]),
     }
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= DAYS_MAX:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 1 to {DAYS_MAX}')
+    return int(text)

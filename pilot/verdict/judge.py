@@ -1,4 +1,4 @@
-"""The rule: figures against thresholds, one line out."""
+"""The rule: compare the figures with the thresholds, and say the result in one line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from stack.verdict.figures import Bounds, Figures
+from pilot.verdict.figures import Figures
+from pilot.verdict.memory import Bounds
 
 Outcome = Literal["keep", "retire", "too early"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Each field is the setting of the same name in camelCase, see stack/settings.py."""
+    """Each field is the setting of the same name in camelCase."""
 
     verdict_min_days: int
     verdict_min_net_gib_h_per_day: int
@@ -22,10 +23,10 @@ class Thresholds:
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Thresholds:
-        """From the settings as text.
+        """From settings, whose values are text.
 
         Raises:
-            ValueError: one is missing or no whole number.
+            ValueError: one is missing or is not a whole number.
         """
         numbers = {}
         for key, name in KEYS.items():
@@ -50,7 +51,7 @@ class Check:
     rule: str
     found: str
     met: bool | None
-    """None: cannot be told."""
+    """None: unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +66,13 @@ class Verdict:
 def judge(figures: Figures, thresholds: Thresholds) -> Verdict:
     """Keep, retire or too early.
 
-    Too early without a workspace or before `verdictMinDays`. Then one condition that is not met says retire; else one
-    that cannot be told says too early; else keep.
+    Too early without a workspace or before `verdictMinDays`. After that: retire if a condition is not met, too early
+    if one is unknown, else keep.
     """
     enough = Check(
-        rule=f"at least {thresholds.verdict_min_days} days of history (verdictMinDays)",
+        rule=f"at least {counted(thresholds.verdict_min_days, 'day')} of history (verdictMinDays)",
         found=f"{figures.days:.1f} days",
-        # The clock ticks between the question and the answer: 6.999 days are 7.
+        # Time passes between the question and the answer: 6.999 days are 7.
         met=figures.days + 0.01 >= thresholds.verdict_min_days,
     )
     net = _net(figures, thresholds)
@@ -79,7 +80,7 @@ def judge(figures: Figures, thresholds: Thresholds) -> Verdict:
     if not figures.workspaces:
         return Verdict(outcome="too early", line="too early: there was no workspace in this time", checks=checks)
     if not enough.met:
-        line = f"too early: {enough.found} of history, the rule asks for {thresholds.verdict_min_days}"
+        line = f"too early: {enough.found} of history, the rule requires {thresholds.verdict_min_days}"
         return Verdict(outcome="too early", line=line, checks=checks)
     broken = [each for each in checks if each.met is False]
     if broken:
@@ -90,35 +91,39 @@ def judge(figures: Figures, thresholds: Thresholds) -> Verdict:
     return Verdict(outcome="keep", line=f"keep: {_reasons([net])}", checks=checks)
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _reasons(checks: list[Check]) -> str:
-    return "; ".join(f"{each.found}, asked: {each.rule}" for each in checks)
+    return "; ".join(f"{each.found}, required: {each.rule}" for each in checks)
 
 
 def _used(figures: Figures) -> Check:
-    return Check(rule="somebody used a workspace", found=f"{figures.sessions} sessions", met=figures.sessions > 0)
+    return Check(rule="at least one session", found=counted(figures.sessions, "session"), met=figures.sessions > 0)
 
 
 def _net(figures: Figures, thresholds: Thresholds) -> Check:
     wanted = thresholds.verdict_min_net_gib_h_per_day
-    rule = f"RAM given back less that of Coder and Postgres, at least {wanted} GiB·h a day (verdictMinNetGibHPerDay)"
+    rule = (
+        f"at least {wanted} GiB·h a day of RAM given back, minus that of Coder and Postgres (verdictMinNetGibHPerDay)"
+    )
     net = figures.net_gib_h
     if net is None or figures.days <= 0:
         return Check(rule=rule, found="the RAM of Coder and Postgres is unknown", met=None)
     daily = Bounds(low=net.low / figures.days, high=None if net.high is None else net.high / figures.days)
     if daily.known:
         return Check(rule=rule, found=f"{daily.low:.1f} GiB·h a day net", met=daily.low >= wanted)
-    most = "nobody knows how much" if daily.high is None else f"{daily.high:.1f}"
+    span = f"at least {daily.low:.1f}" if daily.high is None else f"{daily.low:.1f} to {daily.high:.1f}"
     met = True if daily.low >= wanted else None if daily.high is None or daily.high >= wanted else False
-    return Check(
-        rule=rule, met=met,
-        found=f"between {daily.low:.1f} and {most} GiB·h a day net, as some workspaces were never measured",
-    )  # fmt: skip
+    return Check(rule=rule, found=f"{span} GiB·h a day net, some workspaces were never measured", met=met)
 
 
 def _failed(figures: Figures, thresholds: Thresholds) -> Check:
     share = figures.failed_percent
     return Check(
-        rule=f"at most {thresholds.verdict_max_failed_percent} % of the builds failed (verdictMaxFailedPercent)",
+        rule=f"at most {thresholds.verdict_max_failed_percent} % of builds failed (verdictMaxFailedPercent)",
         found="no build in this time"
         if share is None else f"{len(figures.failures)} of {figures.builds} builds failed ({share:.1f} %)",
         met=None if share is None else share <= thresholds.verdict_max_failed_percent,
@@ -126,13 +131,13 @@ def _failed(figures: Figures, thresholds: Thresholds) -> Check:
 
 
 def _stopped(figures: Figures, thresholds: Thresholds) -> Check:
-    runs = figures.runs
-    met: bool | None = runs.stopped <= thresholds.verdict_max_stopped_runs
+    runs, most = figures.runs, thresholds.verdict_max_stopped_runs
+    met: bool | None = runs.stopped <= most
     if met and runs.untold_sessions:
         met = None
-    untold = f", {runs.untold_sessions} sessions untold for want of samples" if runs.untold_sessions else ""
+    untold = f", {counted(runs.untold_sessions, 'session')} unknown without samples" if runs.untold_sessions else ""
     return Check(
-        rule=f"at most {thresholds.verdict_max_stopped_runs} working runs stopped by autostop (verdictMaxStoppedRuns)",
-        found=f"{runs.stopped} of {runs.total} runs stopped{untold}",
+        rule=f"at most {counted(most, 'Claude run')} interrupted by autostop (verdictMaxStoppedRuns)",
+        found=f"{runs.stopped} of {runs.total} runs interrupted{untold}",
         met=met,
     )

@@ -1,4 +1,4 @@
-"""The queries of the verdict, each by GET, and their raw answers."""
+"""The queries of the verdict, all of them GET requests, and their raw answers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from pilot.verdict import samples
+from pilot.verdict.engine import Engine, EngineError, Usage
 from stack.jobs import backups, engine
 from stack.jobs.coder import Api, ApiError
-from stack.verdict import samples
-from stack.verdict.engine import Engine, EngineError, Usage
 
 PAGE: Final = 250
 LOGS: Final = 50
-"""So many of the newest failed builds have their logs read."""
+"""The logs of at most this many failed builds are read, the newest first."""
 JOBS: Final = 5000
-"""The newest that are looked through for deleted workspaces."""
+"""Deleted workspaces are searched for in this many of the newest jobs."""
 AT_ONCE: Final = 4
 POSTGRES_DATA: Final = "/var/lib/postgresql/data"
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class VerdictError(Exception):
-    """There is no verdict to be had; the message says why and what mends it."""
+    """There is no verdict; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +45,21 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """What was answered. Workspaces, builds, templates and users are Coder's own records; sizes are in bytes."""
+    """The answers. Workspaces, builds, templates and users are Coder's own records; sizes are in bytes."""
 
     since: datetime
     until: datetime
-    """The moment of the questions; also the end of the period."""
+    """When the queries were made; also the end of the period."""
     user: Mapping[str, Any]
     templates: list[dict[str, Any]]
     workspaces: list[dict[str, Any]]
     """Deleted ones too."""
     builds: Mapping[str, list[dict[str, Any]]]
-    """By workspace id, oldest first, from one before the period on where there is one."""
+    """By workspace id, oldest first; if possible from the last build before the period on."""
     errors: Mapping[str, str]
-    """By build id: the first line of a failed build's log that is an error, of the newest failures."""
+    """By build id, for the newest failures: the first error in the build's log."""
     parameters: Mapping[str, dict[str, str]]
-    """By workspace id: those of its newest start."""
+    """By workspace id: the parameters of its newest start."""
     samples: list[samples.Sample]
     usage: Mapping[str, Usage] | None
     """Of "coder" and "postgres" at `until`; None where the engine does not answer."""
@@ -71,12 +71,12 @@ class Raw:
     dumps: list[tuple[str, int]] | None
     """Names and sizes of the backups, oldest first."""
     queries: list[str]
-    """Every question that was asked, with the time it took."""
+    """Every query, with the time it took."""
 
 
 @dataclass
 class Asking:
-    """Asks Coder and notes what was asked."""
+    """Queries Coder and records the queries."""
 
     api: Api
     queries: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Asking:
         """The answer's JSON.
 
         Raises:
-            VerdictError: Coder does not answer, or not to us.
+            VerdictError: Coder does not answer or refuses.
         """
         begin_s = time.monotonic()
         try:
@@ -100,7 +100,7 @@ class Asking:
 
 
 def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
-    """Ask everything about the last `days` days.
+    """Ask for everything about the last `days` days.
 
     Raises:
         VerdictError: Coder does not answer. What the engine does not answer is None.
@@ -108,7 +108,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
     until = now or datetime.now(UTC)
     since = until - timedelta(days=days)
     asking = Asking(Api(url=site.coder_url, token=site.token))
-    # First, for it tells at once whether the token is good.
+    # First, because it shows at once whether the token is valid.
     user = asking.get("/api/v2/users/me")
     docker = Engine(host=site.docker_host)
 
@@ -161,7 +161,7 @@ def _workspaces(asking: Asking) -> list[dict[str, Any]]:
 
 
 def _deleted(asking: Asking, organizations: list[str], known: set[str], since: datetime) -> list[dict[str, Any]]:
-    """The workspaces that are gone: no list of Coder 2.30 has them, but the jobs that built them name them."""
+    """The deleted workspaces: Coder 2.30 lists none, but the jobs that built them name them."""
     gone: dict[str, None] = {}
     for organization in organizations:
         jobs = asking.get(f"/api/v2/organizations/{organization}/provisionerjobs?limit={JOBS}") or []
@@ -175,7 +175,7 @@ def _deleted(asking: Asking, organizations: list[str], known: set[str], since: d
 def _histories(
     asking: Asking, workspaces: list[dict[str, Any]], since: datetime
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, str]]]:
-    # A pool of its own: the other one waits for the engine.
+    # A pool of its own: the other one is waiting for the engine.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         histories = list(pool.map(lambda each: _builds(asking, each["id"], since), workspaces))
         builds = {each["id"]: history for each, history in zip(workspaces, histories, strict=True)}
@@ -184,7 +184,7 @@ def _histories(
 
 
 def _builds(asking: Asking, workspace_id: str, since: datetime) -> list[dict[str, Any]]:
-    """The builds of the period and at least one before it, which says in what state the period began."""
+    """The builds of the period and at least one before it, which tells the state in which the period began."""
     found: list[dict[str, Any]] = []
     while True:
         page = asking.get(f"/api/v2/workspaces/{workspace_id}/builds?limit={PAGE}&offset={len(found)}") or []
@@ -203,7 +203,7 @@ def _parameters(asking: Asking, history: list[dict[str, Any]]) -> dict[str, str]
 
 
 def _errors(asking: Asking, builds: Mapping[str, list[dict[str, Any]]], since: datetime) -> dict[str, str]:
-    """What Terraform said: the job's own error is only its exit status."""
+    """What Terraform said: the job's own error is only an exit status."""
     failed = [
         each
         for history in builds.values()
@@ -221,7 +221,7 @@ def _errors(asking: Asking, builds: Mapping[str, list[dict[str, Any]]], since: d
 
 
 def _data_bytes(site: Site) -> int:
-    # By Postgres's own container: the cluster's files are nobody else's to read.
+    # In Postgres's own container: nobody else may read the cluster's files.
     shown = engine.docker("exec", f"{site.stack}-postgres", "du", "-s", "-B1", POSTGRES_DATA)
     return int(shown.split()[0])
 
@@ -240,8 +240,8 @@ def _words(url: str, error: ApiError) -> str:
     if error.status == 0:
         return (
             f"Coder at {url} does not answer, so there is no verdict: run `make up`, which starts what is stopped, "
-            f"and ask again ({error})"
+            f"and try again ({error})"
         )
     if error.status in (401, 403):
-        return f"Coder at {url} does not accept the token: run `make up`, which replaces it, and ask again"
-    return f"Coder at {url} refused a question: {error}"
+        return f"Coder at {url} does not accept the token: run `make up`, which replaces it, and try again"
+    return f"Coder at {url} refused a query: {error}"

@@ -13,19 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from stack.verdict import report
-from stack.verdict.figures import Figures, State, WorkspaceFigures
+from pilot.verdict import report
+from pilot.verdict.figures import Figures
+from pilot.verdict.sessions import State
+from pilot.verdict.workspaces import WorkspaceFigures
 
 WIDTH_IN: Final = 9.5
 COLOURS: Final[dict[State, str]] = {"running": "#2f6fb2", "parked": "#bcd7a5", "unclear": "#e3a94b"}
 CONTROL: Final = "#b23a48"
 PEAK: Final = "#3f7d3a"
 SETTINGS: Final[dict[Any, Any]] = {
-    # Text stays text: it can be searched, read out and copied, and has the page's font.
+    # Text stays text: it can be searched, read aloud and copied, and has the page's font.
     "svg.fonttype": "none",
     # The same figures make the same page.
     "svg.hashsalt": "verdict",
-    # A name is no formula, whatever is in it.
+    # A name is never read as a formula.
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -39,7 +41,7 @@ SETTINGS: Final[dict[Any, Any]] = {
 
 
 def timeline(figures: Figures) -> str:
-    """Running against parked, a line for each workspace."""
+    """When each workspace was running and parked, in one line each."""
 
     def draw(axes: Axes) -> None:
         shown = figures.workspaces
@@ -49,7 +51,7 @@ def timeline(figures: Figures) -> str:
                     (_days(span.start), _days(span.end) - _days(span.start))
                     for span in each.spans if span.state == state
                 ]  # fmt: skip
-                # Without an edge a session of minutes is thinner than a pixel in a week.
+                # Without an edge, a session of minutes is thinner than a pixel in a plot of a week.
                 axes.broken_barh(bars, (place - 0.34, 0.68), facecolors=colour, edgecolors=colour, linewidth=0.6)
             axes.broken_barh([], (0, 0), facecolors=colour, label=state)
         axes.set_yticks(range(len(shown)), [each.name for each in shown])
@@ -62,12 +64,12 @@ def timeline(figures: Figures) -> str:
 
 
 def ram(figures: Figures) -> str:
-    """RAM of Coder and Postgres against RAM given back."""
+    """RAM of Coder and Postgres, and RAM given back."""
 
     def draw(axes: Axes) -> None:
         for label, gib_of, style in (
             ("given back, by limit", lambda each: each.limit_gib, {"color": PEAK, "alpha": 0.35}),
-            ("given back, by measured peak", lambda each: each.peak_gib, {"color": PEAK}),
+            ("given back, by peak", lambda each: each.peak_gib, {"color": PEAK}),
         ):
             times, values = _parked_gib(figures, gib_of)
             axes.step(times, values, where="post", label=label, **style)
@@ -78,7 +80,7 @@ def ram(figures: Figures) -> str:
                 color=CONTROL, label="Coder and Postgres, sampled", marker=".", markersize=3,
             )  # fmt: skip
         elif (now := figures.control_plane_gib) is not None:
-            axes.axhline(now, color=CONTROL, linestyle="--", label="Coder and Postgres, as now")
+            axes.axhline(now, color=CONTROL, linestyle="--", label="Coder and Postgres, now")
         axes.set_ylabel("GiB")
         axes.set_ylim(bottom=0)
         _times(axes, figures)
@@ -113,9 +115,9 @@ def alternatives(figures: Figures) -> str:
     """GiB hours of the pilot and its alternatives, under both measures."""
 
     def draw(axes: Axes) -> None:
-        names = ["this pilot", "a docker run each", "always on"]
+        names = ["this pilot", "docker run per project", "always on"]
         for place, (label, by, colour) in enumerate(
-            (("by limit", figures.by_limit, "#9cc08b"), ("by measured peak", figures.by_peak, PEAK))
+            (("by limit", figures.by_limit, "#9cc08b"), ("by peak", figures.by_peak, PEAK))
         ):
             values = (by.pilot, by.bare, by.always_on)
             heights = [0.0 if value is None else value.low for value in values]
@@ -123,7 +125,7 @@ def alternatives(figures: Figures) -> str:
             axes.bar_label(bars, [report.bounds(each, "") for each in values], padding=4)
         axes.set_yticks([row + 0.2 for row in range(3)], names)
         axes.invert_yaxis()
-        axes.set_xlabel("GiB·h held in the period, less is better")
+        axes.set_xlabel("GiB·h held in the period (less is better)")
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.16)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
@@ -171,6 +173,6 @@ def _svg(name: str, height_in: float, draw: Callable[[Axes], None]) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
-    # Several stand in one page, and each calls its parts the same.
+    # One page has several, whose parts would have the same names.
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{name}"', 1)

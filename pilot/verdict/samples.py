@@ -1,7 +1,7 @@
-"""The samples of the timer: one line of JSON each in <data directory>/samples.jsonl, standard library only.
+"""The timer's samples: one line of JSON each in <data directory>/samples.jsonl. Standard library only.
 
-A sample says whether Coder answered, and what Coder, Postgres and every running workspace used at that moment. The
-time since boot stands beside the wall clock, so that a clock that was set can be told from a time that went by.
+A sample says whether Coder answered, and what Coder, Postgres and every running workspace used at that moment. It has
+the time since boot beside the wall clock, to distinguish a clock that was changed from time that passed.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from pilot.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
 from stack.jobs import coder, data_directory
-from stack.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
 
 NAME: Final = data_directory.SAMPLES
 PARTS: Final = ("coder", "postgres")
-CLAUDE_STATUS: Final = "/tmp/coder-pilot/status"  # noqa: S108  where the template keeps it
+CLAUDE_STATUS: Final = "/tmp/coder-pilot/status"  # noqa: S108  the template writes it there
 INTERVAL: Final = timedelta(minutes=5)
 """As in ops/systemd/coder-pilot-sample.timer."""
 GAP: Final = timedelta(minutes=16)
-"""More than three times the timer's 5 minutes: nothing is known of a longer gap between two samples."""
+"""More than three times the timer's 5 minutes: nothing is known about a longer gap between two samples."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One moment; a part that did not run is not in `ram_mib`."""
+    """One moment; a part that was not running is not in `ram_mib`."""
 
     time: datetime
     boot: str
@@ -40,11 +40,11 @@ class Sample:
     ram_mib: dict[str, float]
     """Of "coder" and "postgres"."""
     cpu_percent: dict[str, float]
-    """Of one core, of the same."""
+    """Of one core; of "coder" and "postgres"."""
     workspace_ram_mib: dict[str, float]
     """By workspace id."""
     claude: dict[str, str]
-    """What the template's watcher says of Claude ("working for 3 min"), by workspace id."""
+    """What the template's watcher says about Claude ("working for 3 min"), by workspace id."""
 
 
 def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
@@ -56,7 +56,7 @@ def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
     ours, workspaces = usages(engine, stack)
     claude = {}
     for container in _running(engine, stack):
-        # Without keep-alive, or before the watcher runs, there is no such file.
+        # Without keep-alive, or before the watcher runs, the file does not exist.
         with contextlib.suppress(EngineError):
             if workspace := container["Labels"].get(WORKSPACE_LABEL):
                 claude[workspace] = engine.file(container["Id"], CLAUDE_STATUS).strip()
@@ -83,7 +83,7 @@ def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usag
     running = _running(engine, stack)
 
     def measure(container: dict[str, Any]) -> Usage | None:
-        # One that ended since the listing is no reason to lose the others.
+        # A container that ended after the listing must not lose the others.
         with contextlib.suppress(EngineError):
             return engine.usage(container["Id"])
         return None
@@ -105,14 +105,14 @@ def _running(engine: Engine, stack: str) -> list[dict[str, Any]]:
 
 
 def append(file: Path, sample: Sample) -> None:
-    """Add a line; one write, so that a reader never sees half of it."""
+    """Add a line, in one write, so that a reader never sees half of it."""
     line = json.dumps({**asdict(sample), "time": sample.time.isoformat()})
     with file.open("a") as stream:
         stream.write(line + "\n")
 
 
 def read(file: Path, since: datetime, until: datetime) -> list[Sample]:
-    """The samples of a period, oldest first; a line that is none is passed over, as after a full disk."""
+    """The samples of a period, oldest first; a broken line, as after a full disk, is skipped."""
     found: list[Sample] = []
     with contextlib.suppress(FileNotFoundError):
         for line in file.read_text().splitlines():
@@ -126,17 +126,17 @@ def read(file: Path, since: datetime, until: datetime) -> list[Sample]:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What a row of samples says about time."""
+    """What a series of samples says about time."""
 
     seen: timedelta
     """Between samples no further apart than `GAP`."""
     down: timedelta
-    """Of that, the time after a sample to which Coder did not answer."""
+    """Part of that: the time after a sample in which Coder did not answer."""
     clock_jumps: tuple[str, ...]
 
 
 def watch(samples: Sequence[Sample]) -> Watch:
-    """How long was looked, and how long of that Coder was away."""
+    """How long the samples cover, and how long of that Coder did not answer."""
     seen = down = timedelta()
     jumps = []
     for before, after in itertools.pairwise(samples):
@@ -144,7 +144,7 @@ def watch(samples: Sequence[Sample]) -> Watch:
         if before.boot == after.boot:
             jump = passed - timedelta(seconds=after.uptime_s - before.uptime_s)
             if abs(jump) > CLOCK_TOLERANCE:
-                jumps.append(f"the clock was set by {jump.total_seconds():+.0f} s before {_minute(after.time)}")
+                jumps.append(f"the clock was changed by {jump.total_seconds():+.0f} s before {_minute(after.time)}")
                 continue
         if timedelta() < passed <= GAP:
             seen += passed
