@@ -50,8 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
         ready = _wait(api, workspace["id"])
     (agent,) = agents(ready)
     path = f"/@{quote(ready['owner_name'])}/{quote(ready['name'])}.{quote(agent['name'])}/apps/{APP}/"
-    print(f"{session.outputs()['url'].rstrip('/')}{path}")
+    print(f"{session.outputs()['url'].rstrip('/')}{through_log_in(path)}")
     return 0
+
+
+def through_log_in(path: str) -> str:
+    """The address that leads to `path`, by way of the log-in page where there is no session yet.
+
+    After a log-in the dashboard asks the server for addresses of its API alone; any other it takes for a page of its
+    own, and says 404 for an app (LoginPage.tsx, Coder 2.30.0 and later). A browser resolves the dots after that choice.
+    """
+    return f"/login?redirect=/api/v2/../..{path}"
 
 
 def _find(api: Api, name: str) -> dict[str, Any] | None:

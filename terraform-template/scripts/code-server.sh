@@ -23,15 +23,18 @@ find_code_server() {
   echo "$installed/bin/code-server"
 }
 
-# Quiet defaults for a first visit. From then on the file is the user's.
+# Quiet defaults for a first visit; the editor's own chat wants an account elsewhere, and Claude Code is there. From then
+# on the file is the user's.
 write_first_settings() {
   local settings=$HOME/.local/share/code-server/User/settings.json
   [[ -e $settings ]] && return
   mkdir -p "${settings%/*}"
   cat >"$settings" <<'JSON'
 {
+  "chat.disableAIFeatures": true,
   "extensions.ignoreRecommendations": true,
   "telemetry.telemetryLevel": "off",
+  "workbench.secondarySideBar.defaultVisibility": "hidden",
   "workbench.startupEditor": "none",
   "workbench.tips.enabled": false,
   "workbench.welcomePage.walkthroughs.openOnInstall": false

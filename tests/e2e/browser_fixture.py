@@ -20,6 +20,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A terminal then draws its text as text, which a test can read, and not into a canvas.
+    "--disable-3d-apis",
 )
 
 

@@ -3,91 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import stat
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, docker, free_port, request, sweep
-from toolchain.paths import CACHE_VARIABLE, cache_directory
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
-
-STACK = "front-door"
-COMMAND_TIMEOUT_S = 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clone:
-    """A clone of HEAD, and a shell in which nothing of this checkout is on PATH."""
-
-    directory: Path
-    name: str
-    port: int
-    variables: dict[str, str]
-
-    def make(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            ["make", "--silent", *words, f"STACK={STACK}"],
-            cwd=self.directory, env=self.variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            check=False, timeout=COMMAND_TIMEOUT_S,
-        )  # fmt: skip
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def git(self, *words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=self.directory, capture_output=True, text=True, check=True, timeout=60
-        )
-        return done.stdout.strip()
-
-
-def _without_checkout(path: str) -> str:
-    ours = (str(CHECKOUT), str(cache_directory()))
-    return os.pathsep.join(folder for folder in path.split(os.pathsep) if not folder.startswith(ours))
+from tests.e2e.clone_fixture import COMMAND_TIMEOUT_S, STACK, Clone, cloned
+from tests.e2e.pilot_fixture import docker, free_port, request
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    directory = tmp_path_factory.mktemp("front-door") / "clone"
-    home = directory.with_name("home")
-    home.mkdir()
-    subprocess.run(["git", "clone", "--quiet", CHECKOUT, directory], check=True, timeout=60)
-    made = Clone(
-        directory=directory,
-        name=f"{NAME_PREFIX}-{os.getpid()}-door",
-        port=free_port(),
-        variables={
-            "PATH": _without_checkout(os.environ["PATH"]),
-            "HOME": str(home),
-            # What was built is not built again: how it is built is not what this is about.
-            CACHE_VARIABLE: str(cache_directory()),
-            # The settings of this machine's registries, where it has any.
-            **{key: value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_", "SSL_"))},
-        },
-    )
-    settings = {
-        "name": made.name, "port": str(made.port), "dataDir": ".local/data", "coderImage": CODER_IMAGE,
-        "postgresImage": POSTGRES_IMAGE, "workspaceImages": WORKSPACE_IMAGE, "tailnet": "false",
-    }  # fmt: skip
-    lines = [f"  coder-pilot:{key}: {json.dumps(value)}" for key, value in settings.items()]
-    (directory / f"Pulumi.{STACK}.yaml").write_text("\n".join(["config:", *lines, ""]))
-    # The stack of a test is no part of the project.
-    (directory / ".git" / "info" / "exclude").write_text(f"/Pulumi.{STACK}.yaml\n")
-    try:
+    with cloned(tmp_path_factory.mktemp("front-door"), "door") as made:
         yield made
-    finally:
-        sweep(made.name)
-        shutil.rmtree(directory.parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +67,13 @@ def test_the_passphrase_is_the_owners_alone(clone: Clone) -> None:
 def test_a_workspace_is_made_then_found_and_its_url_answers(clone: Clone) -> None:
     first = clone.make("workspace", "NAME=demo")
     (url,) = first.stdout.split()
-    assert url.startswith(f"{clone.url}/@admin/demo.")
-    assert url.endswith("/apps/code-server/")
+    assert url == f"{clone.url}/login?redirect=/api/v2/../../@admin/demo.main/apps/code-server/"
     assert "demo: creating" in first.stderr
     password = clone.make("password").stdout.strip()
     credentials = {"email": "admin@framework.local", "password": password}
     token = request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
-    asked = urllib.request.Request(f"{url}healthz", headers={"Coder-Session-Token": token})  # noqa: S310
+    health = f"{clone.url}/@admin/demo.main/apps/code-server/healthz"
+    asked = urllib.request.Request(health, headers={"Coder-Session-Token": token})  # noqa: S310
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
         assert answer.status == 200
     again = clone.make("workspace", "NAME=demo")

@@ -8,20 +8,18 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import tarfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.browser_fixture import chromium
+from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
 from tests.e2e.workspace_fixture import (
     agent_log,
@@ -34,7 +32,6 @@ from tests.e2e.workspace_fixture import (
     new_workspace,
     open_editor,
 )
-from tests.http_server import QuietHandler, serving
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 
 WITHOUT_CURL = f"{NAME_PREFIX}/without-curl:1"
@@ -63,33 +60,6 @@ def pilot(make_pilot: Callable[..., Pilot], images: None) -> Pilot:
     made = make_pilot(workspaceImages=f"{WORKSPACE_IMAGE},{WITHOUT_CURL},{WITHOUT_BASH}")
     made.up()
     return made
-
-
-class FileHandler(QuietHandler, SimpleHTTPRequestHandler):
-    """Serves the files of a folder."""
-
-
-def git_server(folder: Path, address: str) -> AbstractContextManager[str]:
-    """Serves git repositories in `folder` over plain HTTP."""
-    return serving(functools.partial(FileHandler, directory=str(folder)), address)
-
-
-def make_repository(folder: Path, files: Mapping[str, str]) -> None:
-    """A bare repository that plain HTTP can serve."""
-    work = folder.with_suffix(".work")
-    work.mkdir()
-    for name, content in files.items():
-        (work / name).write_text(content)
-        (work / name).chmod(0o755)
-    author = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    for command in (
-        ["git", "init", "--quiet", "."],
-        ["git", "add", "."],
-        ["git", "commit", "--quiet", "--message", "First"],
-        ["git", "clone", "--quiet", "--bare", ".", str(folder)],
-        ["git", f"--git-dir={folder}", "update-server-info"],
-    ):
-        subprocess.run(command, cwd=work, env={**os.environ, **author}, check=True, capture_output=True, timeout=60)
 
 
 # --- the home

@@ -1,0 +1,165 @@
+"""A person with a browser gets from what `make up` prints to Claude in a project, and finds it again the next day."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+
+from tests.e2e.browser_fixture import chromium
+from tests.e2e.clone_fixture import Clone, cloned
+from tests.e2e.git_server import git_server, make_repository
+from tests.e2e.pilot_fixture import docker
+
+EMAIL = "admin@framework.local"
+TIMEOUT_MS = 60_000
+# A picture for the README is taken at the size at which it is shown.
+VIEWPORT = {"width": 1280, "height": 800}
+
+# What the console may say, each by the end of the address and the reason. Nothing else.
+EXPECTED = {
+    r"/api/v2/users/me(/appearance)?$": "401, before somebody signed in",
+    r"/api/v2/(appearance|entitlements|workspaceproxies)$": "404, a part of Coder that needs a licence",
+    r"/settings/workspace-sharing$": "404, the same",
+    r"/workspaces/[0-9a-f-]+/acl$": "403, the same",
+    r"/workspaceagents/[0-9a-f-]+/containers\?": "403, dev containers are switched off",
+    r"/vsda/rust/web/vsda(_bg)?\.(js|wasm)$": "404, a part of VS Code that code-server may not ship",
+    r"^https://open-vsx\.org/": "no way to the extension market on a machine without the internet",
+}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    with cloned(tmp_path_factory.mktemp("door"), "browser") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def printed(clone: Clone) -> dict[str, str]:
+    """The lines of the box that `make up` prints, by their first words."""
+    lines = clone.make("up").stdout.splitlines()
+    rows = (re.split(r"\s{2,}", line.strip("│ "), maxsplit=1) for line in lines if line.startswith("│"))
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """Errors in the console that nobody expects."""
+    return []
+
+
+@pytest.fixture
+def context(tmp_path: Path, said: list[str]) -> Iterator[BrowserContext]:
+    def note(message: ConsoleMessage) -> None:
+        address = message.location.get("url", "")
+        known = any(re.search(pattern, f"{address} {message.text}".split(" ")[0]) for pattern in EXPECTED)
+        if message.type == "error" and not known and "vsda" not in message.text:
+            said.append(f"{message.text} ({address})")
+
+    def watch(page: Page) -> None:
+        page.on("console", note)
+        page.on("pageerror", lambda error: said.append(str(error)))
+
+    with chromium(tmp_path / "browser") as browser:
+        made = browser.new_context(viewport=VIEWPORT)
+        made.set_default_timeout(TIMEOUT_MS)
+        made.on("page", watch)
+        yield made
+
+
+def sign_in(page: Page, password: str) -> None:
+    page.get_by_label("Email").fill(EMAIL)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign In").click()
+
+
+def status(page: Page, name: str) -> None:
+    """Wait until the workspace's page says that it is `name`."""
+    page.get_by_text(re.compile(rf"{name}$")).first.wait_for()
+
+
+def open_tile(page: Page) -> Page:
+    """The editor, opened by its tile on the workspace's page, once it is drawn."""
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="code-server").click()
+    editor: Page = opened.value
+    editor.locator(".monaco-workbench .explorer-folders-view").wait_for()
+    return editor
+
+
+def in_terminal(editor: Page, command: str, answer: str) -> None:
+    """Type a command into the editor's terminal and wait for its answer there."""
+    rows = editor.locator(".terminal-wrapper.active .xterm-rows")
+    if rows.count() == 0:
+        editor.keyboard.press("Control+Backquote")
+    rows.get_by_text("$").first.wait_for()
+    editor.locator(".terminal-wrapper.active .xterm-helper-textarea").focus()
+    editor.keyboard.type(f"{command}\n")
+    rows.get_by_text(answer).first.wait_for()
+
+
+def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_again_after_a_stop(
+    clone: Clone, printed: dict[str, str], context: BrowserContext, tmp_path: Path, said: list[str], artifacts: Path
+) -> None:
+    password = clone.make("password").stdout.strip()
+    assert printed["sign in as"] == EMAIL
+    make_repository(tmp_path / "demo.git", {"hello.py": "print('Hello from the repository.')\n"})
+    network = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{clone.name}-workspaces")
+    page = context.new_page()
+    page.goto(printed["Coder"])
+    sign_in(page, password)
+
+    page.get_by_role("button", name="New workspace").click()
+    # The menu's; the page has the same as long as there is no workspace.
+    page.locator("a[href='/templates/project/workspace']").last.click()
+    page.get_by_label("Workspace name").fill("first")
+    with git_server(tmp_path, network) as server:
+        page.get_by_label("Git repository").fill(f"{server}/demo.git")
+        page.get_by_label("Memory (MiB)").fill("2048")
+        page.get_by_role("button", name="Create workspace").click()
+        page.wait_for_url("**/@admin/first")
+        status(page, "Running")
+        editor = open_tile(page)
+        editor.get_by_role("treeitem", name="hello.py").dblclick()
+    # The button is there only after the extension's start found `claude` on its PATH.
+    editor.get_by_role("button", name="Run Claude Code").wait_for()
+    in_terminal(editor, "claude --version", "2.1.332 (Claude Code)")
+    in_terminal(editor, "echo kept >note.txt; cat note.txt", "kept")
+    editor.screenshot(path=artifacts / "editor.png")
+    page.bring_to_front()
+    # Its metadata comes a moment later.
+    page.get_by_text("/2 GiB").wait_for()
+    page.screenshot(path=artifacts / "dashboard.png")
+    editor.close()
+
+    page.get_by_role("button", name="Stop", exact=True).click()
+    status(page, "Stopped")
+    page.get_by_role("button", name="Start", exact=True).click()
+    status(page, "Running")
+    editor = open_tile(page)
+    editor.get_by_role("treeitem", name="note.txt").wait_for()
+    in_terminal(editor, "cat note.txt", "kept")
+    assert said == []
+
+
+def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
+    clone: Clone, printed: dict[str, str], context: BrowserContext, said: list[str]
+) -> None:
+    url = clone.make("workspace", "NAME=second").stdout.strip()
+    password = clone.make("password").stdout.strip()
+    page = context.new_page()
+    page.goto(url)
+    sign_in(page, password)
+    page.locator(".monaco-workbench .explorer-folders-view").wait_for()
+    assert "/apps/code-server/" in page.url
+    # Signed in already, it leads there at once.
+    again = context.new_page()
+    again.goto(url)
+    again.locator(".monaco-workbench .explorer-folders-view").wait_for()
+    # A quiet first visit: nothing beside the explorer, no chat that asks for an account elsewhere.
+    assert page.get_by_text("Build with Agent").count() == 0
+    assert page.locator(".auxiliarybar").is_hidden()
+    assert said == []
