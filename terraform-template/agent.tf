@@ -67,7 +67,9 @@ resource "coder_app" "code_server" {
   share        = "owner"
   # One tailnet name has no wildcard certificate, so a subdomain per app is not to be had.
   subdomain = false
-  order     = 1
+  # A tab like any other, not the small window without an address that is the default.
+  open_in = "tab"
+  order   = 1
 
   healthcheck {
     url       = "http://127.0.0.1:${local.code_server_port}/healthz"
