@@ -42,10 +42,11 @@ def _known(names: Sequence[str]) -> list[str]:
 
 
 def _table(rows: Sequence[Outcome]) -> str:
-    lines = [f"{'piece':26} {'version':10} {'state':8} {'seconds':>8} {'MiB':>8}"]
-    lines += [
-        f"{row.name:26} {row.version:10} {row.state:8} {row.seconds:8.1f} {row.size_bytes / 2**20:8.1f}" for row in rows
-    ]
+    lines = [f"{'piece':26} {'version':10} {'state':8} {'seconds':>8} {'CPU s':>8} {'MiB':>8}"]
+    for row in rows:
+        figures = f"{row.seconds:8.1f} {row.cpu_s:8.1f} {row.size_bytes / 2**20:8.1f}"
+        lines.append(f"{row.name:26} {row.version:10} {row.state:8} {figures}")
+    lines.append(f"{'all':54} {sum(row.cpu_s for row in rows):8.1f} {sum(row.size_bytes for row in rows) / 2**20:8.1f}")
     return "\n".join(lines)
 
 

@@ -18,11 +18,10 @@ import hashlib
 import inspect
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +29,10 @@ from pathlib import Path
 from typing import Protocol
 
 from toolchain.paths import TOOLCHAIN, cache_directory
+from toolchain.progress import Progress
 
 STEP_TIMEOUT_S = 40 * 60
 LOG_TAIL_LINES = 15
-PROGRESS_INTERVAL_S = 15
 BUILDERS_AT_ONCE = 2
 
 DISK_FULL = "the disk is full: free some space (`df -h`), then run the same command again"
@@ -93,6 +92,7 @@ class Job:
     work: Path
     log: Path
     needs: Mapping[str, Path]
+    cpu_s: float = 0.0
 
     def run(
         self,
@@ -124,14 +124,16 @@ class Job:
             )
             stack.callback(_children.discard, process)
             _children.add(process)
-            try:
-                code = process.wait(timeout=STEP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
+            in_time = _ends(process, STEP_TIMEOUT_S)
+            if not in_time:
                 _kill(process)
-                process.wait()
-                raise self._failure(f"`{words[0]}` did not end within {STEP_TIMEOUT_S // 60} minutes") from None
-        if code != 0:
-            raise self._failure(f"`{' '.join(words[:3])}` ended with {code}")
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.cpu_s += usage.ru_utime + usage.ru_stime
+        if not in_time:
+            raise self._failure(f"`{words[0]}` did not end within {STEP_TIMEOUT_S // 60} minutes")
+        if process.returncode != 0:
+            raise self._failure(f"`{' '.join(words[:3])}` ended with {process.returncode}")
 
     def _failure(self, what: str) -> ToolchainError:
         tail = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
@@ -142,6 +144,15 @@ class Job:
 
 
 _children: set[subprocess.Popen[bytes]] = set()
+
+
+def _ends(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Whether the step ends in time; it is left for `wait4`, which tells what it and its children used."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -157,12 +168,13 @@ def end_children() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one piece."""
+    """What became of one piece; `cpu_s` is the processor time of its steps, without what the Docker Engine used."""
 
     name: str
     version: str
     state: str
     seconds: float
+    cpu_s: float
     size_bytes: int
 
 
@@ -237,26 +249,28 @@ class Builder:
             ToolchainError: a piece could not be built; pieces that were whole stay whole.
         """
         wanted = self.closure(names)
-        progress = _Progress()
-        done: dict[str, Outcome] = {}
-        waiting = list(wanted)
-        running: dict[concurrent.futures.Future[Outcome], str] = {}
         with concurrent.futures.ThreadPoolExecutor(BUILDERS_AT_ONCE) as pool:
-            try:
-                while waiting or running:
-                    ready = [n for n in waiting if all(need in done for need in self.pieces[n].needs)]
-                    for name in ready[: BUILDERS_AT_ONCE - len(running)]:
-                        waiting.remove(name)
-                        running[pool.submit(self._one, name, progress, force)] = name
-                    finished, _ = concurrent.futures.wait(
-                        running, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
-                    )
-                    progress.tick()
-                    for future in finished:
-                        done[running.pop(future)] = future.result()
-            except BaseException:
-                end_children()
-                raise
+            there = dict(zip(wanted, pool.map(lambda name: not force and self.cached(name), wanted), strict=True))
+            done = {name: self._outcome(name, "cached") for name in wanted if there[name]}
+            # In the table's order: the slowest first.
+            waiting = [name for name in self.pieces if not there.get(name, True)]
+            running: dict[concurrent.futures.Future[Outcome], str] = {}
+            with Progress(waiting) as progress:
+                try:
+                    while waiting or running:
+                        ready = [n for n in waiting if all(need in done for need in self.pieces[n].needs)]
+                        for name in ready[: BUILDERS_AT_ONCE - len(running)]:
+                            waiting.remove(name)
+                            running[pool.submit(self._one, name, progress, force)] = name
+                        finished, _ = concurrent.futures.wait(
+                            running, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
+                        )
+                        progress.tick()
+                        for future in finished:
+                            done[running.pop(future)] = future.result()
+                except BaseException:
+                    end_children()
+                    raise
         return [done[name] for name in wanted]
 
     def closure(self, names: Sequence[str]) -> list[str]:
@@ -273,24 +287,27 @@ class Builder:
             add(name)
         return ordered
 
-    def _one(self, name: str, progress: _Progress, force: bool) -> Outcome:
-        piece = self.pieces[name]
+    def _one(self, name: str, progress: Progress, force: bool) -> Outcome:
         began_s = time.monotonic()
-        state = "cached"
-        if force or not self.cached(name):
-            progress.begin(name)
-            lock = self.cache / "locks" / f"{name}.lock"
-            with _lock(lock, lambda: progress.note(name, "another builder has it; waiting")):
-                if force or not self.cached(name):
-                    self._make(piece)
-                    state = "built"
-            progress.end(name, state)
-        size = json.loads(self.manifest(name).read_text())["size_bytes"]
-        return Outcome(
-            name=name, version=piece.version, state=state, seconds=time.monotonic() - began_s, size_bytes=size
-        )
+        state, cpu_s = "cached", 0.0
+        progress.begin(name)
+        lock = self.cache / "locks" / f"{name}.lock"
+        with _lock(lock, lambda: progress.note(name, "another builder has it; waiting")):
+            if force or not self.cached(name):
+                cpu_s = self._make(self.pieces[name])
+                state = "built"
+        progress.end(name, state)
+        return self._outcome(name, state, seconds=time.monotonic() - began_s, cpu_s=cpu_s)
 
-    def _make(self, piece: Piece) -> None:
+    def _outcome(self, name: str, state: str, *, seconds: float = 0.0, cpu_s: float = 0.0) -> Outcome:
+        size_bytes = json.loads(self.manifest(name).read_text())["size_bytes"]
+        return Outcome(
+            name=name, version=self.pieces[name].version, state=state, seconds=seconds, cpu_s=cpu_s,
+            size_bytes=size_bytes,
+        )  # fmt: skip
+
+    def _make(self, piece: Piece) -> float:
+        """Build the piece; the seconds of processor time that its steps used."""
         for tool in piece.recipe.tools():
             if shutil.which(tool) is None:
                 advice = TOOL_ADVICE.get(tool, "install it")
@@ -305,7 +322,8 @@ class Builder:
                 folder.mkdir(parents=True, exist_ok=True)
             log.write_bytes(b"")
             needs = {need: self.directory(need) for need in piece.needs}
-            piece.recipe.make(Job(piece=piece, out=scratch / "out", work=scratch / "work", log=log, needs=needs))
+            job = Job(piece=piece, out=scratch / "out", work=scratch / "work", log=log, needs=needs)
+            piece.recipe.make(job)
             manifest.unlink(missing_ok=True)
             shutil.rmtree(directory, ignore_errors=True)
             (scratch / "out").rename(directory)
@@ -317,6 +335,7 @@ class Builder:
             partial = manifest.with_suffix(".partial")
             partial.write_text(json.dumps({"version": piece.version, "size_bytes": size, "files": record}))
             partial.rename(manifest)
+            return job.cpu_s
         except OSError as error:
             advice = DISK_FULL if error.errno == errno.ENOSPC else "see the log"
             raise ToolchainError(f"piece {piece.name}: {error}; {advice}; log: {log}") from error
@@ -367,34 +386,3 @@ def _lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
             on_wait()
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-class _Progress:
-    """A line when a piece begins, one every PROGRESS_INTERVAL_S while it runs, and one when it ends."""
-
-    def __init__(self) -> None:
-        self._began_s: dict[str, float] = {}
-        self._said_s = time.monotonic()
-        self._lock = threading.Lock()
-
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def begin(self, name: str) -> None:
-        with self._lock:
-            self._began_s[name] = time.monotonic()
-            self._say(f"{name}: building")
-
-    def note(self, name: str, text: str) -> None:
-        self._say(f"{name}: {text}")
-
-    def tick(self) -> None:
-        with self._lock:
-            now_s = time.monotonic()
-            if self._began_s and now_s - self._said_s >= PROGRESS_INTERVAL_S:
-                self._said_s = now_s
-                self._say("  ".join(f"{name} {now_s - began:.0f} s" for name, began in self._began_s.items()))
-
-    def end(self, name: str, state: str) -> None:
-        with self._lock:
-            self._say(f"{name}: {state} in {time.monotonic() - self._began_s.pop(name):.0f} s")

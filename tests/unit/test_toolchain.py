@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +19,10 @@ import pytest
 
 from toolchain import builder as builder_module
 from toolchain import debian, engine
+from toolchain import progress as progress_module
 from toolchain.builder import Builder, Job, Piece, ToolchainError
+from toolchain.pieces import PIECES
+from toolchain.progress import Progress
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAIT_S = 20
@@ -119,7 +125,7 @@ def test_an_unknown_piece_is_refused_with_the_known_ones() -> None:
         cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=WAIT_S,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.startswith("error: unknown piece: nonesuch; there are coder, pulumi, ")
+    assert done.stderr == f"error: unknown piece: nonesuch; there are {', '.join(PIECES)}\n"
 
 
 def _damage_content(file: Path) -> None:
@@ -288,6 +294,103 @@ def test_two_builders_wait_for_each_other_and_build_once(tmp_path: Path) -> None
     assert states[0] == "built"
     assert second.returncode == 0
     assert began.read_text() == "begun\n"
+
+
+def _said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.sub(r"\d+ s\b", "N s", capsys.readouterr().err).splitlines()
+
+
+def test_the_lines_count_the_pieces_that_have_to_be_built_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builder = _builder(tmp_path, Fake(), Fake(), Fake())
+    builder.build(["a"])
+    assert _said(capsys) == ["[0/1] a: building", "[1/1] a: built in N s"]
+    builder.build(["c"])
+    assert _said(capsys) == [
+        "[0/2] b: building", "[1/2] b: built in N s", "[1/2] c: building", "[2/2] c: built in N s"
+    ]  # fmt: skip
+    builder.build(["c"])
+    assert _said(capsys) == []
+
+
+def test_a_line_now_and_then_tells_what_is_in_work_and_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress(["a", "b", "c", "d", "e", "f", "g"]) as progress:
+        for name in "ab":
+            progress.begin(name)
+        capsys.readouterr()
+        progress.tick()
+        assert _said(capsys) == []
+        monkeypatch.setattr(progress_module, "LINE_INTERVAL_S", 0)
+        progress.tick()
+        assert _said(capsys) == ["[0/7] a, N s, b, N s; left: c, d, e, f and 1 more"]
+
+
+def test_the_slowest_first_as_the_table_of_pieces_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(builder_module, "BUILDERS_AT_ONCE", 1)
+    log = tmp_path / "order"
+    pieces = {name: Piece(name=name, version="1", recipe=Fake(script=f"echo {name} >> {log}")) for name in "ab"}
+    assert [each.name for each in Builder(pieces, cache=tmp_path).build(["b", "a"])] == ["b", "a"]
+    assert log.read_text() == "a\nb\n"
+
+
+def test_the_processor_time_of_a_piece_is_that_of_its_steps_and_their_children(tmp_path: Path) -> None:
+    busy = "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done'"
+    (built,) = _builder(tmp_path, Fake(script=f"{busy}; sleep 0.3")).build(["a"])
+    assert 0.05 < built.cpu_s < built.seconds - 0.2
+    (cached,) = _builder(tmp_path, Fake(script=f"{busy}; sleep 0.3")).build(["a"])
+    assert cached.cpu_s == 0
+
+
+def _on_a_terminal(cache: Path, script: str) -> str:
+    """What a build shows on a terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(cache), script],
+            cwd=CHECKOUT, env={**os.environ, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        try:
+            # The terminal of a program that has ended answers with an error.
+            with contextlib.suppress(OSError):
+                while more := terminal.read(4096):
+                    shown += more
+        finally:
+            process.kill()
+            process.wait(WAIT_S)
+    return shown.decode()
+
+
+def test_a_terminal_shows_a_display_and_keeps_the_lines(tmp_path: Path) -> None:
+    shown = _on_a_terminal(tmp_path, "sleep 1.5")
+    assert "━━━" in shown
+    assert "[0/1] a, 1 s" in shown
+    assert "[1/1] a: built in " in shown
+
+
+def _without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pip._vendor.rich.console", None)
+
+
+def _dumb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+
+@pytest.mark.parametrize("lacking", [_without_rich, _dumb])
+def test_a_terminal_that_cannot_have_the_display_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lacking: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress_module, "LINE_INTERVAL_S", 0)
+    lacking(monkeypatch)
+    with Progress(["a"]) as progress:
+        progress.begin("a")
+        progress.tick()
+    assert _said(capsys) == ["[0/1] a: building", "[0/1] a, N s"]
 
 
 def test_without_an_engine_the_address_that_was_asked_for_is_named(
