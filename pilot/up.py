@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import socket
+from urllib.parse import urlsplit
 
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
+
+LOOPBACK = "127.0.0.1"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +28,17 @@ def welcome(session: Session) -> list[str]:
     """What a person needs now."""
     outputs = session.outputs()
     stack = "" if session.stack == "local" else f" STACK={session.stack}"
-    return [
+    address = urlsplit(outputs["url"])
+    lines = [
         f"Coder         {outputs['url']}",
         f"sign in as    {outputs['adminEmail']}",
         f"password      make password{stack}",
         f"workspace     make workspace NAME=demo{stack}",
     ]
+    if address.hostname == LOOPBACK:
+        # The browser may be on another machine, and this address is of this one alone.
+        lines.append(f"over SSH      ssh -L {address.port}:localhost:{address.port} {socket.gethostname()}")
+    return lines
 
 
 def box(lines: list[str]) -> str:

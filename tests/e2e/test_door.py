@@ -111,7 +111,8 @@ def in_terminal(editor: Page, command: str, answer: str) -> None:
     rows.get_by_text("$").first.wait_for()
     editor.locator(".terminal-wrapper.active .xterm-helper-textarea").focus()
     editor.keyboard.type(f"{command}\n")
-    rows.get_by_text(answer).first.wait_for()
+    # A line of its own: the command itself is shown as well.
+    rows.locator("div").filter(has_text=re.compile(rf"^\s*{re.escape(answer)}\s*$")).first.wait_for()
 
 
 def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_again_after_a_stop(
