@@ -65,7 +65,7 @@ resource "coder_app" "code_server" {
   icon         = "/icon/code.svg"
   url          = "http://127.0.0.1:${local.code_server_port}/?folder=${local.project_dir}"
   share        = "owner"
-  # One tailnet name has no wildcard certificate, so a subdomain per app is not to be had.
+  # One tailnet name has no wildcard certificate, so apps cannot have subdomains.
   subdomain = false
   # A tab like any other, not the small window without an address that is the default.
   open_in = "tab"

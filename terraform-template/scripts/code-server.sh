@@ -23,7 +23,7 @@ find_code_server() {
   echo "$installed/bin/code-server"
 }
 
-# Quiet defaults for a first visit; the editor's own chat wants an account elsewhere, and Claude Code is there. From then
+# Quiet defaults for a first visit; the editor's own chat asks for an account elsewhere, and Claude Code is there. From then
 # on the file is the user's.
 write_first_settings() {
   local settings=$HOME/.local/share/code-server/User/settings.json

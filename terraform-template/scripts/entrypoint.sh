@@ -26,7 +26,7 @@ refuse() {
     tell "$message" && break
     sleep 1
   done
-  # Not an exit: the restart policy would try again for ever.
+  # Not an exit: the restart policy would try again forever.
   exec sleep infinity
 }
 

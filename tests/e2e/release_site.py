@@ -7,12 +7,12 @@ It answers as they do, and badly on demand.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class ReleaseSite:
     archive: Path
     claude: Path
     extension: Path | None = None
+    stall_s: int = 30
     url: str = ""
     fault: str = ""
     asked: list[str] = field(default_factory=list)
@@ -51,7 +52,7 @@ class ReleaseSite:
         return {
             "CODER_PILOT_CODE_SERVER_URL": f"{self.url}/code-server",
             "CODER_PILOT_CLAUDE_URL": f"{self.url}/claude",
-            "CODER_PILOT_STALL_S": "3",
+            "CODER_PILOT_STALL_S": str(self.stall_s),
             "EXTENSIONS_GALLERY": json.dumps({"serviceUrl": f"{self.url}/market", "itemUrl": f"{self.url}/market"}),
         }
 
@@ -65,7 +66,8 @@ def small_parts(directory: Path) -> ReleaseSite:
     (root / "bin" / "code-server").chmod(0o755)
     claude = directory / "claude"
     claude.write_text("#!/bin/bash\necho 0.0.0\n")
-    return ReleaseSite(directory=directory, archive=pack(root, directory / "code-server.tar.gz"), claude=claude)
+    archive = pack(root, directory / "code-server.tar.gz")
+    return ReleaseSite(directory=directory, archive=archive, claude=claude, stall_s=3)
 
 
 def pack(folder: Path, archive: Path) -> Path:
@@ -78,6 +80,8 @@ def pack(folder: Path, archive: Path) -> Path:
 @contextlib.contextmanager
 def running(site: ReleaseSite) -> Iterator[ReleaseSite]:
     """The site, answering."""
+    with site.claude.open("rb") as program:
+        checksum = hashlib.file_digest(program, "sha256").hexdigest()
 
     class Handler(QuietHandler):
         def do_GET(self) -> None:  # noqa: N802  http.server's name
@@ -85,7 +89,6 @@ def running(site: ReleaseSite) -> Iterator[ReleaseSite]:
             if self.path.startswith("/code-server/"):
                 self._send("code-server", site.archive)
             elif self.path.endswith("/manifest.json"):
-                checksum = sha256(site.claude.read_bytes()).hexdigest()
                 self.answer(200, {"platforms": {"linux-x64": {"checksum": checksum}}})
             elif self.path.startswith("/claude/"):
                 self._send("claude", site.claude)

@@ -103,9 +103,10 @@ def pilot(
 
 @contextlib.contextmanager
 def cut_off(pilot: Pilot) -> Iterator[None]:
-    """Nothing leaves the workspaces' network, not even to this machine."""
+    """Nothing leaves the workspaces' network unasked, not even to this machine; Coder, which is in it, may answer."""
     subnet = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", f"{pilot.name}-workspaces")
-    rules = [["DOCKER-USER", "-s", subnet, "!", "-d", subnet, "-j", "DROP"], ["INPUT", "-s", subnet, "-j", "DROP"]]
+    new = ["-s", subnet, "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]
+    rules = [["DOCKER-USER", "!", "-d", subnet, *new], ["INPUT", *new]]
 
     def iptables(action: str) -> None:
         for rule in rules:
