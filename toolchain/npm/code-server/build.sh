@@ -38,11 +38,12 @@ python3 -m zipfile -e "$package/claude-code/vendor/claude-code.vsix" vsix
 mv vsix/extension extensions/anthropic.claude-code
 rm -r vsix "$package/claude-code" "$out/node_modules/@img"
 
-# Other platforms' programs, compiler output and source maps.
+# Other platforms' programs, what the compiler needed and left, and source maps.
 find node_modules/@vscode/ripgrep-universal/bin node_modules/node-pty/prebuilds -mindepth 1 -maxdepth 1 \
   ! -name linux-x64 -exec rm -r {} +
-rm -r node_modules/@microsoft/mxc-sdk/bin/arm64
-find "$out/node_modules" -depth \( -name obj.target -o -name '*.map' \) -exec rm -r {} +
+rm -r node_modules/@microsoft/mxc-sdk/bin/arm64 node_modules/@vscode/windows-process-tree/build node_modules/node-pty/third_party
+find "$out/node_modules" -depth \( -name '*.map' -o -name '*.exe' -o -name '*.dll' -o -name obj.target -o -path '*/Release/obj' \
+  -o -path '*/@vscode/*/deps' \) -exec rm -r {} +
 
 mkdir "$out/bin"
 ln -s ../node_modules/code-server/out/node/entry.js "$out/bin/code-server"
