@@ -12,7 +12,8 @@ set -euo pipefail
 # A hook may run where the variable was taken away, under sudo for one.
 readonly state_dir=${CODER_PILOT_STATE_DIR:-/tmp/coder-pilot}
 readonly interval_s=${CODER_PILOT_KEEP_ALIVE_INTERVAL_S:-60}
-# Of one core. A waiting prompt takes 0.3 (Claude Code 1.0.60).
+# Of one core. Claude Code 2.1.332 takes up to 1.4 in a minute at a prompt or a question, 5 in its first seconds, and 8
+# while it waits for a command: that one is told by the hooks.
 readonly busy_percent=10
 # A shorter rest belongs to the same run, or a hung process with pauses would begin a new cap each time.
 readonly rest_s=$((10 * interval_s))
