@@ -33,6 +33,7 @@ from tests.e2e.workspace_fixture import (
     open_editor,
 )
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
+from toolchain.pins import version
 
 WITHOUT_CURL = f"{NAME_PREFIX}/without-curl:1"
 WITHOUT_BASH = f"{NAME_PREFIX}/without-bash:1"
@@ -113,18 +114,26 @@ def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_pa
     with git_server(tmp_path, gateway_of(pilot)) as server:
         workspace = pilot.create_workspace("seen", {"git_repository": f"{server}/demo.git"})
         eventually(lambda: inside(pilot, workspace, "ls ~/demo") == "hello.txt", timeout_s=30, what="the clone")
-    assert inside(pilot, workspace, "claude --version").startswith("1.0.60")
+    assert inside(pilot, workspace, "claude --version") == f"{version('claude-code')} (Claude Code)"
+    # A first start asks for these.
+    answered = {"hasCompletedOnboarding": True, "projects": {"/home/coder/demo": {"hasTrustDialogAccepted": True}}}
+    inside(pilot, workspace, f"cat >~/.claude.json <<'JSON'\n{json.dumps(answered)}\nJSON")
     with chromium(tmp_path / "home") as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         open_editor(pilot, workspace, page)
         page.get_by_role("treeitem", name="hello.txt").dblclick(timeout=60_000)
         # The button is there only after the extension's start found `claude` on its PATH.
-        page.get_by_role("button", name="Run Claude Code").wait_for(timeout=60_000)
+        run = page.get_by_role("button", name="Run Claude Code")
+        run.wait_for(timeout=60_000)
         assert "Hello from the repository." in page.locator(".view-lines").inner_text().replace("\xa0", " ")
         page.screenshot(path=artifacts / "editor-with-claude-code.png")
         assert page.get_by_text("Do you trust the authors").count() == 0
         # No walk-through and no welcome page beside it.
         assert page.locator(".tabs-container").get_by_role("tab").count() == 1
+        run.click()
+        # The extension tells Claude Code which file is open.
+        page.locator(".xterm-rows").get_by_text("In hello.txt").wait_for(timeout=60_000)
+        page.screenshot(path=artifacts / "claude-code-in-the-editor.png")
     started = inside(pilot, workspace, "cat ~/.local/share/code-server/logs/*/exthost*/remoteexthost.log")
     assert "_doActivateExtension Anthropic.claude-code" in started
     metadata = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
