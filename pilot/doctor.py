@@ -154,10 +154,9 @@ def _built(subject: Subject) -> Iterator[Finding]:
     if not missing:
         yield Finding(check="toolchain", level="ok", found=f"built here, pulumi {version('pulumi')}")
         return
-    absent = sorted({tool for name in missing for tool in PIECES[name].recipe.tools() if shutil.which(tool) is None})
     # The engine has a check of its own, and mmdebstrap is installed by the builder where it may.
-    for tool in [tool for tool in absent if tool in ("go", "node", "npm")]:
-        yield Finding(check="toolchain", level="problem", found=f"`{tool}` is not on PATH", fix=TOOL_ADVICE[tool])
+    if any("go" in PIECES[name].recipe.tools() for name in missing) and shutil.which("go") is None:
+        yield Finding(check="toolchain", level="problem", found="`go` is not on PATH", fix=TOOL_ADVICE["go"])
     found = f"to be built: {', '.join(missing)}"
     yield Finding(check="toolchain", level="warning", found=found, fix="`make up` builds it, which can take 45 minutes")
 

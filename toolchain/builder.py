@@ -355,8 +355,6 @@ class Builder:
 
 TOOL_ADVICE: Mapping[str, str] = {
     "go": "install Go 1.26 or newer",
-    "node": "install Node.js 20 or newer",
-    "npm": "install npm, it comes with Node.js",
     "mmdebstrap": "on Debian or Ubuntu: `sudo apt-get install mmdebstrap`",
     "docker": "run `python3 -m toolchain engine --start`, or install Docker Engine",
 }
