@@ -36,11 +36,12 @@ def main(words: Sequence[str]) -> int:
     module = importlib.import_module(f"pilot.{name.replace('-', '_')}")
     own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
     module.configure(own)
-    from pilot.session import PilotError
+    from pilot.configuration import PilotError
+    from stack.jobs.engine import JobError
 
     try:
         return int(module.run(own.parse_args(words[1:])))
-    except PilotError as error:
+    except (PilotError, JobError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

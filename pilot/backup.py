@@ -7,11 +7,10 @@ import argparse
 import os
 from pathlib import Path
 
-from pilot import site as sites
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
-from pilot.site import Site
 from stack.jobs import backups
+from stack.jobs.names import DATABASE, ROLE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,22 +18,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    session = open_session(arguments.stack)
-    with sites.of(arguments.stack) as site:
-        print(back_up(session, site))
+    print(back_up(open_session(arguments.stack)))
     return 0
 
 
-def back_up(session: Session, site: Site) -> Path:
+def back_up(session: Session) -> Path:
     """Make a backup; the path of its dump.
 
     Raises:
         engine.JobError: Postgres does not run, or there is no space.
     """
-    name = backups.timestamp()
-    dump = backups.dump(site.postgres_container, sites.ROLE, sites.DATABASE, site.data_dir, name=name)
+    site, name = session.settings.site, backups.timestamp()
+    dump = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=name)
     file = dump.with_name(f"{name}{backups.STATE_SUFFIX}")
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(session.read("stack", "export"))
-    backups.prune(site.data_dir, site.backups_kept)
+    backups.prune(site.data_dir, session.settings.retirement.backups_kept)
     return dump

@@ -18,13 +18,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pilot import configuration
 from pilot.arguments import add_stack
-from pilot.session import PASSPHRASE, PASSPHRASE_VARIABLES, PROJECT, STATE, configured, published_pulumi
+from pilot.configuration import PROJECT, PilotError
+from pilot.session import BUILT_IMAGE_PREFIX, PASSPHRASE, PASSPHRASE_VARIABLES, STATE, images_of, published_pulumi
+from stack.jobs import names
+from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
-from toolchain.paths import CHECKOUT, VENV
+from toolchain.paths import CHECKOUT
 from toolchain.pieces import IMAGES, PIECES, PROGRAM
 from toolchain.pins import version
 
@@ -36,7 +41,6 @@ DOCKER_MIN = (20, 10)
 DISK_MIN_GB = 2
 DISK_GOOD_GB = 10
 MEMORY_GOOD_MB = 2048
-BUILT_IMAGE_PREFIX = "coder-pilot/"
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -53,24 +57,23 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is examined: a stack, and its settings as text."""
+    """What is examined: a stack and its settings."""
 
     stack: str
-    settings: Mapping[str, str]
+    settings: Settings
     published: bool
 
     @property
     def images(self) -> list[str]:
-        names = [self.settings[key] for key in ("coderImage", "postgresImage", "workspaceImages")]
-        return [image.strip() for name in names for image in name.split(",")]
+        return images_of(self.settings)
 
     @property
     def data(self) -> Path:
-        return PROJECT / self.settings["dataDir"]
+        return Path(self.settings.site.data_dir)
 
     def docker(self, *arguments: str) -> str | None:
         """The output of a `docker` command on the stack's engine; None where it failed."""
-        variables = {**os.environ, "DOCKER_HOST": self.settings["dockerHost"]}
+        variables = {**os.environ, "DOCKER_HOST": self.settings.site.docker_host}
         done = _call(["docker", *arguments], variables)
         return done.stdout.strip() if done is not None and done.returncode == 0 else None
 
@@ -102,9 +105,14 @@ def examine(stack: str) -> list[Finding]:
         known = " or ".join(sorted(file.name.split(".")[1] for file in PROJECT.glob("Pulumi.*.yaml")))
         found = f"there is no Pulumi.{stack}.yaml"
         return [Finding(check="stack", level="problem", found=found, fix=f"choose another, STACK={known}")]
-    subject = Subject(stack=stack, settings=configured(stack), published=published_pulumi() is not None)
-    with concurrent.futures.ThreadPoolExecutor(len(_CHECKS)) as pool:
-        return [each for found in pool.map(lambda check: list(check(subject)), _CHECKS) for each in found]
+    settings, told = _settings(stack)
+    checks = [partial(check, stack) for check in _CHECKS]
+    if settings is not None:
+        subject = Subject(stack=stack, settings=settings, published=published_pulumi() is not None)
+        checks = [*(partial(check, subject) for check in _CHECKS_OF_SETTINGS), *checks]
+    with concurrent.futures.ThreadPoolExecutor(len(checks)) as pool:
+        examined = pool.map(lambda check: list(check()), checks)
+        return [*_python(), *told, *(each for findings in examined for each in findings)]
 
 
 def _call(command: list[str], variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
@@ -117,12 +125,31 @@ def _call(command: list[str], variables: Mapping[str, str] | None = None) -> sub
         return None
 
 
-def _programs(subject: Subject) -> Iterator[Finding]:
+def _python() -> Iterator[Finding]:
     running = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < PYTHON_MIN:
         yield Finding(check="python", level="problem", found=running, fix="install Python 3.11 or newer")
     else:
         yield Finding(check="python", level="ok", found=running)
+
+
+def _settings(stack: str) -> tuple[Settings | None, list[Finding]]:
+    """The settings, None where they have problems; and what was found."""
+    try:
+        settings = parse(configuration.values(stack), PROJECT)
+    except SettingsError as error:
+        pairs = [problem.rpartition(" run `")[::2] for problem in error.problems]
+        return None, [
+            Finding(check="settings", level="problem", found=text.rstrip(":"), fix=f"{fix.rstrip('`')} --stack {stack}")
+            for text, fix in pairs
+        ]
+    except PilotError as error:
+        text, _, fix = str(error).rpartition("; ")
+        return None, [Finding(check="settings", level="problem", found=text, fix=fix)]
+    return settings, [Finding(check="settings", level="ok", found=f"Pulumi.yaml, Pulumi.{stack}.yaml")]
+
+
+def _programs(subject: Subject) -> Iterator[Finding]:
     if subject.published:
         yield from _published()
     else:
@@ -162,7 +189,7 @@ def _built(subject: Subject) -> Iterator[Finding]:
 
 
 def _engine(subject: Subject) -> Iterator[Finding]:
-    socket_path = Path(subject.settings["dockerSocket"])
+    socket_path = Path(subject.settings.site.docker_socket)
     start = "python3 -m toolchain engine --start"
     if shutil.which("docker") is None:
         yield Finding(check="docker", level="problem", found="`docker` is not installed", fix=start)
@@ -202,7 +229,7 @@ def _images(subject: Subject) -> Iterator[Finding]:
 
 
 def _port(subject: Subject) -> Iterator[Finding]:
-    port, name = int(subject.settings["port"]), f"{subject.settings['name']}-server"
+    port, name = subject.settings.site.port, subject.settings.site.coder_container
     with socket.socket() as probe:
         # As Docker binds: connections of an earlier server that linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,7 +262,7 @@ def _disk(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="data", level="problem", found=f"{there} is not yours to write", fix=fix)
 
 
-def _memory(_: Subject) -> Iterator[Finding]:
+def _memory(_: str) -> Iterator[Finding]:
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free_mb = int(lines["MemAvailable"].split()[0]) // 1024
     if free_mb < MEMORY_GOOD_MB:
@@ -247,13 +274,10 @@ def _memory(_: Subject) -> Iterator[Finding]:
 
 def _tailnet(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
-    if settings["tailnet"] != "true":
+    if not settings.tailnet.enabled:
         yield Finding(check="tailnet", level="ok", found="off for this stack")
         return
-    variables = {
-        **os.environ, "PORT": settings["port"], "MACHINE": settings["tailnetName"],
-        "TAILSCALE_SOCKET": settings["tailscaleSocket"],
-    }  # fmt: skip
+    variables = {**os.environ, **settings.tailnet.environment(settings.site)}
     # The same look as in `up`: tailscaled, HTTPS, the name, our right to serve, the ports.
     command = ["python3", "-S", "-E", "-m", "stack.jobs.serve", "check", "--report", "--timeout-s", "2"]
     done = _call(command, variables)
@@ -268,7 +292,7 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="tailnet", level="problem", found=text, fix=fix)
 
 
-def _passphrase(subject: Subject) -> Iterator[Finding]:
+def _passphrase(stack: str) -> Iterator[Finding]:
     chosen = next((name for name in PASSPHRASE_VARIABLES if name in os.environ), None)
     file = Path(os.environ[chosen]) if chosen == PASSPHRASE_VARIABLES[1] else PASSPHRASE
     if chosen == PASSPHRASE_VARIABLES[0]:
@@ -278,31 +302,31 @@ def _passphrase(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="passphrase", level="warning", found=found, fix=f"chmod 600 {file}")
     elif file.exists():
         yield Finding(check="passphrase", level="ok", found=f"in {file}")
-    elif chosen or _state(subject).exists():
+    elif chosen or _state(stack).exists():
         fix = f"put the stack's passphrase there, mode 0600, or set ${PASSPHRASE_VARIABLES[0]}"
         yield Finding(check="passphrase", level="problem", found=f"{file} is missing", fix=fix)
     else:
         yield Finding(check="passphrase", level="ok", found=f"none yet, `make up` makes {file.name}")
 
 
-def _state(subject: Subject) -> Path:
-    return STATE / ".pulumi" / "stacks" / "coder-pilot" / f"{subject.stack}.json"
+def _state(stack: str) -> Path:
+    return STATE / ".pulumi" / "stacks" / names.PROJECT / f"{stack}.json"
 
 
-def _stack(subject: Subject) -> Iterator[Finding]:
-    file = _state(subject)
+def _stack(stack: str) -> Iterator[Finding]:
+    file = _state(stack)
     if not file.exists():
-        yield Finding(check="stack", level="ok", found=f"{subject.stack}, not made yet")
+        yield Finding(check="stack", level="ok", found=f"{stack}, not made yet")
         return
     latest = json.loads(file.read_text())["checkpoint"].get("latest") or {}
-    found = f"{subject.stack}, {len(latest.get('resources') or [])} resources"
-    heal = f"make heal STACK={subject.stack}"
+    found = f"{stack}, {len(latest.get('resources') or [])} resources"
+    heal = f"make heal STACK={stack}"
     if pending := latest.get("pending_operations"):
         found += f", {len(pending)} interrupted in the middle"
         yield Finding(check="stack", level="warning", found=found, fix=heal)
     else:
         yield Finding(check="stack", level="ok", found=found)
-    for lock in (STATE / ".pulumi" / "locks" / "organization" / "coder-pilot" / subject.stack).glob("*.json"):
+    for lock in (STATE / ".pulumi" / "locks" / "organization" / names.PROJECT / stack).glob("*.json"):
         holder = json.loads(lock.read_text())
         here = holder.get("hostname") == socket.gethostname()
         if here and not Path(f"/proc/{holder.get('pid')}").exists():
@@ -313,25 +337,8 @@ def _stack(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="lock", level="problem", found=found, fix=fix)
 
 
-def _settings(subject: Subject) -> Iterator[Finding]:
-    python = VENV / "bin" / "python"
-    if not python.exists():
-        yield Finding(check="settings", level="ok", found="not checked, `make up` makes the virtual environment first")
-        return
-    done = _call([str(python), "-m", "pilot.settings_check", str(PROJECT), subject.stack])
-    if done is None or done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] if done is not None else ["no answer in time"]
-        fix = f"{python} -m pilot.settings_check {PROJECT} {subject.stack}"
-        yield Finding(check="settings", level="warning", found=f"could not be checked: {' '.join(said)}", fix=fix)
-        return
-    problems = done.stdout.strip().splitlines()
-    if not problems:
-        yield Finding(check="settings", level="ok", found=f"Pulumi.yaml, Pulumi.{subject.stack}.yaml")
-    for problem in problems:
-        text, _, fix = problem.partition(": run ")
-        yield Finding(check="settings", level="problem", found=text, fix=fix.strip("`") + f" --stack {subject.stack}")
-
-
-_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _settings, _engine, _images, _port, _disk, _memory, _tailnet, _passphrase, _stack,
+_CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    _programs, _engine, _images, _port, _disk, _tailnet,
 )  # fmt: skip
+_CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _passphrase, _stack)
+"""What can be looked at without the settings too."""

@@ -7,11 +7,11 @@ import argparse
 import sys
 
 from pilot import heal, state
-from pilot import site as sites
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
-from pilot.site import Site
 from stack.jobs import engine
+from stack.jobs.names import STACK_LABEL
+from stack.settings import Site
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,32 +21,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
-    with sites.of(arguments.stack) as site:
-        heal.recover(session, site)
-        if not state.resources(session):
-            print(f"the stack {session.stack} is down already")
-            return 0
-        if _purges(session) and not arguments.yes and not _agreed(site):
-            print("nothing was done")
-            return 1
-        return _destroy(session) and _destroy_after_healing(session, site)
+    heal.recover(session)
+    if not state.resources(session):
+        print(f"the stack {session.stack} is down already")
+        return 0
+    if _purges(session) and not arguments.yes and not _agreed(session.settings.site):
+        print("nothing was done")
+        return 1
+    return _destroy(session) and _destroy_after_healing(session)
 
 
 def _destroy(session: Session) -> int:
     return session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
 
 
-def _destroy_after_healing(session: Session, site: Site) -> int:
+def _destroy_after_healing(session: Session) -> int:
     """`destroy` cannot begin where Coder does not answer or no longer knows our token: an `up` mends that.
 
     Where even that fails, Coder cannot come back. Then the template, which `destroy` would not touch anyway, is
     dropped from the state with its provider, the one thing that wants Coder; the rest can go without.
     """
     state.say("the stack cannot be destroyed as it is: healing it first")
-    if heal.heal(session, site) == 0:
+    if heal.heal(session) == 0:
         return _destroy(session)
     state.say("Coder does not come back: going on without it")
-    heal.recover(session, site)
+    heal.recover(session)
     state.forget_template(session)
     return _destroy(session)
 
@@ -60,7 +59,7 @@ def _purges(session: Session) -> bool:
 
 
 def _agreed(site: Site) -> bool:
-    label = f"label={state.STACK_LABEL}={site.name}"
+    label = f"label={STACK_LABEL}={site.name}"
     volumes = engine.docker("volume", "ls", "--filter", label, "--format", "{{.Name}}").splitlines()
     print("purgeOnDestroy is true. These are deleted for ever:")
     for each in [*(f"volume {name}" for name in volumes), f"{site.data_dir} with the database and all backups"]:

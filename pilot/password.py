@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from pilot.arguments import add_stack
-from pilot.session import PilotError, open_session
+from pilot.configuration import PilotError
+from pilot.session import open_session
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

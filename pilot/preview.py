@@ -8,12 +8,16 @@ settings are left out, so that a reviewer without access to the box can see what
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import tempfile
 from pathlib import Path
 
+from pilot import configuration
 from pilot.arguments import add_stack
-from pilot.session import PROJECT, QUICK_TIMEOUT_S, SALT_KEY, PilotError, Session, open_session, prepare
+from pilot.configuration import PROJECT, PilotError
+from pilot.session import QUICK_TIMEOUT_S, Session, open_session, prepare
+from stack.jobs import names
 
 PLAN_TIMEOUT_S = 300
 
@@ -38,16 +42,14 @@ def fresh_session(stack: str, folder: Path) -> Session:
     Raises:
         PilotError: the stack has no configuration, or the state could not be made.
     """
-    committed = PROJECT / f"Pulumi.{stack}.yaml"
-    if not committed.exists():
-        raise PilotError(f"there is no {committed.name}")
+    committed = configuration.file_of(stack)
     variables, published = prepare(stack)
     variables = {
         **{name: value for name, value in variables.items() if name != "PULUMI_CONFIG_PASSPHRASE_FILE"},
         "PULUMI_CONFIG_PASSPHRASE": "of a state that ends with this preview",
         "PULUMI_BACKEND_URL": f"file://{folder}",
     }
-    (folder / "Pulumi.yaml").write_text("name: coder-pilot\nruntime: python\n")
+    (folder / "Pulumi.yaml").write_text(f"name: {names.PROJECT}\nruntime: python\n")
     done = subprocess.run(
         ["pulumi", "stack", "init", stack, "--secrets-provider", "passphrase"],
         cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -56,19 +58,11 @@ def fresh_session(stack: str, folder: Path) -> Session:
     if done.returncode != 0:
         raise PilotError(f"no state could be made for the preview: {done.stderr.strip()}")
     config_file = folder / committed.name
-    config_file.write_text(without_secrets(committed.read_text()) + config_file.read_text())
-    return Session(stack=stack, environment=variables, config_file=config_file, published=published)
-
-
-def without_secrets(text: str) -> str:
-    """A stack's configuration without its encrypted values and their salt."""
-    kept: list[str] = []
-    for line in text.splitlines():
-        if line.strip().startswith("secure:"):
-            kept.pop()
-        elif not line.startswith(SALT_KEY):
-            kept.append(line)
-    return "\n".join(kept) + "\n"
+    made, own = configuration.document(config_file), configuration.document(committed)
+    # JSON is YAML.
+    config_file.write_text(json.dumps({**made, "config": configuration.without_encrypted(own.get("config") or {})}))
+    settings = configuration.settings(stack)
+    return Session(stack=stack, settings=settings, environment=variables, config_file=config_file, published=published)
 
 
 def _preview(session: Session, plan: Path | None, drift: bool) -> int:

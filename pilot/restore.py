@@ -7,13 +7,12 @@ import argparse
 from pathlib import Path
 
 from pilot import heal, state
-from pilot import site as sites
 from pilot.arguments import add_stack
-from pilot.session import PilotError, Session, open_session
-from pilot.site import Site
+from pilot.configuration import PilotError
+from pilot.session import Session, open_session
 from stack.jobs import backups, engine, pilot_file, postgres
+from stack.jobs.names import DATABASE, ROLE, TEMPLATE, TOKEN_PREFIX
 
-TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, as in stack/alive.py
 STOP_GRACE_S = 30
 
 
@@ -27,36 +26,33 @@ def run(arguments: argparse.Namespace) -> int:
     if not file.is_file():
         raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
     session = open_session(arguments.stack)
-    with sites.of(arguments.stack) as site:
-        heal.recover(session, site)
-        there = engine.state(site.coder_container) is not None
-        if not (there and postgres.ready(site.postgres_container, sites.ROLE, sites.DATABASE)) and (
-            code := heal.heal(session, site)
-        ):
-            return code
-        backups.check(site.postgres_container, file)
-        before = backups.dump(
-            site.postgres_container, sites.ROLE, sites.DATABASE, site.data_dir, name=backups.timestamp()
-        )
-        state.say(f"dumped what is there now to {before}")
-        return restore(session, site, file)
+    site = session.settings.site
+    heal.recover(session)
+    there = engine.state(site.coder_container) is not None
+    if not (there and postgres.ready(site.postgres_container, ROLE, DATABASE)) and (code := heal.heal(session)):
+        return code
+    backups.check(site.postgres_container, file)
+    before = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=backups.timestamp())
+    state.say(f"dumped what is there now to {before}")
+    return restore(session, file)
 
 
-def restore(session: Session, site: Site, file: Path) -> int:
+def restore(session: Session, file: Path) -> int:
     """Put the dump in the place of the running database and converge; the exit code of the `up`.
 
     Raises:
         engine.JobError: the dump could not be read; the database is what it was.
     """
+    site = session.settings.site
     engine.docker("stop", "--time", str(STOP_GRACE_S), site.coder_container, timeout_s=2 * STOP_GRACE_S)
     try:
-        backups.restore(site.postgres_container, sites.ROLE, sites.DATABASE, file)
+        backups.restore(site.postgres_container, ROLE, DATABASE, file)
     except engine.JobError:
         engine.docker("start", site.coder_container)
         raise
     # The dump's token has the name that ours has, and not its value.
     heal.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
-    found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{sites.TEMPLATE}';")  # noqa: S608
+    found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE}';")  # noqa: S608
     pilot_file.update(site.data_dir, template_id=found[0] if found else None)
     state.forget_template(session)
     return heal.up(session)

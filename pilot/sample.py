@@ -6,9 +6,10 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pilot import configuration
 from pilot.arguments import add_stack
-from pilot.session import PROJECT, PilotError
-from pilot.verdict import samples, site
+from pilot.configuration import PilotError
+from pilot.verdict import samples
 from pilot.verdict.engine import Engine, EngineError
 
 
@@ -17,14 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not (PROJECT / f"Pulumi.{arguments.stack}.yaml").exists():
-        raise PilotError(f"there is no Pulumi.{arguments.stack}.yaml")
-    where = site(arguments.stack)
+    site = configuration.settings(arguments.stack).site
     try:
-        taken = samples.take(
-            Engine(host=where["DOCKER_HOST"]), where["STACK"], where["CODER_URL"], datetime.now(UTC)
-        )  # fmt: skip
-        samples.append(Path(where["DATA_DIRECTORY"]) / samples.NAME, taken)
+        taken = samples.take(Engine(host=site.docker_host), site.name, site.coder_url, datetime.now(UTC))
+        samples.append(Path(site.data_dir) / samples.NAME, taken)
     except EngineError as error:
         raise PilotError(str(error)) from None
     except OSError as error:

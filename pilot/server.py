@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pilot.session import PilotError, Session, configured
+from pilot.configuration import PilotError
+from pilot.session import Session
 from stack.jobs.coder import Api, ApiError
 
 
@@ -20,7 +21,7 @@ def admin(session: Session) -> Iterator[Api]:
     outputs = session.outputs(secret=True)
     if "adminPassword" not in outputs:
         raise PilotError(f"the stack {session.stack} is not up: run `make up STACK={session.stack}`")
-    anonymous = Api(url=f"http://127.0.0.1:{configured(session.stack)['port']}")
+    anonymous = Api(url=session.settings.site.coder_url)
     credentials = {"email": outputs["adminEmail"], "password": outputs["adminPassword"]}
     try:
         answer = anonymous.call("POST", "/api/v2/users/login", credentials)

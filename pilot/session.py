@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pilot import configuration
+from pilot.configuration import PROJECT, PilotError
+from stack.jobs import names
+from stack.settings import Settings
 from toolchain import environment
 from toolchain.builder import Builder
 from toolchain.paths import CHECKOUT
 from toolchain.pieces import IMAGES, PIECES
 
-PROJECT = Path(os.environ.get("CODER_PILOT_PROJECT") or CHECKOUT)
-"""The folder of Pulumi.yaml; a test's pilot has one of its own."""
 STATE = PROJECT / ".pulumi-state"
-STACKS = STATE / ".pulumi" / "stacks" / "coder-pilot"
+STACKS = STATE / ".pulumi" / "stacks" / names.PROJECT
 PASSPHRASE = PROJECT / ".passphrase"
 PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 SALT_KEY = "encryptionsalt"
@@ -31,15 +33,12 @@ QUICK_TIMEOUT_S = 60
 BUILT_IMAGE_PREFIX = "coder-pilot/"
 
 
-class PilotError(Exception):
-    """Something the owner can mend; the message says how."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """A stack that exists, and the environment in which `pulumi` works on it."""
 
     stack: str
+    settings: Settings
     environment: Mapping[str, str]
     config_file: Path
     published: bool
@@ -92,42 +91,31 @@ def published_pulumi() -> str | None:
     return shutil.which("pulumi", path=os.pathsep.join(folders))
 
 
-def configured(stack: str) -> dict[str, str]:
-    """The stack's plain configuration over the project's defaults, keys without their prefix.
-
-    Read as text, for this runs before there is a virtual environment with a YAML library.
-    """
-    values: dict[str, str] = {}
-    for name, marker in (("Pulumi.yaml", None), (f"Pulumi.{stack}.yaml", "coder-pilot:")):
-        file = PROJECT / name
-        for line in file.read_text().splitlines() if file.exists() else []:
-            key, _, value = line.strip().partition(": ")
-            if marker is None and "default:" in value:
-                values[key] = value.partition("default:")[2].rstrip("} ").strip().strip('"')
-            elif marker is not None and key.startswith(marker):
-                values[key.removeprefix(marker)] = value.strip().strip('"')
-    return values
-
-
 def prepare(stack: str) -> tuple[Mapping[str, str], bool]:
     """Everything that is missing: programs, images, virtual environment, passphrase; then as `programs`.
 
     Raises:
-        PilotError: a step failed; it has said why.
+        PilotError: a step failed, and has said why; or the settings have problems.
     """
-    images = [value for value in configured(stack).values() if value.startswith(BUILT_IMAGE_PREFIX)]
     published = published_pulumi() is not None
+    if published:
+        # First, for it brings the library that reads the settings.
+        _step(["pulumi", "install"])
+    images = any(each.startswith(BUILT_IMAGE_PREFIX) for each in images_of(configuration.settings(stack)))
     if not published:
         _step([sys.executable, "-m", "toolchain", "build", "--program", *(IMAGES if images else ())])
     elif images:
         _step([sys.executable, "-m", "toolchain", "build", *IMAGES])
-    if published:
-        _step(["pulumi", "install"])
     _say(
         "pulumi and its plugins: " + ("published" if published else "built here")
         + "; images: " + ("built here" if images else "published")
     )  # fmt: skip
     return programs()
+
+
+def images_of(settings: Settings) -> list[str]:
+    """The images that the settings name."""
+    return [settings.control_plane.image, settings.database.image, *settings.workspaces.images]
 
 
 def programs() -> tuple[Mapping[str, str], bool]:
@@ -152,17 +140,25 @@ def passphrase() -> dict[str, str]:
 def open_session(stack: str, *, build: bool = False) -> Session:
     """The session of a stack, which is made where it does not exist; with `build`, after all that it needs.
 
+    From then on `stack.jobs.engine` talks to the stack's own Docker Engine.
+
     Raises:
-        PilotError: something is missing that cannot be made here.
+        PilotError: something is missing that cannot be made here, or the settings have problems.
     """
-    if not (PROJECT / f"Pulumi.{stack}.yaml").exists():
-        known = ", ".join(sorted(file.name.split(".")[1] for file in PROJECT.glob("Pulumi.*.yaml")))
-        raise PilotError(f"there is no Pulumi.{stack}.yaml; stacks here: {known}")
+    configuration.file_of(stack)
     variables, published = prepare(stack) if build else programs()
     if shutil.which("pulumi", path=variables["PATH"]) is None:
         raise PilotError(f"there is no `pulumi` yet: run `make up STACK={stack}`, which builds it")
+    settings = configuration.settings(stack)
     STATE.mkdir(exist_ok=True)
-    return Session(stack=stack, environment=variables, config_file=_config_file(stack, variables), published=published)
+    config_file = _config_file(stack, variables)
+    select_engine(settings)
+    return Session(stack=stack, settings=settings, environment=variables, config_file=config_file, published=published)
+
+
+def select_engine(settings: Settings) -> None:
+    """Make `docker`, and so `stack.jobs.engine`, talk to the stack's own Docker Engine."""
+    os.environ["DOCKER_HOST"] = settings.site.docker_host
 
 
 def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
@@ -172,14 +168,14 @@ def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
     already, the salt is kept beside the state, and a copy of the configuration with it is what `pulumi` gets.
     """
     committed = PROJECT / f"Pulumi.{stack}.yaml"
-    if SALT_KEY in committed.read_text():
+    if SALT_KEY in configuration.document(committed):
         _init(stack, PROJECT, variables)
         return committed
     salt = STATE / f"{stack}.salt"
     if not salt.exists():
         with tempfile.TemporaryDirectory() as folder:
             project = Path(folder)
-            (project / "Pulumi.yaml").write_text("name: coder-pilot\nruntime: python\n")
+            (project / "Pulumi.yaml").write_text(f"name: {names.PROJECT}\nruntime: python\n")
             _init(stack, project, variables)
             written = project / f"Pulumi.{stack}.yaml"
             lines = written.read_text().splitlines() if written.exists() else []

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pilot.session import STACKS, STATE, PilotError, Session
-from stack.jobs import engine
+from pilot.configuration import PilotError
+from pilot.session import STACKS, STATE, Session
+from stack.jobs import engine, names
 
-BACKUPS = STATE / ".pulumi" / "backups" / "coder-pilot"
-STACK_LABEL = "coder-pilot.stack"
-WORKSPACE_LABEL = "coder.workspace_id"
+BACKUPS = STATE / ".pulumi" / "backups" / names.PROJECT
 STOP_GRACE_S = 60
 
 Resource = dict[str, Any]
@@ -160,8 +159,8 @@ def remove_orphans(session: Session, name: str) -> None:
         engine.JobError: the engine refused.
     """
     known = {each.get("id") for each in resources(session) if each["type"].startswith("docker:")}
-    label = f"label={STACK_LABEL}={name}"
-    shape = '{{.ID}} {{.Names}} {{.Label "' + WORKSPACE_LABEL + '"}}'
+    label = f"label={names.STACK_LABEL}={name}"
+    shape = '{{.ID}} {{.Names}} {{.Label "' + names.WORKSPACE_LABEL + '"}}'
     found = engine.docker("ps", "--all", "--no-trunc", "--filter", label, "--format", shape).splitlines()
     containers = [line.split(" ", 2) for line in found]
     networks = [
@@ -171,7 +170,7 @@ def remove_orphans(session: Session, name: str) -> None:
         ).splitlines()
     ]
     lost = [(identifier, title) for identifier, title in networks if identifier not in known]
-    workspaces_go = any(title == f"{name}-workspaces" for _, title in lost)
+    workspaces_go = any(title == names.workspaces_network(name) for _, title in lost)
     for identifier, title, workspace in containers:
         if identifier not in known and (not workspace or workspaces_go):
             say(f"removing the container {title}, which is not in the state")

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pilot.arguments import add_stack
+from pilot.configuration import PilotError
 from pilot.server import admin
-from pilot.session import PilotError, Session, configured, open_session
+from pilot.session import Session, open_session
+from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
-STACK_LABEL = "coder-pilot.stack"
-WORKSPACE_LABEL = "coder.workspace_id"
 DOCKER_TIMEOUT_S = 30
 
 
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
-    containers = _containers(configured(arguments.stack)["name"])
+    containers = _containers(session.settings.site.name)
     memory = _memory([each["ID"] for each in containers if each["State"] == "running"])
     labels = {each["ID"]: dict(pair.partition("=")[::2] for pair in each["Labels"].split(",")) for each in containers}
     of_workspace = {labels[each["ID"]].get(WORKSPACE_LABEL): each for each in containers}

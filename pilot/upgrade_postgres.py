@@ -7,11 +7,11 @@ import argparse
 from pathlib import Path
 
 from pilot import backup, heal, restore, state
-from pilot import site as sites
 from pilot.arguments import add_stack
-from pilot.session import PilotError, Session, open_session
-from pilot.site import Site
+from pilot.configuration import PilotError
+from pilot.session import open_session
 from stack.jobs import backups, data_directory, engine, pilot_file, postgres
+from stack.jobs.names import DATABASE, ROLE
 
 STOP_GRACE_S = 60
 
@@ -22,26 +22,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
-    with sites.of(arguments.stack) as site:
-        heal.recover(session, site)
-        return _upgrade(session, site)
-
-
-def _upgrade(session: Session, site: Site) -> int:
+    heal.recover(session)
+    site, image = session.settings.site, session.settings.database.image
     directory = Path(site.data_dir) / data_directory.POSTGRES
-    wanted = data_directory.image_major(site.postgres_image)
-    found = data_directory.data_major(directory, site.postgres_image)
+    wanted = data_directory.image_major(image)
+    found = data_directory.data_major(directory, image)
     if found is None or found == wanted:
         print(f"nothing to do: the data is of Postgres {found or 'no version yet'}, the image of {wanted}")
         return 0
-    if not postgres.ready(site.postgres_container, sites.ROLE, sites.DATABASE):
+    if not postgres.ready(site.postgres_container, ROLE, DATABASE):
         raise PilotError(
             f"Postgres {found} does not run, and only it can read the data: "
             f"run `pulumi config set postgresImage postgres:{found}` and `make up`, then set the new image again"
         )
     # Stopped first: what somebody did after the dump would be lost.
     engine.docker("stop", "--time", str(restore.STOP_GRACE_S), site.coder_container, timeout_s=2 * STOP_GRACE_S)
-    dump = backup.back_up(session, site)
+    dump = backup.back_up(session)
     engine.docker("stop", "--time", str(STOP_GRACE_S), site.postgres_container, timeout_s=2 * STOP_GRACE_S)
     kept = directory.with_name(f"{data_directory.POSTGRES}-{found}-{backups.timestamp()}")
     directory.rename(kept)
@@ -49,7 +45,7 @@ def _upgrade(session: Session, site: Site) -> int:
     # The new cluster begins empty: what would be adopted is not in it before the dump is.
     pilot_file.update(site.data_dir, template_id=None)
     state.forget_template(session)
-    if code := heal.up(session) or restore.restore(session, site, dump):
+    if code := heal.up(session) or restore.restore(session, dump):
         state.say(
             f"the upgrade did not succeed. Mend what is said above and run `make restore FILE={dump}`; or go back: "
             f"`pulumi config set postgresImage postgres:{found}`, `make down`, put {kept} in the place of {directory}, "

@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 from pilot.arguments import add_stack
+from pilot.configuration import PilotError
 from pilot.server import admin, agents
-from pilot.session import PilotError, open_session
+from pilot.session import open_session
 from stack.jobs.coder import Api, ApiError
+from stack.jobs.names import TEMPLATE
 
-TEMPLATE = "project"
 APP = "code-server"
 READY_TIMEOUT_S = 10 * 60
 POLL_INTERVAL_S = 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,33 +14,7 @@ from pulumi.output import UNKNOWN
 
 from stack import job
 from stack.control_plane import SOCKET_IN_CONTAINER
-from stack.database import DATABASE, ROLE
-
-TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """Where the running pilot is found by jobs."""
-
-    coder_url: str
-    coder_container: str
-    postgres_container: str
-    docker_host: str
-    data_dir: str
-
-    def environment(self) -> dict[str, str]:
-        """The same, as the variables that jobs read."""
-        return {
-            "CODER_URL": self.coder_url,
-            "CODER_CONTAINER": self.coder_container,
-            "POSTGRES_CONTAINER": self.postgres_container,
-            "DOCKER_HOST": self.docker_host,
-            "DATA_DIRECTORY": self.data_dir,
-            "ROLE": ROLE,
-            "DATABASE": DATABASE,
-            "TOKEN_PREFIX": TOKEN_PREFIX,
-        }
+from stack.settings import Site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +25,7 @@ class Alive:
     token_generation: pulumi.Output[str]
 
 
-def look(site: Site, docker_socket: str, *, depends_on: list[pulumi.Resource]) -> Alive:
+def look(site: Site, *, after: Sequence[pulumi.Resource]) -> Alive:
     """On `up`, mend what is not well and wait for it; in a preview, see whether it answers.
 
     An invoke, not a resource: it runs on every operation, so that a plain `up` heals a stopped Coder, and it shows
@@ -63,13 +38,13 @@ def look(site: Site, docker_socket: str, *, depends_on: list[pulumi.Resource]) -
         command=job.line("alive", "look" if pulumi.runtime.is_dry_run() else "ensure"),
         environment={
             **site.environment(),
-            "DOCKER_SOCKET": docker_socket,
+            "DOCKER_SOCKET": site.docker_socket,
             "SOCKET_IN_CONTAINER": SOCKET_IN_CONTAINER,
         },
         logging=command.local.Logging.NONE,
         # A preview knows nothing of what comes after a container that is to be replaced, and would show all of it as
         # changing; looking needs no order.
-        opts=pulumi.InvokeOutputOptions(depends_on=[] if pulumi.runtime.is_dry_run() else depends_on),
+        opts=pulumi.InvokeOutputOptions(depends_on=[] if pulumi.runtime.is_dry_run() else list(after)),
     ).stdout.apply(json.loads)
 
     def coder_url(answer: dict[str, object]) -> pulumi.Output[str]:

@@ -8,19 +8,10 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-STACK_LABEL = "coder-pilot.stack"
-"""Label of every container, network and volume of a stack; its value is the setting `name`."""
+from stack.jobs.names import STACK_LABEL
 
 LOG_FILE_SIZE = "10m"
 LOG_FILES_KEPT = "3"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a container may use at the most; memory in MiB."""
-
-    memory_mb: int
-    cpus: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +26,8 @@ class Service:
     mounts: Sequence[docker.ContainerMountArgs]
     health_command: str
     stop_grace_s: int
-    limits: Limits
+    memory_mb: int
+    cpus: int
     ports: Sequence[docker.ContainerPortArgs] = ()
     supplementary_groups: Sequence[pulumi.Input[str]] = ()
 
@@ -70,11 +62,11 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
         destroy_grace_seconds=service.stop_grace_s,
         stop_timeout=service.stop_grace_s,
         remove_volumes=False,
-        memory=service.limits.memory_mb,
+        memory=service.memory_mb,
         # Equal to the limit: none of it may swap.
-        memory_swap=service.limits.memory_mb,
+        memory_swap=service.memory_mb,
         # As the engine reports it: "2" would differ from its "2.0" on every run.
-        cpus=f"{service.limits.cpus}.0",
+        cpus=f"{service.cpus}.0",
         security_opts=["no-new-privileges:true"],
         log_driver="json-file",
         log_opts={"max-size": LOG_FILE_SIZE, "max-file": LOG_FILES_KEPT},

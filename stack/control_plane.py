@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
-from stack import containers, job
-from stack.database import DATABASE, ROLE
+from stack import containers, job, settings
+from stack.database import Database
+from stack.jobs.names import DATABASE, LOOPBACK, ROLE
 from stack.network import Networks
 
-LOOPBACK = "127.0.0.1"
 INTERNAL_PORT = 7080
 ALIAS = "coder"
 AGENT_URL = f"http://{ALIAS}:{INTERNAL_PORT}"
@@ -23,24 +22,6 @@ SOCKET_IN_CONTAINER = "/var/run/docker.sock"
 STOP_GRACE_S = 30
 BUILDS_AT_ONCE = 10
 TOKEN_LIFETIME_H = 365 * 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlPlaneArgs:
-    """What Coder's server needs."""
-
-    stack: str
-    image: str
-    port: int
-    access_url: pulumi.Input[str]
-    connection_url: pulumi.Input[str]
-    networks: Networks
-    docker_host: str
-    docker_socket: str
-    limits: containers.Limits
-    postgres_container: str
-    data_dir: str
-    backups_kept: int
 
 
 def socket_group(socket: str) -> pulumi.Output[str]:
@@ -60,12 +41,11 @@ def socket_group(socket: str) -> pulumi.Output[str]:
         ) from None
 
 
-def _environment(args: ControlPlaneArgs) -> Mapping[str, pulumi.Input[str]]:
-    access_url = pulumi.Output.from_input(args.access_url)
+def _environment(access_url: pulumi.Output[str], connection_url: pulumi.Input[str]) -> Mapping[str, pulumi.Input[str]]:
     return {
         "CODER_ACCESS_URL": access_url,
         "CODER_HTTP_ADDRESS": f"0.0.0.0:{INTERNAL_PORT}",
-        "CODER_PG_CONNECTION_URL": args.connection_url,
+        "CODER_PG_CONNECTION_URL": connection_url,
         "CODER_SECURE_AUTH_COOKIE": access_url.apply(lambda url: str(url.startswith("https://")).lower()),
         # Nothing leaves the box unasked.
         "CODER_TELEMETRY_ENABLE": "false",
@@ -85,58 +65,59 @@ class ControlPlane(pulumi.ComponentResource):
     """Declares Coder's server."""
 
     container: docker.Container
-    container_name: str
-    url: str
-    """Where this machine reaches Coder, whatever its access URL is."""
 
     def __init__(
         self,
         name: str,
-        args: ControlPlaneArgs,
+        config: settings.ControlPlane,
+        site: settings.Site,
+        networks: Networks,
+        database: Database,
+        retirement: settings.Retirement,
         *,
+        url: pulumi.Input[str],
         provider: docker.Provider,
-        depends_on: list[pulumi.Resource],
     ) -> None:
+        """`url` is where people reach Coder."""
         super().__init__(
             "coder-pilot:control-plane:ControlPlane", name, None, pulumi.ResourceOptions(providers=[provider])
         )
         image = docker.RemoteImage(
-            "coder-image", name=args.image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self)
+            "coder-image", name=config.image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self)
         )
-        self.url = f"http://{LOOPBACK}:{args.port}"
-        self.container_name = f"{args.stack}-server"
         guard = job.declare(
             "upgrade-guard",
             "upgrade_guard",
             environment={
-                "DOCKER_HOST": args.docker_host,
+                "DOCKER_HOST": site.docker_host,
                 "CODER_IMAGE": image.image_id,
-                "CODER_IMAGE_NAME": args.image,
-                "POSTGRES_CONTAINER": args.postgres_container,
+                "CODER_IMAGE_NAME": config.image,
+                "POSTGRES_CONTAINER": site.postgres_container,
                 "ROLE": ROLE,
                 "DATABASE": DATABASE,
-                "DATA_DIRECTORY": args.data_dir,
-                "BACKUPS_KEPT": str(args.backups_kept),
+                "DATA_DIRECTORY": site.data_dir,
+                "BACKUPS_KEPT": str(retirement.backups_kept),
             },
-            opts=pulumi.ResourceOptions(parent=self, depends_on=depends_on),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[database.role_password]),
         )
         self.container = containers.declare(
             "coder",
             containers.Service(
-                name=self.container_name,
-                stack=args.stack,
+                name=site.coder_container,
+                stack=site.name,
                 image_id=image.image_id,
-                environment=_environment(args),
+                environment=_environment(pulumi.Output.from_input(url), database.connection_url),
                 networks=[
-                    docker.ContainerNetworksAdvancedArgs(name=args.networks.control),
-                    docker.ContainerNetworksAdvancedArgs(name=args.networks.workspaces, aliases=[ALIAS]),
+                    docker.ContainerNetworksAdvancedArgs(name=networks.control),
+                    docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[ALIAS]),
                 ],
-                mounts=[docker.ContainerMountArgs(type="bind", source=args.docker_socket, target=SOCKET_IN_CONTAINER)],
-                ports=[docker.ContainerPortArgs(internal=INTERNAL_PORT, external=args.port, ip=LOOPBACK)],
-                supplementary_groups=[socket_group(args.docker_socket)],
+                mounts=[docker.ContainerMountArgs(type="bind", source=site.docker_socket, target=SOCKET_IN_CONTAINER)],
+                ports=[docker.ContainerPortArgs(internal=INTERNAL_PORT, external=site.port, ip=LOOPBACK)],
+                supplementary_groups=[socket_group(site.docker_socket)],
                 health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{INTERNAL_PORT}/healthz",
                 stop_grace_s=STOP_GRACE_S,
-                limits=args.limits,
+                memory_mb=config.memory_mb,
+                cpus=config.cpus,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[guard]),
         )

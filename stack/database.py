@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from stack import containers, job, passwords
+from stack import containers, job, passwords, settings
+from stack.jobs.names import DATABASE, ROLE
+from stack.network import Networks
 
-ROLE = "coder"
-DATABASE = "coder"
 ALIAS = "postgres"
 STOP_GRACE_S = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatabaseArgs:
-    """What Postgres needs."""
-
-    stack: str
-    image: str
-    data_dir: str
-    docker_host: str
-    purge: bool
-    control_network: pulumi.Input[str]
-    limits: containers.Limits
 
 
 class Database(pulumi.ComponentResource):
@@ -35,33 +21,40 @@ class Database(pulumi.ComponentResource):
 
     connection_url: pulumi.Output[str]
     container: docker.Container
-    container_name: str
     role_password: command.local.Command
 
-    def __init__(self, name: str, args: DatabaseArgs, *, provider: docker.Provider) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: settings.Database,
+        site: settings.Site,
+        networks: Networks,
+        retirement: settings.Retirement,
+        *,
+        provider: docker.Provider,
+    ) -> None:
         super().__init__("coder-pilot:database:Database", name, None, pulumi.ResourceOptions(providers=[provider]))
         child = pulumi.ResourceOptions(parent=self)
         password = passwords.declare("postgres-password", 32, child)
-        image = docker.RemoteImage("postgres-image", name=args.image, keep_locally=True, opts=child)
+        image = docker.RemoteImage("postgres-image", name=config.image, keep_locally=True, opts=child)
         directory = job.declare(
             "data-directory",
             "data_directory",
             environment={
-                "DATA_DIRECTORY": args.data_dir,
-                "POSTGRES_IMAGE": args.image,
-                "DOCKER_HOST": args.docker_host,
-                "PURGE": str(args.purge).lower(),
+                "DATA_DIRECTORY": site.data_dir,
+                "POSTGRES_IMAGE": config.image,
+                "DOCKER_HOST": site.docker_host,
+                "PURGE": str(retirement.purge).lower(),
             },
             delete=job.line("data_directory", "remove"),
             # The job runs the image: to download it is the provider's part, which takes its time.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[image]),
         )
-        self.container_name = f"{args.stack}-postgres"
         self.container = containers.declare(
             "postgres",
             containers.Service(
-                name=self.container_name,
-                stack=args.stack,
+                name=site.postgres_container,
+                stack=site.name,
                 image_id=image.image_id,
                 environment={
                     "POSTGRES_USER": ROLE,
@@ -69,16 +62,17 @@ class Database(pulumi.ComponentResource):
                     "POSTGRES_DB": DATABASE,
                     "PGDATA": "/var/lib/postgresql/data",
                 },
-                networks=[docker.ContainerNetworksAdvancedArgs(name=args.control_network, aliases=[ALIAS])],
+                networks=[docker.ContainerNetworksAdvancedArgs(name=networks.control, aliases=[ALIAS])],
                 mounts=[
                     docker.ContainerMountArgs(
-                        type="bind", source=f"{args.data_dir}/postgres", target="/var/lib/postgresql/data"
+                        type="bind", source=f"{site.data_dir}/postgres", target="/var/lib/postgresql/data"
                     )
                 ],
                 # By TCP: the server that initialises an empty directory listens on the local socket only.
                 health_command=f"pg_isready --host 127.0.0.1 --username {ROLE} --dbname {DATABASE}",
                 stop_grace_s=STOP_GRACE_S,
-                limits=args.limits,
+                memory_mb=config.memory_mb,
+                cpus=config.cpus,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[directory]),
         )
@@ -87,9 +81,9 @@ class Database(pulumi.ComponentResource):
             "role-password",
             "role_password",
             environment={
-                "DOCKER_HOST": args.docker_host,
-                "CONTAINER": self.container_name,
-                "DATA_DIRECTORY": args.data_dir,
+                "DOCKER_HOST": site.docker_host,
+                "CONTAINER": site.postgres_container,
+                "DATA_DIRECTORY": site.data_dir,
                 "ROLE": ROLE,
                 "DATABASE": DATABASE,
                 "ROLE_PASSWORD": password.result,

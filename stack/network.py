@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.containers import STACK_LABEL
+from stack.jobs import names
+from stack.settings import Site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +22,18 @@ class Networks:
 class Network(pulumi.ComponentResource):
     """Declares both networks."""
 
-    networks: Networks
+    names: Networks
 
-    def __init__(self, name: str, *, stack: str, provider: docker.Provider) -> None:
-        """`stack` is the setting `name`: the prefix of both networks' names."""
+    def __init__(self, name: str, site: Site, *, provider: docker.Provider) -> None:
         super().__init__("coder-pilot:network:Network", name, None, pulumi.ResourceOptions(providers=[provider]))
-        labels = [docker.NetworkLabelArgs(label=STACK_LABEL, value=stack)]
+        labels = [docker.NetworkLabelArgs(label=names.STACK_LABEL, value=site.name)]
         children = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         # Internal: a database has no business outside, and nothing outside has any with it.
-        control = docker.Network("control", name=f"{stack}-control", internal=True, labels=labels, opts=children)
-        workspaces = docker.Network("workspaces", name=f"{stack}-workspaces", labels=labels, opts=children)
-        self.networks = Networks(control=control.name, workspaces=workspaces.name)
+        control = docker.Network(
+            "control", name=names.control_network(site.name), internal=True, labels=labels, opts=children
+        )
+        workspaces = docker.Network(
+            "workspaces", name=names.workspaces_network(site.name), labels=labels, opts=children
+        )
+        self.names = Networks(control=control.name, workspaces=workspaces.name)
         self.register_outputs({"control": control.name, "workspaces": workspaces.name})

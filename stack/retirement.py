@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pulumi
 import pulumi_command as command
 
-from stack import job
-from stack.alive import Site
+from stack import job, settings
 
 NOTHING = "true"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetirementArgs:
-    """What the job needs when nobody runs the program any more: `destroy` takes it from the state."""
-
-    stack: str
-    site: Site
-    token: pulumi.Input[str]
-    backups_kept: int
-    purge: bool
 
 
 class Retirement(pulumi.ComponentResource):
     """Declares the job that parks every workspace, or with `purge` deletes it, when the stack is destroyed.
 
-    The first to be deleted is the last to be declared: `after` lists everything that must still be there.
+    The first to be deleted is the last to be declared: `after` lists everything that must still be there. Nobody runs
+    the program then: the job takes what it needs from the state.
     """
 
-    def __init__(self, name: str, args: RetirementArgs, *, after: Sequence[pulumi.Resource]) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: settings.Retirement,
+        site: settings.Site,
+        *,
+        token: pulumi.Input[str],
+        after: Sequence[pulumi.Resource],
+    ) -> None:
         super().__init__("coder-pilot:retirement:Retirement", name, None, None)
         command.local.Command(
             "retire",
@@ -39,11 +35,11 @@ class Retirement(pulumi.ComponentResource):
             update=NOTHING,
             delete=job.line("retire"),
             environment={
-                **args.site.environment(),
-                "STACK": args.stack,
-                "CODER_TOKEN": args.token,
-                "BACKUPS_KEPT": str(args.backups_kept),
-                "PURGE": str(args.purge).lower(),
+                **site.environment(),
+                "STACK": site.name,
+                "CODER_TOKEN": token,
+                "BACKUPS_KEPT": str(config.backups_kept),
+                "PURGE": str(config.purge).lower(),
             },
             # The one job that is heard: it says which workspaces it stops, and it prints no secret.
             logging=command.local.Logging.STDERR,
@@ -51,13 +47,13 @@ class Retirement(pulumi.ComponentResource):
                 parent=self, depends_on=list(after), additional_secret_outputs=["stdout", "stderr"]
             ),
         )
-        if args.purge:
+        if config.purge:
             command.local.run_output(
                 command=job.line("retire", "list"),
-                environment={"STACK": args.stack, "DOCKER_HOST": args.site.docker_host},
+                environment={"STACK": site.name, "DOCKER_HOST": site.docker_host},
                 logging=command.local.Logging.NONE,
-            ).stdout.apply(lambda volumes: pulumi.log.warn(_threat(volumes.split(), args.site.data_dir)))
-        self.register_outputs({"purge": args.purge})
+            ).stdout.apply(lambda volumes: pulumi.log.warn(_threat(volumes.split(), site.data_dir)))
+        self.register_outputs({"purge": config.purge})
 
 
 def _threat(volumes: Sequence[str], data_dir: str) -> str:

@@ -1,4 +1,8 @@
-"""The stack's configuration as one frozen dataclass; every problem is reported at once, with what mends it."""
+"""The settings of a stack: groups of values, one group for each part; parsing reports every problem at once.
+
+Needs no Pulumi SDK: `stack/configuration.py` reads the values for the program, `pilot/configuration.py` for the front
+door, and both parse them here.
+"""
 
 from __future__ import annotations
 
@@ -6,129 +10,215 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Generic, Literal, TypeVar, get_type_hints
 
-import pulumi
-from pulumi.runtime import config as runtime_config
-
-from stack.containers import Limits
+from stack.jobs import names
 
 T = TypeVar("T")
 
 HTTPS_PORT = 443
-SECRET_KEYS = ("anthropicApiKey",)
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 _USERNAME = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
+_MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class SettingsError(pulumi.RunError):
-    """The configuration has problems; the message lists them all."""
+class SettingsError(Exception):
+    """The settings have problems; `problems` has one line for each, with the command that fixes it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("the configuration has problems:\n" + "\n".join(f"  - {each}" for each in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encrypted(Generic[T]):
+    """A value that is encrypted in the stack's file. `plain` is None outside of Pulumi, where nothing needs it."""
+
+    plain: T | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which key sets a field, and how its text is parsed; `parse` raises a ValueError that says what is allowed."""
+
+    name: str
+    parse: Callable[[str], object]
+    encrypted: Literal["never", "may be", "always"] = "never"
+    """One that is always encrypted may be unset, and then is None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where the pilot runs on this machine, and what its parts are called there."""
+
+    name: Annotated[str, Key("name", _matching(_NAME, "2 to 32 small letters, digits and hyphens, a letter first"))]
+    """Prefix of every Docker name: two stacks with different names live on one engine."""
+    port: Annotated[int, Key("port", _whole(1, 65535))]
+    """TCP port on 127.0.0.1 where Coder answers; with the tailnet on, also its plain http port there."""
+    data_dir: Annotated[str, Key("dataDir", _data_dir)]
+    """Where the database and the backups live on the Docker host; relative to the checkout, or absolute."""
+    docker_host: Annotated[str, Key("dockerHost", _docker_host)]
+    """The engine's address; only unix://, for everything else here happens on the same machine."""
+    docker_socket: Annotated[str, Key("dockerSocket", _absolute)]
+    """The engine's socket on the host, mounted into Coder."""
+
+    @property
+    def coder_url(self) -> str:
+        """Where this machine reaches Coder, whatever its access URL is."""
+        return f"http://{names.LOOPBACK}:{self.port}"
+
+    @property
+    def coder_container(self) -> str:
+        """The name of Coder's container."""
+        return names.coder_container(self.name)
+
+    @property
+    def postgres_container(self) -> str:
+        """The name of Postgres's container."""
+        return names.postgres_container(self.name)
+
+    def environment(self) -> dict[str, str]:
+        """The same, as the variables that jobs read."""
+        return {
+            "CODER_URL": self.coder_url,
+            "CODER_CONTAINER": self.coder_container,
+            "POSTGRES_CONTAINER": self.postgres_container,
+            "DOCKER_HOST": self.docker_host,
+            "DATA_DIRECTORY": self.data_dir,
+            "ROLE": names.ROLE,
+            "DATABASE": names.DATABASE,
+            "TOKEN_PREFIX": names.TOKEN_PREFIX,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """Postgres."""
+
+    image: Annotated[str, Key("postgresImage", _image)]
+    """Postgres's image with tag or digest; its major version has to be that of the data."""
+    memory_mb: Annotated[int, Key("postgresMemory", memory_mb)]
+    """Postgres's memory limit, in MiB ("1GiB")."""
+    cpus: Annotated[int, Key("postgresCpus", _whole(1, 512))]
+    """Postgres's CPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlPlane:
+    """Coder's server."""
+
+    access_url: Annotated[str | None, Key("accessUrl", _optional(_url))]
+    """The URL that people use; empty: derived from the tailnet, else http://127.0.0.1:<port>."""
+    image: Annotated[str, Key("coderImage", _image)]
+    """Coder's image with tag or digest."""
+    memory_mb: Annotated[int, Key("coderMemory", memory_mb)]
+    """Coder's memory limit, in MiB ("2GiB")."""
+    cpus: Annotated[int, Key("coderCpus", _whole(1, 512))]
+    """Coder's CPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspaces:
+    """What every workspace has, and when it stops."""
+
+    images: Annotated[tuple[str, ...], Key("workspaceImages", _images)]
+    """Images that a workspace may have: a list, or separated by commas; the first is the default."""
+    memory_mb: Annotated[int, Key("workspaceMemory", memory_mb)]
+    """A workspace's memory limit unless it asks for another, in MiB ("4GiB", "512MiB")."""
+    memory_cap_mb: Annotated[int, Key("workspaceMemoryCap", memory_mb)]
+    """The most that a workspace may ask for, in MiB."""
+    cpus: Annotated[int, Key("workspaceCpus", _whole(1, 512))]
+    """A workspace's CPUs unless it asks for another number."""
+    cpus_cap: Annotated[int, Key("workspaceCpusCap", _whole(1, 512))]
+    """The most that a workspace may ask for."""
+    idle_ttl_ms: Annotated[int, Key("idleTtl", duration_ms)]
+    """A workspace stops this long after its start or last activity ("2h", "90m")."""
+    idle_bump_ms: Annotated[int, Key("idleBump", duration_ms)]
+    """Activity moves the stop to now plus this."""
+    keep_alive_max_h: Annotated[int, Key("keepAliveMax", _hours)]
+    """A working Claude keeps its workspace alive this long at the most, in whole hours ("12h")."""
+    service_environment: Annotated[
+        Mapping[str, str] | Encrypted[Mapping[str, str]], Key("serviceEnvironment", _variables, "may be")
+    ]
+    """Variables that every workspace gets, such as the addresses of sibling services: an object, or one as JSON."""
+    anthropic_base_url: Annotated[str | None, Key("anthropicBaseUrl", _optional(_url))]
+    """ANTHROPIC_BASE_URL in every workspace, for a LiteLLM; empty: Anthropic's own."""
+    anthropic_api_key: Annotated[Encrypted[str] | None, Key("anthropicApiKey", str, "always")]
+    """ANTHROPIC_API_KEY in every workspace; unset: everybody signs in. Always with `pulumi config set --secret`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tailnet:
+    """The way in from other machines."""
+
+    enabled: Annotated[bool, Key("tailnet", _flag)]
+    """Whether `tailscale serve` offers Coder on the tailnet, with HTTPS."""
+    name: Annotated[
+        str | None, Key("tailnetName", _optional(_matching(_MACHINE, "a machine's name, without the domain")))
+    ]
+    """The machine's name on the tailnet that is expected; empty: whatever it is called."""
+    socket: Annotated[str | None, Key("tailscaleSocket", _optional(_absolute))]
+    """tailscaled's socket; empty: the usual one."""
+
+    def environment(self, site: Site) -> dict[str, str]:
+        """What `stack/jobs/serve.py` reads."""
+        return {"PORT": str(site.port), "MACHINE": self.name or "", "TAILSCALE_SOCKET": self.socket or ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admin:
+    """The first user."""
+
+    username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "letters, digits and single hyphens"))]
+    """The first user's name."""
+    email: Annotated[str, Key("adminEmail", _matching(_EMAIL, "an e-mail address"))]
+    """The first user's e-mail address, which is what the log-in form asks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retirement:
+    """What is kept."""
+
+    backups_kept: Annotated[int, Key("backupsKept", _whole(1, 1000))]
+    """How many of the newest backups are kept."""
+    purge: Annotated[bool, Key("purgeOnDestroy", _flag)]
+    """Whether `pulumi destroy` deletes workspaces, their volumes and the data too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """When `make verdict` says that the pilot is worth keeping; nothing that runs depends on these."""
+
+    min_days: Annotated[int, Key("verdictMinDays", _whole(1, 366))]
+    """`make verdict` says "too early" before so many days of history; nothing that runs depends on it."""
+    min_net_gib_h_per_day: Annotated[int, Key("verdictMinNetGibHPerDay", _whole(0, 100_000))]
+    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what Coder and Postgres take."""
+    max_failed_percent: Annotated[int, Key("verdictMaxFailedPercent", _whole(0, 100))]
+    """`make verdict` bears so many failed builds, in percent."""
+    max_stopped_runs: Annotated[int, Key("verdictMaxStoppedRuns", _whole(0, 1000))]
+    """`make verdict` bears so many runs of Claude that autostop ended while they worked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The whole configuration. Each field is the key of the same name in camelCase."""
+    """All groups."""
 
-    name: str
-    """Prefix of every Docker name: two stacks with different names live on one engine."""
-    port: int
-    """TCP port on 127.0.0.1 where Coder answers; with the tailnet on, also its plain http port there."""
-    data_dir: str
-    """Where the database and the backups live on the Docker host; relative to the checkout, or absolute."""
-    access_url: str | None
-    """The URL that people use; empty: derived from the tailnet, else http://127.0.0.1:<port>."""
-    coder_image: str
-    """Coder's image with tag or digest."""
-    postgres_image: str
-    """Postgres's image with tag or digest; its major version has to be that of the data."""
-    workspace_images: tuple[str, ...]
-    """Images that a workspace may have, separated by commas; the first is the default."""
-    docker_host: str
-    """The engine's address; only unix://, for everything else here happens on the same machine."""
-    docker_socket: str
-    """The engine's socket on the host, mounted into Coder."""
-    admin_username: str
-    """The first user's name."""
-    admin_email: str
-    """The first user's e-mail address, which is what the log-in form asks for."""
-    idle_ttl_ms: int
-    """A workspace stops this long after its start or last activity ("2h", "90m")."""
-    idle_bump_ms: int
-    """Activity moves the stop to now plus this."""
-    keep_alive_max_h: int
-    """A working Claude keeps its workspace alive this long at the most, in whole hours ("12h")."""
-    workspace_memory_mb: int
-    """A workspace's memory limit unless it asks for another, in MiB ("4GiB", "512MiB")."""
-    workspace_memory_cap_mb: int
-    """The most that a workspace may ask for, in MiB."""
-    workspace_cpus: int
-    """A workspace's CPUs unless it asks for another number."""
-    workspace_cpus_cap: int
-    """The most that a workspace may ask for."""
-    coder_memory_mb: int
-    """Coder's memory limit, in MiB ("2GiB")."""
-    coder_cpus: int
-    """Coder's CPUs."""
-    postgres_memory_mb: int
-    """Postgres's memory limit, in MiB ("1GiB")."""
-    postgres_cpus: int
-    """Postgres's CPUs."""
-    tailnet: bool
-    """Whether `tailscale serve` offers Coder on the tailnet, with HTTPS."""
-    tailnet_name: str | None
-    """The machine's name on the tailnet that is expected; empty: whatever it is called."""
-    tailscale_socket: str | None
-    """tailscaled's socket; empty: the usual one."""
-    backups_kept: int
-    """How many of the newest backups are kept."""
-    purge_on_destroy: bool
-    """Whether `pulumi destroy` deletes workspaces, their volumes and the data too."""
-    verdict_min_days: int
-    """`make verdict` says "too early" before so many days of history; nothing that runs depends on it."""
-    verdict_min_net_gib_h_per_day: int
-    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what Coder and Postgres take."""
-    verdict_max_failed_percent: int
-    """`make verdict` bears so many failed builds, in percent."""
-    verdict_max_stopped_runs: int
-    """`make verdict` bears so many runs of Claude that autostop ended while they worked."""
-    service_environment: Mapping[str, str]
-    """Variables that every workspace gets, as a JSON object: addresses of sibling services, for one."""
-    anthropic_base_url: str | None
-    """ANTHROPIC_BASE_URL in every workspace, for a LiteLLM; empty: Anthropic's own."""
-    anthropic_api_key: pulumi.Output[str] | None
-    """ANTHROPIC_API_KEY in every workspace; unset: everybody signs in. Always with `pulumi config set --secret`."""
-
-    @property
-    def coder_limits(self) -> Limits:
-        """What Coder's container may use."""
-        return Limits(memory_mb=self.coder_memory_mb, cpus=self.coder_cpus)
-
-    @property
-    def postgres_limits(self) -> Limits:
-        """What Postgres's container may use."""
-        return Limits(memory_mb=self.postgres_memory_mb, cpus=self.postgres_cpus)
-
-    def workspace_variables(self) -> dict[str, pulumi.Input[str]]:
-        """The template's variables that are the owner's choice, as Terraform takes them: strings, JSON for lists."""
-        return {
-            "name_prefix": self.name,
-            "workspace_images": json.dumps(self.workspace_images),
-            "memory_default_mb": str(self.workspace_memory_mb),
-            "memory_cap_mb": str(self.workspace_memory_cap_mb),
-            "cpus_default": str(self.workspace_cpus),
-            "cpus_cap": str(self.workspace_cpus_cap),
-            "keep_alive_max_hours": str(self.keep_alive_max_h),
-            "service_environment": json.dumps(self.service_environment, sort_keys=True),
-            "anthropic_base_url": self.anthropic_base_url or "",
-            **({"anthropic_api_key": self.anthropic_api_key} if self.anthropic_api_key is not None else {}),
-        }
+    site: Site
+    database: Database
+    control_plane: ControlPlane
+    workspaces: Workspaces
+    tailnet: Tailnet
+    admin: Admin
+    retirement: Retirement
+    verdict: Verdict
 
 
 def duration_ms(text: str) -> int:
@@ -185,7 +275,10 @@ _image = _matching(_IMAGE, "an image with its tag or digest, such as postgres:17
 
 
 def _images(text: str) -> tuple[str, ...]:
-    return tuple(_image(name.strip()) for name in text.split(","))
+    found = _json(text) if text.startswith("[") else text.split(",")
+    if not isinstance(found, list) or not found:
+        raise ValueError("a list of images with their tags or digests")
+    return tuple(_image(str(each).strip()) for each in found)
 
 
 def _optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
@@ -201,7 +294,7 @@ def _absolute(text: str) -> str:
 def _data_dir(text: str) -> str:
     if not text or text == "/":
         raise ValueError("a folder of the pilot's own")
-    return text if text.startswith("/") else str(Path.cwd() / text)
+    return text
 
 
 def _docker_host(text: str) -> str:
@@ -217,126 +310,101 @@ def _hours(text: str) -> int:
     return value_ms // 3_600_000
 
 
-def _variables(text: str) -> Mapping[str, str]:
+def _json(text: str) -> object:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError:
-        value = None
+        return None
+
+
+def _variables(text: str) -> Mapping[str, str]:
+    value = _json(text)
     if not isinstance(value, dict) or not all(
-        _ENVIRONMENT_NAME.fullmatch(name) and isinstance(item, str) for name, item in value.items()
+        _ENVIRONMENT_NAME.fullmatch(name) and isinstance(item, str | int | float) for name, item in value.items()
     ):
-        raise ValueError('a JSON object of strings, such as {"OLLAMA_HOST": "http://host.docker.internal:11434"}')
-    return value
+        raise ValueError(
+            'an object of strings, such as {"OLLAMA_HOST": "http://host.docker.internal:11434"}; '
+            "`pulumi config set --path serviceEnvironment.<name> <value>` sets one"
+        )
+    # Numbers and booleans too: that is what `pulumi config set --path` makes of `8080` and `true`.
+    return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
 
 
 _url = _matching(re.compile(r"https?://[^/\s?#]+(/[^\s?#]*)?"), "an http:// or https:// address")
 
-_PARSERS: Mapping[str, Callable[[str], object]] = {
-    "name": _matching(_NAME, "2 to 32 small letters, digits and hyphens, a letter first"),
-    "port": _whole(1, 65535),
-    "dataDir": _data_dir,
-    "accessUrl": _optional(_url),
-    "coderImage": _image,
-    "postgresImage": _image,
-    "workspaceImages": _images,
-    "dockerHost": _docker_host,
-    "dockerSocket": _absolute,
-    "adminUsername": _matching(_USERNAME, "letters, digits and single hyphens"),
-    "adminEmail": _matching(re.compile(r"[^@\s]+@[^@\s]+"), "an e-mail address"),
-    "idleTtl": duration_ms,
-    "idleBump": duration_ms,
-    "keepAliveMax": _hours,
-    "workspaceMemory": memory_mb,
-    "workspaceMemoryCap": memory_mb,
-    "workspaceCpus": _whole(1, 512),
-    "workspaceCpusCap": _whole(1, 512),
-    "coderMemory": memory_mb,
-    "coderCpus": _whole(1, 512),
-    "postgresMemory": memory_mb,
-    "postgresCpus": _whole(1, 512),
-    "tailnet": _flag,
-    "tailnetName": _optional(_matching(re.compile(r"[a-z0-9][a-z0-9-]*"), "a machine's name, without the domain")),
-    "tailscaleSocket": _optional(_absolute),
-    "backupsKept": _whole(1, 1000),
-    "purgeOnDestroy": _flag,
-    "verdictMinDays": _whole(1, 366),
-    "verdictMinNetGibHPerDay": _whole(0, 100_000),
-    "verdictMaxFailedPercent": _whole(0, 100),
-    "verdictMaxStoppedRuns": _whole(0, 1000),
-    "serviceEnvironment": _variables,
-    "anthropicBaseUrl": _optional(_url),
+_GROUPS = get_type_hints(Settings)
+KEYS: Mapping[str, tuple[str, str, Key]] = {
+    hint.__metadata__[0].name: (group, field, hint.__metadata__[0])
+    for group, cls in _GROUPS.items()
+    for field, hint in get_type_hints(cls, include_extras=True).items()
 }
-
-_FIELD_OF_KEY: Mapping[str, str] = {
-    "idleTtl": "idle_ttl_ms",
-    "idleBump": "idle_bump_ms",
-    "keepAliveMax": "keep_alive_max_h",
-    "workspaceMemory": "workspace_memory_mb",
-    "workspaceMemoryCap": "workspace_memory_cap_mb",
-    "coderMemory": "coder_memory_mb",
-    "postgresMemory": "postgres_memory_mb",
-}
+"""Every key, with the group and the field that it sets."""
 
 
-def field_of(key: str) -> str:
-    """The name of the field that the key `key` sets."""
-    return _FIELD_OF_KEY.get(key) or re.sub(r"(?<!^)(?=[A-Z])", "_", key).lower()
+def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
+    """The settings of `values`, whose keys have no project prefix; lists and objects are JSON, as Pulumi passes them.
 
-
-def parse(values: Mapping[str, str], anthropic_api_key: pulumi.Output[str] | None = None) -> Settings:
-    """The settings of `values`, whose keys have no project prefix.
+    A relative data directory is below `folder`.
 
     Raises:
         SettingsError: a value is missing, unknown or not allowed; lists every such key.
     """
-    problems = [_unknown(key) for key in values if key not in _PARSERS and key not in SECRET_KEYS]
-    fields: dict[str, object] = {}
-    for key, parser in _PARSERS.items():
-        if key not in values:
-            problems.append(f"{key} is not set: run `pulumi config set {key} <value>`")
-            continue
+    problems = [_unknown(key) for key in values if key not in KEYS]
+    parsed: dict[str, object] = {}
+    for name, (_, _, key) in KEYS.items():
         try:
-            fields[field_of(key)] = parser(values[key])
+            parsed[name] = _parsed(key, values.get(name))
         except ValueError as error:
-            problems.append(
-                f"{key} is {json.dumps(values[key])}, allowed is {error}: run `pulumi config set {key} <value>`"
-            )
+            problems.append(str(error))
     for limit, cap in (("workspaceMemory", "workspaceMemoryCap"), ("workspaceCpus", "workspaceCpusCap")):
-        low, high = fields.get(field_of(limit)), fields.get(field_of(cap))
+        low, high = parsed.get(limit), parsed.get(cap)
         if isinstance(low, int) and isinstance(high, int) and low > high:
             problems.append(
                 f"{limit} is {values[limit]}, above {cap}, which is {values[cap]}: "
                 f"run `pulumi config set {cap} {values[limit]}`"
             )
-    if fields.get("tailnet") and fields.get("port") == HTTPS_PORT:
+    if parsed.get("tailnet") and parsed.get("port") == HTTPS_PORT:
         problems.append(
             "port is 443, which the tailnet's https address needs: run `pulumi config set port 7080`, "
             "or `pulumi config set tailnet false`"
         )
     if problems:
-        raise SettingsError("the configuration has problems:\n" + "\n".join(f"  - {each}" for each in problems))
-    return Settings(**fields, anthropic_api_key=anthropic_api_key)  # type: ignore[arg-type]
+        raise SettingsError(problems)
+    parsed["dataDir"] = str(folder / str(parsed["dataDir"]))
+    fields: dict[str, dict[str, object]] = {}
+    for name, (group, attribute, _) in KEYS.items():
+        fields.setdefault(group, {})[attribute] = parsed[name]
+    return Settings(**{group: cls(**fields[group]) for group, cls in _GROUPS.items()})
+
+
+def _parsed(key: Key, given: str | Encrypted[str] | None) -> object:
+    """The value of `key`.
+
+    Raises:
+        ValueError: it has a problem; with the command that fixes it. What is encrypted is not in the message.
+    """
+    encrypted = isinstance(given, Encrypted)
+    fix = f"run `pulumi config set {'--secret ' if encrypted else ''}{key.name} <value>`"
+    if given is None:
+        if key.encrypted == "always":
+            return None
+        raise ValueError(f"{key.name} is not set: {fix}")
+    if key.encrypted == "always" and not encrypted:
+        raise ValueError(f"{key.name} is stored in plain text: run `pulumi config set --secret {key.name}`")
+    if key.encrypted == "never" and encrypted:
+        raise ValueError(f"{key.name} is encrypted, but must be plain text: run `pulumi config set {key.name} <value>`")
+    text = given.plain if isinstance(given, Encrypted) else given
+    if text is None:
+        return Encrypted()
+    try:
+        value = key.parse(text)
+    except ValueError as error:
+        found = "encrypted" if encrypted else json.dumps(text)
+        raise ValueError(f"{key.name} is {found}, allowed is {error}: {fix}") from None
+    return Encrypted(plain=value) if encrypted else value
 
 
 def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, [*_PARSERS, *SECRET_KEYS], n=1)
+    near = difflib.get_close_matches(key, KEYS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{key} is no setting: {hint}run `pulumi config rm {key}`"
-
-
-def load() -> Settings:
-    """The settings of the stack that is running.
-
-    Raises:
-        SettingsError: as `parse`; or a secret is stored in plain text.
-    """
-    config = pulumi.Config()
-    prefix = f"{config.name}:"
-    # The engine hands the configuration over in the environment, tests set it by `set_all_config`.
-    everything = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
-    values = {key.removeprefix(prefix): str(value) for key, value in everything.items() if key.startswith(prefix)}
-    secrets = {*runtime_config.get_config_secret_keys_env(), *runtime_config._SECRET_KEYS.get()}
-    for key in SECRET_KEYS:
-        if key in values and prefix + key not in secrets:
-            raise SettingsError(f"{key} is stored in plain text: run `pulumi config set --secret {key}`")
-    return parse(values, config.get_secret("anthropicApiKey"))
+    return f"there is no setting {key}: {hint}run `pulumi config rm {key}`"

@@ -1,13 +1,13 @@
 """The tailnet: the address that Coder is told, and the `tailscale serve` entries that lead to it.
 
-Two parts, because Coder's container needs its address before it exists, and nobody may reach Coder before it has an
+Two steps, because Coder's container needs its address before it exists, and nobody may reach Coder before it has an
 admin: until then the first visitor would become one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,39 +15,46 @@ import pulumi
 from pulumi.output import UNKNOWN
 from pulumi_command import local
 
-from stack import job
+from stack import job, settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class TailnetArgs:
-    """Arguments of this part.
-
-    Attributes:
-        enabled: whether the tailnet may reach Coder; else only this machine can.
-        port: Coder's port on 127.0.0.1, and its http port on the tailnet.
-        name: the machine name that this node must have on the tailnet; None: any.
-        socket: tailscaled's socket; None: the system's.
-    """
-
-    enabled: bool
-    port: int
-    name: str | None = None
-    socket: str | None = None
-
-
-def access_url(args: TailnetArgs) -> pulumi.Output[str]:
+def access_url(config: settings.Tailnet, site: settings.Site) -> pulumi.Output[str]:
     """Where people reach Coder: this node's https name, or loopback while the tailnet is off.
 
     An invoke that only reads: every precondition of `tailscale serve` is verified here, before anything is created.
     In a preview a problem is a warning and the address unknown: a machine without Tailscale can still show a plan.
     """
-    if not args.enabled:
-        return pulumi.Output.from_input(f"http://127.0.0.1:{args.port}")
-    return _ask("check", args).apply(_url_found)
+    if not config.enabled:
+        return pulumi.Output.from_input(site.coder_url)
+    return _ask("check", config.environment(site)).apply(_url_found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Where people reach Coder, what they are told about it, and what was declared for it."""
+
+    url: pulumi.Input[str]
+    note: pulumi.Input[str] = ""
+    resources: Sequence[pulumi.Resource] = ()
+
+
+def serve(
+    name: str,
+    config: settings.Tailnet,
+    site: settings.Site,
+    *,
+    url: pulumi.Input[str],
+    after: Sequence[pulumi.Resource],
+) -> Served:
+    """Declare the serve entries; nothing while the tailnet is off."""
+    if not config.enabled:
+        return Served(url=url)
+    part = Tailnet(name, config, site, url=url, after=after)
+    return Served(url=part.url, note=pulumi.Output.concat(" ", part.note), resources=[part])
 
 
 class Tailnet(pulumi.ComponentResource):
-    """The serve entries of this machine; declare it only where the tailnet is enabled.
+    """The serve entries of this machine.
 
     Attributes:
         url: Coder's address, once the entries that lead there were read back from tailscaled.
@@ -60,7 +67,8 @@ class Tailnet(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        args: TailnetArgs,
+        config: settings.Tailnet,
+        site: settings.Site,
         *,
         url: pulumi.Input[str],
         after: Sequence[pulumi.Resource],
@@ -71,18 +79,19 @@ class Tailnet(pulumi.ComponentResource):
         after: what must stand before anybody can come in, the first admin above all.
         """
         super().__init__("coder-pilot:tailnet:Tailnet", name, None, opts)
+        environment = config.environment(site)
         serve = job.declare(
             "serve",
             "serve",
             # The job does not read ACCESS_URL. Without it a node renamed in the admin console would not make it run
             # again, and entries under the old name would stay for ever.
-            environment={**_environment(args), "ACCESS_URL": url},
+            environment={**environment, "ACCESS_URL": url},
             delete=job.line("serve", "remove"),
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(after)),
         )
         # A Command is not refreshed: an entry that somebody took off would stay away. An invoke runs on every `up`.
         action = "check" if pulumi.runtime.is_dry_run() else "apply"
-        served = _ask(action, args, pulumi.InvokeOutputOptions(parent=self, depends_on=[serve]))
+        served = _ask(action, environment, pulumi.InvokeOutputOptions(parent=self, depends_on=[serve]))
         made = pulumi.Output.unsecret(serve.stdout)
         # Joined with what the Command printed, unknown in a preview that has yet to make the entries: nothing lacks.
         self.url = pulumi.Output.all(url, served, made).apply(lambda known: _url_served(known[0], known[1]))
@@ -90,12 +99,8 @@ class Tailnet(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "note": self.note})
 
 
-def _environment(args: TailnetArgs) -> dict[str, str]:
-    return {"PORT": str(args.port), "MACHINE": args.name or "", "TAILSCALE_SOCKET": args.socket or ""}
-
-
 def _ask(
-    action: str, args: TailnetArgs, opts: pulumi.InvokeOutputOptions | None = None
+    action: str, environment: Mapping[str, str], opts: pulumi.InvokeOutputOptions | None = None
 ) -> pulumi.Output[dict[str, Any]]:
     """What the job answers, now; on `up` an error where it refuses.
 
@@ -103,7 +108,7 @@ def _ask(
     """
     return local.run_output(
         command=job.line("serve", action, "--report"),
-        environment=_environment(args),
+        environment=dict(environment),
         logging=local.Logging.NONE,
         opts=opts,
     ).stdout.apply(_answer)

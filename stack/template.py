@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 import pulumi
 import pulumi_coderd as coderd
 
-from stack import job
+from stack import job, settings
+from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
+from stack.control_plane import AGENT_URL
+from stack.jobs import names, pilot_file
+from stack.network import Networks
 from stack.workspace_image import PARTS
 
 SOURCES = CHECKOUT / "terraform-template"
@@ -21,19 +25,7 @@ BUNDLE = Bundle(
 )
 HASH_LENGTH = 12
 
-
-@dataclass(frozen=True, kw_only=True)
-class TemplateArgs:
-    """What the template needs; times in milliseconds."""
-
-    name: str
-    coder_url: pulumi.Input[str]
-    token: pulumi.Input[str]
-    variables: Mapping[str, pulumi.Input[str]]
-    default_ttl_ms: int
-    activity_bump_ms: int
-    data_dir: str
-    adopted_id: str | None
+T = TypeVar("T")
 
 
 def content_digest(variables: Mapping[str, str]) -> str:
@@ -42,29 +34,65 @@ def content_digest(variables: Mapping[str, str]) -> str:
     return hashlib.sha256(f"{BUNDLE.digest()}{variables_text}".encode()).hexdigest()[:HASH_LENGTH]
 
 
+def _variables(config: settings.Workspaces) -> dict[str, pulumi.Input[str]]:
+    """The variables that are the owner's choice, as Terraform takes them: strings, JSON for lists and objects."""
+    return {
+        "workspace_images": json.dumps(config.images),
+        "memory_default_mb": str(config.memory_mb),
+        "memory_cap_mb": str(config.memory_cap_mb),
+        "cpus_default": str(config.cpus),
+        "cpus_cap": str(config.cpus_cap),
+        "keep_alive_max_hours": str(config.keep_alive_max_h),
+        "service_environment": _revealed(config.service_environment, lambda value: json.dumps(value, sort_keys=True)),
+        "anthropic_base_url": config.anthropic_base_url or "",
+        **({"anthropic_api_key": _revealed(config.anthropic_api_key, str)} if config.anthropic_api_key else {}),
+    }
+
+
+def _revealed(value: T | settings.Encrypted[T], text: Callable[[T], str]) -> pulumi.Input[str]:
+    """The text of a value; a secret where the value is encrypted in the settings."""
+    if isinstance(value, settings.Encrypted):
+        return pulumi.Output.secret(text(cast(T, value.plain)))
+    return text(value)
+
+
 class Template(pulumi.ComponentResource):
     """Declares the coderd provider and the template; adopts the one that the kept data already has."""
 
     version: pulumi.Output[str]
     template_id: pulumi.Output[str]
 
-    def __init__(self, name: str, args: TemplateArgs) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: settings.Workspaces,
+        site: settings.Site,
+        networks: Networks,
+        built_images: pulumi.Input[str],
+        alive: Alive,
+        *,
+        token: pulumi.Input[str],
+    ) -> None:
+        """`built_images` is a JSON object, from each base image to ours."""
         super().__init__("coder-pilot:template:Template", name, None, None)
-        provider = coderd.Provider(
-            "coderd", url=args.coder_url, token=args.token, opts=pulumi.ResourceOptions(parent=self)
-        )
+        provider = coderd.Provider("coderd", url=alive.coder_url, token=token, opts=pulumi.ResourceOptions(parent=self))
+        variables = {
+            **_variables(config),
+            "name_prefix": site.name,
+            "workspace_network": networks.workspaces,
+            "agent_url": AGENT_URL,
+            "built_images": built_images,
+        }
         # The digest of a variable is not the variable: the message may be read by everybody.
-        digest = pulumi.Output.unsecret(
-            pulumi.Output.all(**args.variables).apply(lambda values: content_digest(values))
-        )
+        digest = pulumi.Output.unsecret(pulumi.Output.all(**variables).apply(lambda values: content_digest(values)))
         template = coderd.Template(
             "template",
-            name=args.name,
+            name=names.TEMPLATE,
             display_name="Project workspace",
             description="code-server with Claude Code; the home volume stays when the workspace is parked",
             icon="/icon/code.svg",
-            default_ttl_ms=args.default_ttl_ms,
-            activity_bump_ms=args.activity_bump_ms,
+            default_ttl_ms=config.idle_ttl_ms,
+            activity_bump_ms=config.idle_bump_ms,
             versions=[
                 coderd.TemplateVersionArgs(
                     # No name: Coder makes one up. A name that derives from the contents is taken when a template is
@@ -74,7 +102,7 @@ class Template(pulumi.ComponentResource):
                     active=True,
                     tf_vars=[
                         coderd.TemplateVersionTfVarArgs(name=key, value=value)
-                        for key, value in sorted(args.variables.items())
+                        for key, value in sorted(variables.items())
                     ],
                 )
             ],
@@ -82,7 +110,7 @@ class Template(pulumi.ComponentResource):
                 parent=self,
                 provider=provider,
                 # A new state on kept data takes the template over; creating a second one of the name is refused.
-                import_=args.adopted_id,
+                import_=pilot_file.template_id(site.data_dir),
                 # Coder refuses to delete a template that has workspaces, and workspaces outlive the stack.
                 retain_on_delete=True,
                 # The published provider remembers variables in its private state, which the bridge keeps here.
@@ -93,11 +121,11 @@ class Template(pulumi.ComponentResource):
             "template-record",
             "record_template",
             environment={
-                "DATA_DIRECTORY": args.data_dir,
+                "DATA_DIRECTORY": site.data_dir,
                 "TEMPLATE_ID": template.id,
-                "DEFAULT_TTL_MS": str(args.default_ttl_ms),
-                "CODER_URL": args.coder_url,
-                "CODER_TOKEN": args.token,
+                "DEFAULT_TTL_MS": str(config.idle_ttl_ms),
+                "CODER_URL": alive.coder_url,
+                "CODER_TOKEN": token,
             },
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -6,14 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from stack import job
+from stack import job, settings
 from stack.bundle import CHECKOUT, ROOT, Bundle, sources
 
 BUNDLE = Bundle(name="workspace-image", sources=sources(CHECKOUT / "workspace-image", "Dockerfile", "*.sh"))
@@ -27,16 +26,6 @@ LOG_TAIL_LINES = 20
 DISK_FULL = "no space left on device"
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceImagesArgs:
-    """What the images are made of, and where what is known of them is kept."""
-
-    stack: str
-    bases: Sequence[str]
-    docker_host: str
-    data_dir: str
-
-
 class WorkspaceImages(pulumi.ComponentResource):
     """Declares, for each base, the base and the image that is built on it.
 
@@ -47,21 +36,27 @@ class WorkspaceImages(pulumi.ComponentResource):
     names: pulumi.Output[str]
 
     def __init__(
-        self, name: str, args: WorkspaceImagesArgs, *, provider: docker.Provider, after: Sequence[pulumi.Resource]
+        self,
+        name: str,
+        config: settings.Workspaces,
+        site: settings.Site,
+        *,
+        provider: docker.Provider,
+        after: Sequence[pulumi.Resource],
     ) -> None:
         """`after` lists what makes the data directory."""
         super().__init__(
             "coder-pilot:workspace-image:WorkspaceImages", name, None, pulumi.ResourceOptions(providers=[provider])
         )
         BUNDLE.lay()
-        attempts = _attempts(args)
-        built = {base: self._image(args, base, attempts) for base in args.bases}
+        attempts = _attempts(config.images, site)
+        built = {base: self._image(site.name, base, attempts) for base in config.images}
         record = job.declare(
             "workspace-image-record",
             "workspace_images",
             environment={
-                "DOCKER_HOST": args.docker_host,
-                "DATA_DIRECTORY": args.data_dir,
+                "DOCKER_HOST": site.docker_host,
+                "DATA_DIRECTORY": site.data_dir,
                 "IMAGES": pulumi.Output.json_dumps(
                     {base: {"name": image.name, "id": image.image_id} for base, image in built.items()}
                 ),
@@ -73,9 +68,7 @@ class WorkspaceImages(pulumi.ComponentResource):
         self.names = pulumi.Output.json_dumps({base: image.name for base, image in built.items()})
         self.register_outputs({"names": self.names})
 
-    def _image(
-        self, args: WorkspaceImagesArgs, base: str, attempts: pulumi.Output[dict[str, int]]
-    ) -> docker.RemoteImage:
+    def _image(self, stack: str, base: str, attempts: pulumi.Output[dict[str, int]]) -> docker.RemoteImage:
         slug = re.sub(r"[^a-z0-9]+", "-", base.lower()).strip("-")
         child = pulumi.ResourceOptions(parent=self)
         named = pulumi.ErrorHook(f"name-{slug}", lambda _: _name(base))
@@ -89,12 +82,12 @@ class WorkspaceImages(pulumi.ComponentResource):
         explain = pulumi.ErrorHook(f"explain-{slug}", lambda _: _explain(base, log))
         return docker.RemoteImage(
             f"workspace-image-{slug}",
-            name=found.image_id.apply(lambda image_id: image_name(args.stack, slug, base, image_id)),
+            name=found.image_id.apply(lambda image_id: image_name(stack, slug, base, image_id)),
             # A parked workspace may need it; stack/jobs/workspace_images.py removes what nothing uses any more.
             keep_locally=True,
             build=docker.RemoteImageBuildArgs(
                 context=BUNDLE.directory.as_posix(),
-                build_args={"BASE": base, "STACK": args.stack, "ATTEMPT": attempts.apply(lambda of: str(of[base]))},
+                build_args={"BASE": base, "STACK": stack, "ATTEMPT": attempts.apply(lambda of: str(of[base]))},
                 build_log_file=log.as_posix(),
             ),
             opts=pulumi.ResourceOptions.merge(child, _on_error(explain)),
@@ -107,7 +100,7 @@ def image_name(stack: str, slug: str, base: str, base_id: str) -> str:
     return f"{REGISTRY}/{stack}-workspace:{slug[:100]}-{hashlib.sha256(inputs.encode()).hexdigest()[:HASH_LENGTH]}"
 
 
-def _attempts(args: WorkspaceImagesArgs) -> pulumi.Output[dict[str, int]]:
+def _attempts(bases: Sequence[str], site: settings.Site) -> pulumi.Output[dict[str, int]]:
     """How often each image was to be built: one more than the last time where it is gone, or lacks the extension.
 
     On `up` the look also removes older images that nothing uses.
@@ -115,10 +108,10 @@ def _attempts(args: WorkspaceImagesArgs) -> pulumi.Output[dict[str, int]]:
     return command.local.run_output(
         command=job.line("workspace_images", "look" if pulumi.runtime.is_dry_run() else "tend"),
         environment={
-            "DOCKER_HOST": args.docker_host,
-            "DATA_DIRECTORY": args.data_dir,
-            "STACK": args.stack,
-            "BASES": json.dumps(list(args.bases)),
+            "DOCKER_HOST": site.docker_host,
+            "DATA_DIRECTORY": site.data_dir,
+            "STACK": site.name,
+            "BASES": json.dumps(list(bases)),
         },
         logging=command.local.Logging.NONE,
     ).stdout.apply(json.loads)

@@ -164,6 +164,7 @@ _PIECES: Final = (
             coderd_version=version("coderd"),
         ),
     ),
+    Piece(name="pyyaml", version=version("pyyaml"), recipe=Wheel(name="pyyaml", folder=".")),
     Piece(name="uv", version=version("uv"), recipe=Wheel(name="uv", folder=".")),
     Piece(
         name="coderd-sdk",

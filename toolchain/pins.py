@@ -51,6 +51,7 @@ PINS: Final[Mapping[str, Pin]] = {
     "claude-code-extension": Pin(
         version="1.0.60", origin="npm: in @anthropic-ai/claude-code, the last that has it", licence="Anthropic's terms"
     ),
+    "pyyaml": Pin(version="6.0.4", origin="PyPI: PyYAML", licence="MIT"),
     "uv": Pin(version="0.13.9", origin="PyPI: uv", licence="Apache-2.0 or MIT"),
 }
 

@@ -117,7 +117,7 @@ class PulumiCli(InCache):
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel(InCache):
-    """A program from its wheel, as `toolchain/<name>.lock.txt` pins it.
+    """A program or a library from its wheel, as `toolchain/<name>.lock.txt` pins it.
 
     `folder` is the folder in the wheel that becomes the piece, `links` the links that pip does not make.
     """

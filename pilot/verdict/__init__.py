@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 from pathlib import Path
 
 from pilot.arguments import add_stack
+from pilot.configuration import PilotError
 from pilot.server import admin
-from pilot.session import PROJECT, PilotError, configured, open_session
+from pilot.session import open_session
 from toolchain.paths import CHECKOUT
 
 VERDICT_TIMEOUT_S = 120
@@ -23,11 +23,6 @@ FLAGS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
-    options(parser)
-
-
-def options(parser: argparse.ArgumentParser) -> None:
-    """Add what the command and `python3 -m pilot.verdict` have in common."""
     parser.add_argument("--days", type=_days, default=7, help="how many days to look back, default: 7")
     for name, what in FLAGS.items():
         parser.add_argument(f"--{name}", action="store_true", help=what)
@@ -39,32 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not python.exists():
         raise PilotError(f"there is no virtual environment yet: `make up STACK={arguments.stack}` creates it")
     session = open_session(arguments.stack)
-    words = ["--days", str(arguments.days), *(f"--{each}" for each in FLAGS if getattr(arguments, each))]
+    words = ["--stack", session.stack, "--days", str(arguments.days)]
+    words += [f"--{each}" for each in FLAGS if getattr(arguments, each)]
     words += ["--html", str(arguments.html.absolute())] if arguments.html else []
     with admin(session) as api:
-        variables = {
-            **os.environ,
-            **site(arguments.stack),
-            # Not an argument: every user of the box can read those.
-            "CODER_TOKEN": api.token,
-            "SETTINGS": json.dumps(configured(arguments.stack)),
-            "PURGE": configured(arguments.stack)["purgeOnDestroy"],
-        }
+        # The token is not an argument: every user of the box can read those.
         return subprocess.run(
-            [python, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env=variables, check=False,
-            timeout=VERDICT_TIMEOUT_S,
+            [python, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env={**os.environ, "CODER_TOKEN": api.token},
+            check=False, timeout=VERDICT_TIMEOUT_S,
         ).returncode  # fmt: skip
-
-
-def site(stack: str) -> dict[str, str]:
-    """Where the stack's Coder, engine and data are, as environment variables."""
-    values = configured(stack)
-    return {
-        "STACK": values["name"],
-        "CODER_URL": f"http://127.0.0.1:{values['port']}",
-        "DOCKER_HOST": values["dockerHost"],
-        "DATA_DIRECTORY": str(PROJECT / values["dataDir"]),
-    }
 
 
 def _days(text: str) -> int:

@@ -1,11 +1,11 @@
-"""Print the report. `make verdict` runs this in the virtual environment, with the variables that it needs.
+"""Print the report. `make verdict` runs this in the virtual environment, with an API token.
 
 Data flows one way: `collect` asks and keeps the raw answers, `figures` computes from them and from nothing else,
 `judge` compares the figures with the thresholds, `report` puts them into words; `terminal` and `page` only lay out.
 Nothing here writes to Coder, to its database or to the engine. A figure that cannot be known is None, never zero.
 
-The environment says where to ask: STACK, CODER_URL, DOCKER_HOST, DATA_DIRECTORY, CODER_TOKEN, PURGE, and SETTINGS, the
-configuration as JSON. The token is never an argument, where every user of the box could read it.
+The settings say where to ask. CODER_TOKEN is in the environment and never an argument, where every user of the box
+could read it.
 """
 
 from __future__ import annotations
@@ -20,35 +20,40 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pilot.verdict import options, report, terminal
+from pilot import configuration
+from pilot.configuration import PilotError
+from pilot.session import select_engine
+from pilot.verdict import configure, report, terminal
 from pilot.verdict.collect import Raw, Site, VerdictError, collect
 from pilot.verdict.figures import Figures, compute
-from pilot.verdict.judge import Thresholds, Verdict, judge
+from pilot.verdict.judge import Verdict, judge
 
 
 def main(words: Sequence[str]) -> int:
     """Run; the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m pilot.verdict", description=__doc__.splitlines()[0])
-    options(parser)
+    configure(parser)
     try:
         return _verdict(parser.parse_args(words))
-    except VerdictError as error:
+    except (PilotError, VerdictError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def _verdict(arguments: argparse.Namespace) -> int:
-    thresholds, purge = _thresholds(), _variable("PURGE") == "true"
+    settings = configuration.settings(arguments.stack)
+    select_engine(settings)
+    purge = settings.retirement.purge
     site = Site(
-        stack=_variable("STACK"),
-        coder_url=_variable("CODER_URL"),
-        token=_variable("CODER_TOKEN"),
-        docker_host=_variable("DOCKER_HOST"),
-        data_directory=Path(_variable("DATA_DIRECTORY")),
+        stack=settings.site.name,
+        coder_url=settings.site.coder_url,
+        token=_token(),
+        docker_host=settings.site.docker_host,
+        data_directory=Path(settings.site.data_dir),
     )
     raw = collect(site, arguments.days)
     figures = compute(raw)
-    verdict = judge(figures, thresholds)
+    verdict = judge(figures, settings.verdict)
     data_directory = str(site.data_directory)
     if arguments.html:
         from pilot.verdict import page  # Matplotlib takes a second to load, which only a page needs.
@@ -105,18 +110,11 @@ def _plain(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
-def _thresholds() -> Thresholds:
-    try:
-        return Thresholds.of(json.loads(_variable("SETTINGS")))
-    except ValueError as error:
-        raise VerdictError(str(error)) from None
-
-
-def _variable(name: str) -> str:
-    value = os.environ.get(name)
-    if value is None:
-        raise VerdictError(f"the environment variable {name} is not set: run `make verdict`, which sets it")
-    return value
+def _token() -> str:
+    token = os.environ.get("CODER_TOKEN")
+    if token is None:
+        raise VerdictError("the environment variable CODER_TOKEN is not set: run `make verdict`, which sets it")
+    return token
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pilot.verdict import samples
 from pilot.verdict.engine import Engine, EngineError, Usage
-from stack.jobs import backups, engine
+from stack.jobs import backups, engine, names
 from stack.jobs.coder import Api, ApiError
 
 PAGE: Final = 250
@@ -125,7 +125,8 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         usage = pool.submit(of_engine, "Docker GET /containers/{id}/stats", lambda: samples.usages(docker, site.stack))
         disk = pool.submit(of_engine, "Docker GET /system/df", docker.disk)
-        data = pool.submit(of_engine, f"docker exec {site.stack}-postgres du", lambda: _data_bytes(site))
+        postgres = names.postgres_container(site.stack)
+        data = pool.submit(of_engine, f"docker exec {postgres} du", lambda: _data_bytes(postgres))
         found = _workspaces(asking)
         found += _deleted(asking, user["organization_ids"], {each["id"] for each in found}, since)
         builds, parameters = _histories(asking, found, since)
@@ -220,9 +221,9 @@ def _errors(asking: Asking, builds: Mapping[str, list[dict[str, Any]]], since: d
     return found
 
 
-def _data_bytes(site: Site) -> int:
+def _data_bytes(container: str) -> int:
     # In Postgres's own container: nobody else may read the cluster's files.
-    shown = engine.docker("exec", f"{site.stack}-postgres", "du", "-s", "-B1", POSTGRES_DATA)
+    shown = engine.docker("exec", container, "du", "-s", "-B1", POSTGRES_DATA)
     return int(shown.split()[0])
 
 

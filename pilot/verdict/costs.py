@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pilot.verdict.collect import Raw
-from pilot.verdict.engine import WORKSPACE_LABEL
 from pilot.verdict.workspaces import title
+from stack.jobs.names import WORKSPACE_LABEL
 
 BYTES_PER_GIB: Final = 1024**3
 

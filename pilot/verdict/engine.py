@@ -11,13 +11,13 @@ import json
 import socket
 import tarfile
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
+
+from stack.jobs.names import STACK_LABEL
 
 TIMEOUT_S = 30
 MIB = 1024 * 1024
-STACK_LABEL: Final = "coder-pilot.stack"
-WORKSPACE_LABEL: Final = "coder.workspace_id"
 
 
 class EngineError(Exception):

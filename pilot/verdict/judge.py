@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from pilot.verdict.figures import Figures
 from pilot.verdict.memory import Bounds
+from stack import settings
 
 Outcome = Literal["keep", "retire", "too early"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thresholds:
-    """Each field is the setting of the same name in camelCase."""
-
-    verdict_min_days: int
-    verdict_min_net_gib_h_per_day: int
-    verdict_max_failed_percent: int
-    verdict_max_stopped_runs: int
-
-    @classmethod
-    def of(cls, values: Mapping[str, str]) -> Thresholds:
-        """From settings, whose values are text.
-
-        Raises:
-            ValueError: one is missing or is not a whole number.
-        """
-        numbers = {}
-        for key, name in KEYS.items():
-            if not values.get(key, "").isdecimal():
-                raise ValueError(f'{key} is "{values.get(key, "")}": run `pulumi config set {key} <whole number>`')
-            numbers[name] = int(values[key])
-        return cls(**numbers)
-
-
-KEYS: Final[Mapping[str, str]] = {
-    "verdictMinDays": "verdict_min_days",
-    "verdictMinNetGibHPerDay": "verdict_min_net_gib_h_per_day",
-    "verdictMaxFailedPercent": "verdict_max_failed_percent",
-    "verdictMaxStoppedRuns": "verdict_max_stopped_runs",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +31,24 @@ class Verdict:
     checks: tuple[Check, ...]
 
 
-def judge(figures: Figures, thresholds: Thresholds) -> Verdict:
+def judge(figures: Figures, thresholds: settings.Verdict) -> Verdict:
     """Keep, retire or too early.
 
     Too early without a workspace or before `verdictMinDays`. After that: retire if a condition is not met, too early
     if one is unknown, else keep.
     """
     enough = Check(
-        rule=f"at least {counted(thresholds.verdict_min_days, 'day')} of history (verdictMinDays)",
+        rule=f"at least {counted(thresholds.min_days, 'day')} of history (verdictMinDays)",
         found=f"{figures.days:.1f} days",
         # Time passes between the question and the answer: 6.999 days are 7.
-        met=figures.days + 0.01 >= thresholds.verdict_min_days,
+        met=figures.days + 0.01 >= thresholds.min_days,
     )
     net = _net(figures, thresholds)
     checks = (enough, _used(figures), net, _failed(figures, thresholds), _stopped(figures, thresholds))
     if not figures.workspaces:
         return Verdict(outcome="too early", line="too early: there was no workspace in this time", checks=checks)
     if not enough.met:
-        line = f"too early: {enough.found} of history, the rule requires {thresholds.verdict_min_days}"
+        line = f"too early: {enough.found} of history, the rule requires {thresholds.min_days}"
         return Verdict(outcome="too early", line=line, checks=checks)
     broken = [each for each in checks if each.met is False]
     if broken:
@@ -104,8 +72,8 @@ def _used(figures: Figures) -> Check:
     return Check(rule="at least one session", found=counted(figures.sessions, "session"), met=figures.sessions > 0)
 
 
-def _net(figures: Figures, thresholds: Thresholds) -> Check:
-    wanted = thresholds.verdict_min_net_gib_h_per_day
+def _net(figures: Figures, thresholds: settings.Verdict) -> Check:
+    wanted = thresholds.min_net_gib_h_per_day
     rule = (
         f"at least {wanted} GiB·h a day of RAM given back, minus that of Coder and Postgres (verdictMinNetGibHPerDay)"
     )
@@ -120,18 +88,18 @@ def _net(figures: Figures, thresholds: Thresholds) -> Check:
     return Check(rule=rule, found=f"{span} GiB·h a day net, some workspaces were never measured", met=met)
 
 
-def _failed(figures: Figures, thresholds: Thresholds) -> Check:
+def _failed(figures: Figures, thresholds: settings.Verdict) -> Check:
     share = figures.failed_percent
     return Check(
-        rule=f"at most {thresholds.verdict_max_failed_percent} % of builds failed (verdictMaxFailedPercent)",
+        rule=f"at most {thresholds.max_failed_percent} % of builds failed (verdictMaxFailedPercent)",
         found="no build in this time"
         if share is None else f"{len(figures.failures)} of {figures.builds} builds failed ({share:.1f} %)",
-        met=None if share is None else share <= thresholds.verdict_max_failed_percent,
+        met=None if share is None else share <= thresholds.max_failed_percent,
     )  # fmt: skip
 
 
-def _stopped(figures: Figures, thresholds: Thresholds) -> Check:
-    runs, most = figures.runs, thresholds.verdict_max_stopped_runs
+def _stopped(figures: Figures, thresholds: settings.Verdict) -> Check:
+    runs, most = figures.runs, thresholds.max_stopped_runs
     met: bool | None = runs.stopped <= most
     if met and runs.untold_sessions:
         met = None

@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pilot.verdict.engine import WORKSPACE_LABEL, Engine, EngineError, Usage
-from stack.jobs import coder, data_directory
+from pilot.verdict.engine import Engine, EngineError, Usage
+from stack.jobs import coder, data_directory, names
+from stack.jobs.names import WORKSPACE_LABEL
 
 NAME: Final = data_directory.SAMPLES
 PARTS: Final = ("coder", "postgres")
@@ -79,7 +80,7 @@ def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usag
     Raises:
         EngineError: the engine does not answer.
     """
-    names = {f"/{stack}-server": "coder", f"/{stack}-postgres": "postgres"}
+    parts = {names.coder_container(stack): "coder", names.postgres_container(stack): "postgres"}
     running = _running(engine, stack)
 
     def measure(container: dict[str, Any]) -> Usage | None:
@@ -95,8 +96,8 @@ def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usag
         workspace = container["Labels"].get(WORKSPACE_LABEL)
         if usage is not None and workspace:
             workspaces[workspace] = usage
-        elif usage is not None and container["Names"][0] in names:
-            ours[names[container["Names"][0]]] = usage
+        elif usage is not None and (part := parts.get(container["Names"][0].removeprefix("/"))):
+            ours[part] = usage
     return ours, workspaces
 
 

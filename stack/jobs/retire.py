@@ -20,12 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from stack.jobs import backups, coder, engine, program
+from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
 SETTLE_TIMEOUT_S = 300
 POLL_INTERVAL_S = 0.25
 STOP_GRACE_S = 10
-STACK_LABEL = "coder-pilot.stack"
-WORKSPACE_LABEL = "coder.workspace_id"
 BUILDING = ("pending", "running", "canceling")
 
 

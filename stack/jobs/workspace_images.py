@@ -14,10 +14,9 @@ import json
 import sys
 from typing import Any
 
-from stack.jobs import engine, pilot_file, postgres, program
+from stack.jobs import engine, names, pilot_file, postgres, program
 
 KEY = "workspace_images"
-STACK_LABEL = "coder-pilot.stack"
 WITHOUT_EXTENSION = "/usr/local/share/coder-pilot/without-extension"
 RUN_TIMEOUT_S = 60
 
@@ -44,7 +43,7 @@ def _known() -> dict[str, dict[str, Any]]:
 
 def _present() -> set[str] | None:
     """The stack's images on the engine, by name, or by id where they have none; None where it cannot be asked."""
-    label = f"label={STACK_LABEL}={program.variable('STACK')}"
+    label = f"label={names.STACK_LABEL}={program.variable('STACK')}"
     try:
         shown = engine.docker(
             "image", "ls", "--no-trunc", "--filter", label, "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"
@@ -68,9 +67,9 @@ def _sweep(known: dict[str, dict[str, Any]], present: set[str]) -> None:
     old = present - {each["name"] for each in known.values()}
     if not old:
         return
-    container = f"{program.variable('STACK')}-postgres"
+    container = names.postgres_container(program.variable("STACK"))
     try:
-        rows = postgres.query(container, "coder", "coder", NAMES_IN_USE)
+        rows = postgres.query(container, names.ROLE, names.DATABASE, NAMES_IN_USE)
     except engine.JobError:
         return
     in_use = {name for row in rows for name in json.loads(row or "{}").values()}

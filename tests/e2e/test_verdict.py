@@ -22,7 +22,6 @@ from typing import Any
 
 import pytest
 
-from pilot.verdict.judge import KEYS
 from pilot.verdict.samples import CLAUDE_STATUS
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import CHECKOUT, STACK_LABEL, Pilot, docker, eventually, request
@@ -60,13 +59,10 @@ def _front_door(pilot: Pilot, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _directly(pilot: Pilot, token: str, *words: str) -> subprocess.CompletedProcess[str]:
-    variables = {
-        "STACK": pilot.name, "CODER_URL": pilot.url, "CODER_TOKEN": token, "DATA_DIRECTORY": str(pilot.data),
-        "DOCKER_HOST": "unix:///var/run/docker.sock", "PURGE": "false",
-        "SETTINGS": json.dumps(dict.fromkeys(KEYS, "5")),
-    }  # fmt: skip
+    variables = {"CODER_PILOT_PROJECT": str(pilot.directory), "CODER_TOKEN": token}
     return subprocess.run(
-        [sys.executable, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env={"PATH": os.environ["PATH"], **variables},
+        [sys.executable, "-m", "pilot.verdict", "--stack", pilot.stack, *words], cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], **variables},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from pilot import doctor, preview, session, settings_check, status, up, workspace
+from pilot import configuration, doctor, preview, session, status, up, workspace
+from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
-from pilot.session import PilotError
 from stack.jobs.coder import Api
+from stack.settings import parse
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime(2026, 1, 1, 12, 0, tzinfo=datetime.UTC)
@@ -33,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("Pulumi.yaml", "Pulumi.local.yaml"):
         (tmp_path / name).write_text((CHECKOUT / name).read_text())
     (tmp_path / "Pulumi.x.yaml").write_text('config:\n  coder-pilot:port: "17001"\n  coder-pilot:dataDir: data\n')
-    for module in (session, doctor, preview):
+    for module in (configuration, session, doctor, preview):
         monkeypatch.setattr(module, "PROJECT", tmp_path)
     for module in (session, doctor):
         monkeypatch.setattr(module, "STATE", tmp_path / ".pulumi-state")
@@ -44,25 +44,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _subject(**settings: str) -> Subject:
-    return Subject(stack="x", settings={**session.configured("x"), **settings}, published=False)
-
-
-def test_a_stacks_settings_are_its_own_over_the_projects_defaults(project: Path) -> None:
-    found = session.configured("x")
-    assert (found["port"], found["dataDir"], found["name"]) == ("17001", "data", "coder")
-    assert (found["accessUrl"], found["serviceEnvironment"], found["idleTtl"]) == ("", "{}", "2h")
-
-
-def test_the_settings_read_as_text_are_those_that_pulumi_reads() -> None:
-    for stack in ("local", "framework"):
-        read = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["config"]
-        own = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())["config"]
-        expected = {key: entry["default"] for key, entry in read.items()}
-        expected |= {key.removeprefix("coder-pilot:"): value for key, value in own.items()}
-        found = session.configured(stack)
-        # Over several lines, and nothing before the virtual environment needs it.
-        del expected["serviceEnvironment"], found["serviceEnvironment"]
-        assert found == expected
+    values = {**configuration.values("x"), **settings}
+    return Subject(stack="x", settings=parse(values, session.PROJECT), published=False)
 
 
 def test_a_passphrase_is_made_once_and_for_the_owner_alone(project: Path) -> None:
@@ -92,7 +75,7 @@ def test_a_stack_without_settings_is_refused_with_those_there_are(project: Path)
     [
         ("local", False, ["toolchain build --program image-debian image-postgres image-coder image-workspace"]),
         ("framework", False, ["toolchain build --program"]),
-        ("local", True, ["toolchain build image-debian image-postgres image-coder image-workspace", "pulumi install"]),
+        ("local", True, ["pulumi install", "toolchain build image-debian image-postgres image-coder image-workspace"]),
         ("framework", True, ["pulumi install"]),
     ],
 )
@@ -136,8 +119,10 @@ def test_the_toolchains_own_pulumi_is_not_taken_for_a_published_one(
 CTRL_C = """
 import os, sys
 from pathlib import Path
+from pilot import configuration
 from pilot.session import Session
-s = Session(stack="x", environment=os.environ, config_file=Path("x"), published=True)
+settings = configuration.settings("local")
+s = Session(stack="x", settings=settings, environment=os.environ, config_file=Path("x"), published=True)
 print(s.pulumi("version"), flush=True)
 """
 
@@ -167,12 +152,6 @@ def test_ctrl_c_lets_pulumi_end_in_order(tmp_path: Path) -> None:
             process.kill()
     assert ended.exists()
     assert shown.strip() == "7"
-
-
-def test_encrypted_settings_are_left_out_for_a_reviewer() -> None:
-    plain, secret = "  coder-pilot:port: '1'\n", "  coder-pilot:key:\n    secure: v1:abc\n"
-    text = f"config:\n{secret}{plain}encryptionsalt: v1:x\n"
-    assert preview.without_secrets(text) == f"config:\n{plain}"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +254,7 @@ def _held_lock(project: Path) -> None:
     _lock(project, pid=os.getpid())
 
 
-Check = Callable[[Subject], Iterator[Finding]]
+Check = Callable[[str], Iterator[Finding]]
 
 
 @pytest.mark.parametrize(
@@ -291,9 +270,9 @@ Check = Callable[[Subject], Iterator[Finding]]
 def test_doctor_finds_what_is_wrong_with_state_and_passphrase(
     project: Path, spoil: Callable[[Path], None], check: Check, level: str, found: str, fix: str
 ) -> None:
-    assert [each.level for each in check(_subject())] == ["ok"]
+    assert [each.level for each in check("x")] == ["ok"]
     spoil(project)
-    (bad,) = [each for each in check(_subject()) if each.level != "ok"]
+    (bad,) = [each for each in check("x") if each.level != "ok"]
     assert bad.level == level
     assert found in bad.found
     assert fix in bad.fix
@@ -345,14 +324,22 @@ def test_doctor_asks_the_tailnet_as_up_does(project: Path, tmp_path: Path) -> No
     assert bad.fix
 
 
-def test_settings_with_problems_are_all_told(project: Path) -> None:
+def test_settings_with_problems_are_all_told_beside_what_can_be_seen_without_them(project: Path) -> None:
     (project / "Pulumi.x.yaml").write_text("config:\n  coder-pilot:port: none\n  coder-pilot:idleTTL: 2h\n")
-    told = settings_check.problems(project, "x")
-    assert len(told) == 2
-    assert any("port" in each for each in told)
-    assert any("did you mean idleTtl" in each for each in told)
-    (project / "Pulumi.x.yaml").write_text("config:\n  coder-pilot:anthropicApiKey:\n    secure: v1:abc\n")
-    assert settings_check.problems(project, "x") == []
+    found = doctor.examine("x")
+    told = [each for each in found if each.check == "settings"]
+    assert {each.level for each in told} == {"problem"}
+    assert {each.fix for each in told} == {
+        "pulumi config set port <value> --stack x", "pulumi config rm idleTTL --stack x",
+    }  # fmt: skip
+    assert {each.check for each in found} >= {"python", "memory", "passphrase", "stack"}
+
+
+def test_a_file_that_is_not_yaml_is_told(project: Path) -> None:
+    (project / "Pulumi.x.yaml").write_text("config: [\n")
+    (told,) = [each for each in doctor.examine("x") if each.check == "settings"]
+    assert (told.level, told.fix) == ("problem", "edit it")
+    assert "Pulumi.x.yaml is not YAML" in told.found
 
 
 def test_doctors_exit_code_is_whether_up_would_work(

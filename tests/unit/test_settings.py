@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from stack import settings
+from stack.settings import Encrypted
 from tests.unit.program import defaults
 
+FOLDER = Path("/checkout")
 
-def _parse(**changes: str) -> settings.Settings:
-    return settings.parse({**defaults(), **changes})
+
+def _parse(**changes: str | Encrypted[str]) -> settings.Settings:
+    return settings.parse({**defaults(), **changes}, FOLDER)
+
+
+def _field(parsed: settings.Settings, key: str) -> object:
+    group, field, _ = settings.KEYS[key]
+    return getattr(getattr(parsed, group), field)
 
 
 def test_the_defaults_of_the_project_are_good() -> None:
     parsed = _parse()
-    assert parsed.name == "coder"
-    assert parsed.port == 7080
-    assert parsed.idle_ttl_ms == 2 * 3_600_000
-    assert parsed.workspace_memory_mb == 4096
-    assert parsed.access_url is None
+    assert parsed.site.name == "coder"
+    assert parsed.site.port == 7080
+    assert parsed.workspaces.idle_ttl_ms == 2 * 3_600_000
+    assert parsed.workspaces.memory_mb == 4096
+    assert parsed.control_plane.access_url is None
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "field", "expected"),
+    ("key", "value", "expected"),
     [
-        ("idleTtl", "90m", "idle_ttl_ms", 90 * 60_000),
-        ("idleTtl", "1h30m", "idle_ttl_ms", 90 * 60_000),
-        ("idleBump", "1m", "idle_bump_ms", 60_000),
-        ("keepAliveMax", "12h", "keep_alive_max_h", 12),
-        ("workspaceMemory", "512MiB", "workspace_memory_mb", 512),
-        ("workspaceMemory", "2 GiB", "workspace_memory_mb", 2048),
-        ("workspaceImages", "a/b:1, c/d:2", "workspace_images", ("a/b:1", "c/d:2")),
-        ("dataDir", "/srv/pilot", "data_dir", "/srv/pilot"),
-        ("accessUrl", "https://coder.example.org", "access_url", "https://coder.example.org"),
-        ("coderImage", "a/b@sha256:" + "0" * 64, "coder_image", "a/b@sha256:" + "0" * 64),
-        ("purgeOnDestroy", "true", "purge_on_destroy", True),
-        ("serviceEnvironment", '{"A": "b"}', "service_environment", {"A": "b"}),
-        ("tailnetName", "framework", "tailnet_name", "framework"),
+        ("idleTtl", "90m", 90 * 60_000),
+        ("idleTtl", "1h30m", 90 * 60_000),
+        ("idleBump", "1m", 60_000),
+        ("keepAliveMax", "12h", 12),
+        ("workspaceMemory", "512MiB", 512),
+        ("workspaceMemory", "2 GiB", 2048),
+        ("workspaceImages", "a/b:1, c/d:2", ("a/b:1", "c/d:2")),
+        ("workspaceImages", '["a/b:1", "c/d:2"]', ("a/b:1", "c/d:2")),
+        ("dataDir", "/srv/pilot", "/srv/pilot"),
+        ("dataDir", ".local/data", "/checkout/.local/data"),
+        ("accessUrl", "https://coder.example.org", "https://coder.example.org"),
+        ("coderImage", "a/b@sha256:" + "0" * 64, "a/b@sha256:" + "0" * 64),
+        ("purgeOnDestroy", "true", True),
+        ("serviceEnvironment", '{"A": "b"}', {"A": "b"}),
+        # What `pulumi config set --path` makes of numbers and booleans.
+        ("serviceEnvironment", '{"A": 8080, "B": true}', {"A": "8080", "B": "true"}),
+        ("tailnetName", "framework", "framework"),
     ],
 )
-def test_a_good_value_is_taken(key: str, value: str, field: str, expected: object) -> None:
-    assert getattr(_parse(**{key: value}), field) == expected
+def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
+    assert _field(_parse(**{key: value}), key) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,6 +72,10 @@ def test_a_good_value_is_taken(key: str, value: str, field: str, expected: objec
         ("coderImage", "coder"),
         ("workspaceImages", ""),
         ("workspaceImages", "a/b:1,"),
+        ("workspaceImages", "[]"),
+        ("workspaceImages", "[1]"),
+        ("workspaceImages", "[a/b:1]"),
+        ("workspaceImages", '{"a/b": "1"}'),
         ("dockerHost", "ssh://framework"),
         ("dockerHost", "tcp://127.0.0.1:2375"),
         ("dockerSocket", "docker.sock"),
@@ -78,7 +97,8 @@ def test_a_good_value_is_taken(key: str, value: str, field: str, expected: objec
         ("purgeOnDestroy", "1"),
         ("serviceEnvironment", "[]"),
         ("serviceEnvironment", '{"A B": "c"}'),
-        ("serviceEnvironment", '{"A": 1}'),
+        ("serviceEnvironment", '{"A": ["b"]}'),
+        ("serviceEnvironment", '{"A": null}'),
         ("anthropicBaseUrl", "localhost:4000"),
     ],
 )
@@ -86,7 +106,7 @@ def test_a_bad_value_is_refused_with_what_is_allowed_and_what_mends_it(key: str,
     with pytest.raises(settings.SettingsError) as refused:
         _parse(**{key: value})
     (line,) = str(refused.value).splitlines()[1:]
-    assert f'{key} is "' in line
+    assert f"{key} is {json.dumps(value)}, " in line
     assert "allowed is" in line
     assert f"`pulumi config set {key} <value>`" in line
 
@@ -98,7 +118,7 @@ def test_all_problems_are_reported_together() -> None:
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(settings.SettingsError, match="idleTTL is no setting: did you mean idleTtl"):
+    with pytest.raises(settings.SettingsError, match="there is no setting idleTTL: did you mean idleTtl"):
         _parse(idleTTL="2h")
 
 
@@ -106,7 +126,7 @@ def test_a_missing_key_is_refused() -> None:
     values = defaults()
     del values["port"]
     with pytest.raises(settings.SettingsError, match="port is not set"):
-        settings.parse(values)
+        settings.parse(values, FOLDER)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +141,47 @@ def test_a_default_above_its_cap_is_refused(changes: dict[str, str], cap: str) -
 def test_the_tailnets_https_port_is_refused_for_coder_only_where_the_tailnet_is_on() -> None:
     with pytest.raises(settings.SettingsError, match="pulumi config set port 7080"):
         _parse(port="443")
-    assert _parse(port="443", tailnet="false").port == 443
+    assert _parse(port="443", tailnet="false").site.port == 443
 
 
-def test_every_key_has_a_default_and_sets_a_documented_field() -> None:
-    fields = {settings.field_of(key) for key in defaults()} | {"anthropic_api_key"}
-    assert fields == set(settings.Settings.__dataclass_fields__)
+def test_every_key_but_one_that_is_always_encrypted_has_a_default() -> None:
+    expected = {key for key, (_, _, entry) in settings.KEYS.items() if entry.encrypted != "always"}
+    assert defaults().keys() == expected
+
+
+def test_a_value_that_is_encrypted_stays_so_and_is_not_in_what_is_printed() -> None:
+    environment, key = Encrypted(plain='{"TOKEN": "s3cret"}'), Encrypted(plain="s3cret")
+    parsed = _parse(serviceEnvironment=environment, anthropicApiKey=key)
+    assert parsed.workspaces.service_environment == Encrypted(plain={"TOKEN": "s3cret"})
+    assert parsed.workspaces.anthropic_api_key == Encrypted(plain="s3cret")
+    assert "s3cret" not in repr(parsed)
+
+
+def test_without_the_passphrase_an_encrypted_value_is_unknown() -> None:
+    parsed = _parse(serviceEnvironment=Encrypted(), anthropicApiKey=Encrypted())
+    assert parsed.workspaces.service_environment == parsed.workspaces.anthropic_api_key == Encrypted()
+    assert _parse().workspaces.anthropic_api_key is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "port",
+            Encrypted(plain="7080"),
+            "port is encrypted, but must be plain text: run `pulumi config set port <value>`",
+        ),
+        ("anthropicApiKey", "s3cret", "is stored in plain text: run `pulumi config set --secret anthropicApiKey`"),
+        (
+            "serviceEnvironment",
+            Encrypted(plain="s3cret"),
+            "serviceEnvironment is encrypted, allowed is an object of strings",
+        ),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_refused_and_not_told(key: str, value: str | Encrypted[str], said: str) -> None:
+    with pytest.raises(settings.SettingsError) as refused:
+        _parse(**{key: value})
+    (line,) = refused.value.problems
+    assert said in line
+    assert "s3cret" not in line

@@ -23,15 +23,15 @@ from typing import Any
 
 import pytest
 
+from pilot import configuration, verdict
 from pilot import sample as command
-from pilot import session, verdict
 from pilot.__main__ import COMMANDS
-from pilot.session import PilotError
+from pilot.configuration import PilotError
+from pilot.session import Session
 from pilot.verdict import __main__ as program
 from pilot.verdict import report, terminal
 from pilot.verdict.builds import Start
 from pilot.verdict.figures import Figures, compute
-from pilot.verdict.judge import KEYS
 from pilot.verdict.memory import Bounds
 from pilot.verdict.runs import Runs
 from stack.jobs.coder import Api
@@ -56,22 +56,18 @@ class Done:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the program against a server, with an engine that does not answer."""
+    monkeypatch.setattr(configuration, "PROJECT", tmp_path)
+    monkeypatch.setenv("CODER_PILOT_PROJECT", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STACK", "box")
+    # What the program sets is taken back.
+    monkeypatch.setenv("DOCKER_HOST", "")
 
-    def call(url: str, *words: str, token: str = TOKEN, **variables: str) -> Done:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
-            "STACK": "coder",
-            "CODER_URL": url,
-            "CODER_TOKEN": token,
-            "DOCKER_HOST": "unix:///nonexistent/docker.sock",
-            "DATA_DIRECTORY": str(tmp_path),
-            "PURGE": "false",
-            "SETTINGS": json.dumps(dict.fromkeys(KEYS, "5")),
-            **variables,
-        }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+    def call(url: str, *words: str, token: str = TOKEN, **settings: str) -> Done:
+        verdict_keys = ("verdictMinDays", "verdictMinNetGibHPerDay", "verdictMaxFailedPercent", "verdictMaxStoppedRuns")
+        settings = {**dict.fromkeys(verdict_keys, "5"), "port": url.rpartition(":")[2], "dataDir": ".", **settings}
+        _project(tmp_path, **settings)
+        monkeypatch.setenv("CODER_TOKEN", token)
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
@@ -81,6 +77,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return Done(code, out.getvalue(), err.getvalue())
 
     return call
+
+
+def _project(folder: Path, **settings: str) -> None:
+    """A project whose stack "box" has an engine that does not answer."""
+    shutil.copy(CHECKOUT / "Pulumi.yaml", folder)
+    values = {"dockerHost": "unix:///nonexistent/docker.sock", **settings}
+    lines = [f"  coder-pilot:{key}: {json.dumps(value)}\n" for key, value in values.items()]
+    (folder / "Pulumi.box.yaml").write_text("config:\n" + "".join(lines))
 
 
 def _process(module: str, words: list[str], variables: dict[str, str], *flags: str) -> Done:
@@ -363,22 +367,18 @@ def test_days_that_are_not_a_number_in_range_are_refused(run: Run, days: str) ->
 
 
 def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
-    assert "SETTINGS" in _refused(_process("pilot.verdict", [], {}))
-    bad = json.dumps({**dict.fromkeys(KEYS, "5"), "verdictMinDays": "soon"})
-    assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", SETTINGS=bad))
+    assert "pulumi config set verdictMinDays" in _refused(run("http://127.0.0.1:9", verdictMinDays="soon"))
+    assert "CODER_TOKEN" in _refused(_process("pilot.verdict", ["--stack", "local"], {}))
 
 
 @pytest.fixture
 def box(tmp_path: Path) -> Path:
     """A project whose stack "box" has an engine that does not answer and no data directory yet."""
-    shutil.copy(CHECKOUT / "Pulumi.yaml", tmp_path)
-    values = {"dockerHost": "unix:///nonexistent/docker.sock", "dataDir": "data"}
-    lines = [f"  coder-pilot:{key}: {value}\n" for key, value in values.items()]
-    (tmp_path / "Pulumi.box.yaml").write_text("config:\n" + "".join(lines))
+    _project(tmp_path, dataDir="data")
     return tmp_path
 
 
-def test_a_sample_needs_the_standard_library_alone_and_without_an_engine_writes_nothing(box: Path) -> None:
+def test_a_sample_needs_no_package_on_its_path_and_without_an_engine_writes_nothing(box: Path) -> None:
     before = sorted(box.iterdir())
     done = _process("pilot", ["sample", "--stack", "box"], {"CODER_PILOT_PROJECT": str(box)}, "-S")
     assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(done)
@@ -386,9 +386,7 @@ def test_a_sample_needs_the_standard_library_alone_and_without_an_engine_writes_
 
 
 def test_a_sample_that_cannot_be_written_is_refused_with_what_helps(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "PROJECT", box)
-    for module in (command, verdict):
-        monkeypatch.setattr(module, "PROJECT", box)
+    monkeypatch.setattr(configuration, "PROJECT", box)
     monkeypatch.setattr(command.samples, "take", lambda *_: sample(_ago(0)))
     with pytest.raises(PilotError, match="run `make up`, which creates the folder"):
         command.run(argparse.Namespace(stack="box"))
@@ -419,7 +417,10 @@ def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatc
         started.append((list(map(str, command)), env))
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(verdict, "open_session", lambda stack: None)
+    opened = Session(
+        stack="local", settings=configuration.settings("local"), environment={}, config_file=Path(), published=False
+    )
+    monkeypatch.setattr(verdict, "open_session", lambda stack: opened)
     monkeypatch.setattr(verdict, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
     monkeypatch.setattr(verdict.subprocess, "run", start)
     arguments = argparse.Namespace(stack="local", days=3, html=Path("page.html"), sources=True, json=False)
@@ -427,6 +428,5 @@ def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatc
     ((command, environment),) = started
     assert TOKEN not in " ".join(command)
     assert environment["CODER_TOKEN"] == TOKEN
-    words = ["--days", "3", "--sources", "--html", str(Path("page.html").absolute())]
+    words = ["--stack", "local", "--days", "3", "--sources", "--html", str(Path("page.html").absolute())]
     assert command[1:] == ["-m", "pilot.verdict", *words]
-    assert json.loads(environment["SETTINGS"])["verdictMinDays"] == "7"

@@ -1,0 +1,43 @@
+"""What things are called: each name that more than one part of the project needs, once.
+
+It is among the jobs because they import nothing else of the project. The program, the front door and its report import
+it from here.
+"""
+
+from __future__ import annotations
+
+PROJECT = "coder-pilot"
+"""As in Pulumi.yaml: the namespace of the settings, and the folder of the stacks in the state."""
+
+STACK_LABEL = "coder-pilot.stack"
+"""Label of every container, network, volume and image of a stack; its value is the setting `name`."""
+WORKSPACE_LABEL = "coder.workspace_id"
+"""Label of a workspace's container and volume; its value is the id in Coder."""
+
+ROLE = "coder"
+DATABASE = "coder"
+TEMPLATE = "project"
+TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
+"""What the names of our API tokens begin with; a number follows."""
+
+LOOPBACK = "127.0.0.1"
+
+
+def coder_container(stack: str) -> str:
+    """The container of Coder's server; `stack` is the setting `name`, here and below."""
+    return f"{stack}-server"
+
+
+def postgres_container(stack: str) -> str:
+    """The container of Postgres."""
+    return f"{stack}-postgres"
+
+
+def control_network(stack: str) -> str:
+    """The internal network of Postgres and Coder."""
+    return f"{stack}-control"
+
+
+def workspaces_network(stack: str) -> str:
+    """The network of Coder and every workspace."""
+    return f"{stack}-workspaces"

@@ -1,0 +1,24 @@
+"""What the stack tells a person, and the front door."""
+
+from __future__ import annotations
+
+import pulumi
+
+from stack import settings
+from stack.admin import Admin
+from stack.network import Networks
+from stack.tailnet import Served
+from stack.template import Template
+
+
+def export(config: settings.Admin, networks: Networks, served: Served, admin: Admin, template: Template) -> None:
+    """Export everything that a person needs to go on."""
+    pulumi.export("url", served.url)
+    pulumi.export("adminUsername", config.username)
+    pulumi.export("adminEmail", config.email)
+    pulumi.export("adminPassword", admin.password)
+    pulumi.export("templateVersion", template.version)
+    pulumi.export("workspaceNetwork", networks.workspaces)
+    sign_in = f"sign in as {config.email} (`pulumi stack output adminPassword --show-secrets`)"
+    workspace = "create a workspace, or run `make workspace NAME=demo`."
+    pulumi.export("next", pulumi.Output.concat("Open ", served.url, f", {sign_in} and {workspace}", served.note))
