@@ -32,7 +32,7 @@ workspace: ## create or start a workspace: NAME=demo [REPO=https://…]
 password: ## print the admin's password
 	@$(PILOT) password
 
-doctor: ## say whether `make up` would work, and what mends it
+doctor: ## say whether `make up` would work, and how to fix what is missing
 	@$(PILOT) doctor $(ARGS)
 
 heal: ## repair what a plain `make up` cannot

@@ -1,4 +1,4 @@
-"""Say whether `up` would work on this machine, and for each problem the command that mends it.
+"""Say whether `up` would work on this machine, and for each problem the command that fixes it.
 
 Exit code 0: it would. Changes nothing; --json is for programs.
 """
@@ -95,12 +95,12 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"{'':21} -> {each.fix}")
     works = not any(each.level == "problem" for each in findings)
     if not arguments.json:
-        print(f"\n`make up STACK={arguments.stack}` {'would work' if works else 'would fail: mend the problems first'}")
+        print(f"\n`make up STACK={arguments.stack}` {'would work' if works else 'would fail: fix the problems first'}")
     return 0 if works else 1
 
 
 def examine(stack: str) -> list[Finding]:
-    """All findings, in the order in which a person would mend them."""
+    """All findings, in the order in which a person would fix them."""
     if not (PROJECT / f"Pulumi.{stack}.yaml").exists():
         known = " or ".join(sorted(file.name.split(".")[1] for file in PROJECT.glob("Pulumi.*.yaml")))
         found = f"there is no Pulumi.{stack}.yaml"

@@ -36,10 +36,10 @@ def _destroy(session: Session) -> int:
 
 
 def _destroy_after_healing(session: Session) -> int:
-    """`destroy` cannot begin where Coder does not answer or no longer knows our token: an `up` mends that.
+    """`destroy` cannot begin where Coder does not answer or no longer knows our token: an `up` fixes that.
 
     Where even that fails, Coder cannot come back. Then the template, which `destroy` would not touch anyway, is
-    dropped from the state with its provider, the one thing that wants Coder; the rest can go without.
+    dropped from the state with its provider, the one thing that needs Coder; the rest can go without.
     """
     state.say("the stack cannot be destroyed as it is: healing it first")
     if heal.heal(session) == 0:
@@ -61,7 +61,7 @@ def _purges(session: Session) -> bool:
 def _agreed(site: Site) -> bool:
     label = f"label={STACK_LABEL}={site.name}"
     volumes = engine.docker("volume", "ls", "--filter", label, "--format", "{{.Name}}").splitlines()
-    print("purgeOnDestroy is true. These are deleted for ever:")
+    print("purgeOnDestroy is true. These are deleted forever:")
     for each in [*(f"volume {name}" for name in volumes), f"{site.data_dir} with the database and all backups"]:
         print(f"  - {each}")
     if not sys.stdin.isatty():

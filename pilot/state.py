@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def clear_lock(session: Session) -> None:
-    """Remove the locks of a `pulumi` that is dead, and mend the file that it was writing.
+    """Remove the locks of a `pulumi` that is dead, and repair the file that it was writing.
 
     Raises:
         PilotError: one is alive, or belongs to another machine, where we cannot see that.

@@ -26,7 +26,7 @@ class Alive:
 
 
 def look(site: Site, *, after: Sequence[pulumi.Resource]) -> Alive:
-    """On `up`, mend what is not well and wait for it; in a preview, see whether it answers.
+    """On `up`, repair what is not well and wait for it; in a preview, see whether it answers.
 
     An invoke, not a resource: it runs on every operation, so that a plain `up` heals a stopped Coder, and it shows
     no change.
@@ -65,9 +65,9 @@ def look(site: Site, *, after: Sequence[pulumi.Resource]) -> Alive:
 def _without_dependencies(output: pulumi.Output[str]) -> pulumi.Output[str]:
     """The same value, of which the engine does not know that it came after the containers.
 
-    It still does: whoever needs the value waits for it. But for each container that is replaced, the engine asks the
-    providers of everything that depends on it for a diff, beforehand; the coderd provider cannot answer while Coder
-    is away, so that a Coder that a bad image had brought down could never be replaced by a good one.
+    It still does: everything that needs the value waits for it. But for each container that is replaced, the engine
+    asks the providers of everything that depends on it for a diff, beforehand; the coderd provider cannot answer while
+    Coder is away, so that a Coder that a bad image had brought down could never be replaced by a good one.
     """
     return pulumi.Output(
         set(),

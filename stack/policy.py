@@ -1,4 +1,4 @@
-"""What no change may do, whoever wrote it: pure rules over a list of resources, for the program and for a plan."""
+"""What no change may do, no matter whose: pure rules over a list of resources, for the program and for a plan."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Workspaces:
     idle_bump_ms: Annotated[int, Key("idleBump", duration_ms)]
     """Activity moves the stop to now plus this."""
     keep_alive_max_h: Annotated[int, Key("keepAliveMax", _hours)]
-    """A working Claude keeps its workspace alive this long at the most, in whole hours ("12h")."""
+    """A working Claude keeps its workspace alive this long at most, in whole hours ("12h")."""
     service_environment: Annotated[
         Mapping[str, str] | Encrypted[Mapping[str, str]], Key("serviceEnvironment", _variables, "may be")
     ]
@@ -202,9 +202,9 @@ class Verdict:
     min_net_gib_h_per_day: Annotated[int, Key("verdictMinNetGibHPerDay", _whole(0, 100_000))]
     """`make verdict` asks for so many GiB·h a day that parking gave back beyond what Coder and Postgres take."""
     max_failed_percent: Annotated[int, Key("verdictMaxFailedPercent", _whole(0, 100))]
-    """`make verdict` bears so many failed builds, in percent."""
+    """`make verdict` accepts so many failed builds, in percent."""
     max_stopped_runs: Annotated[int, Key("verdictMaxStoppedRuns", _whole(0, 1000))]
-    """`make verdict` bears so many runs of Claude that autostop ended while they worked."""
+    """`make verdict` accepts so many runs of Claude that autostop ended while they worked."""
 
 
 @dataclass(frozen=True, kw_only=True)

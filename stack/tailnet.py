@@ -84,7 +84,7 @@ class Tailnet(pulumi.ComponentResource):
             "serve",
             "serve",
             # The job does not read ACCESS_URL. Without it a node renamed in the admin console would not make it run
-            # again, and entries under the old name would stay for ever.
+            # again, and entries under the old name would stay forever.
             environment={**environment, "ACCESS_URL": url},
             delete=job.line("serve", "remove"),
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(after)),

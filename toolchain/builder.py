@@ -49,7 +49,7 @@ ADVICE: Mapping[str, str] = {
 
 
 class ToolchainError(Exception):
-    """Something the user can mend; the message says how."""
+    """Something the user can fix; the message says how."""
 
 
 class Recipe(Protocol):

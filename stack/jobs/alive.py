@@ -1,4 +1,4 @@
-"""Say whether Coder answers and which generation of our API token it should know; `ensure` mends what is not well.
+"""Say whether Coder answers and which generation of our API token it should know; `ensure` repairs what is not well.
 
 Run by an invoke on every operation, between the containers and the coderd provider: the provider contacts Coder
 whenever it is loaded, so a stopped Coder would block everything.

@@ -13,7 +13,7 @@ Reads PORT, Coder's on 127.0.0.1; MACHINE, the name that this node must have (em
 the system's) from the environment. Prints one JSON object; everything for people is on standard error.
 
 Every call of `tailscale` ends within `--timeout-s` and finds its standard input closed: on a tailnet without HTTPS
-`tailscale serve` waits for ever for somebody to enable it, or exits 0 having done nothing (cmd/tailscale/cli,
+`tailscale serve` waits forever for somebody to enable it, or exits 0 having done nothing (cmd/tailscale/cli,
 enableFeatureInteractive, read at v1.98.10).
 """
 

@@ -337,7 +337,7 @@ def test_a_failed_import_shows_the_provisioners_log_and_leaves_the_old_version_a
     assert "no-such-file" in printed
     assert "on main.tf line" in printed
     assert template.active_version() == old
-    template.main_tf.write_text(f"{TEMPLATE}# mended\n")
+    template.main_tf.write_text(f"{TEMPLATE}# fixed\n")
     template.up()
     assert template.active_version() not in (old, "")
 

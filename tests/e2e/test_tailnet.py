@@ -178,7 +178,7 @@ def sign_in(context: BrowserContext, box: Switched, base: str) -> Page:
 def open_preview(page: Page, base: str) -> None:
     """Open code-server through Coder, the README in it, and the markdown preview beside that."""
     # An attempt that was cut short left the README and the preview open, and code-server opens them again: then there
-    # are two of each for ever.
+    # are two of each forever.
     page.goto("about:blank")
     kept = {"origin": base, "storageTypes": "indexeddb,local_storage"}
     page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
@@ -263,7 +263,7 @@ def test_a_websocket_over_https_lives_for_a_minute(net: Tailnet, box: Switched, 
             return True
         return False
 
-    # Twice at the most, see `again`: a proxy that drops websockets after seconds does it each time.
+    # Twice at most, see `again`: a proxy that drops websockets after seconds does it each time.
     assert again(lived, "code-server's websocket") or again(lived, "code-server's second websocket")
 
 

@@ -403,7 +403,7 @@ def test_an_image_that_cannot_be_a_workspace_says_so_in_the_agents_log(
         assert (method, path) == ("PATCH", "/api/v2/workspaceagents/me/logs")
         assert reason in body["logs"][0]["output"]  # type: ignore[index]
         assert fake_coder.tokens == {"agent-token"}
-        # It stays, so that the restart policy does not say the same again for ever.
+        # It stays, so that the restart policy does not say the same again forever.
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=2)
         assert len(fake_coder.requests) == 2

@@ -174,7 +174,7 @@ def declare(
     try:
         loop.run_until_complete(stack.run_in_stack(run))
     finally:
-        # What waits for a part that was refused waits for ever, and would be complained of when the tests end.
+        # What waits for a part that was refused waits forever, and would be complained of when the tests end.
         pending = asyncio.all_tasks(loop)
         for task in pending:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The front door tells what is wrong and what mends it, and never leaves `pulumi` half-way by its own doing."""
+"""The front door tells what is wrong and what fixes it, and never leaves `pulumi` half-way by its own doing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job behind `tailscale serve`: it refuses with the remedy, touches only what is ours, and never waits for ever.
+"""The job behind `tailscale serve`: it refuses with the remedy, touches only what is ours, and never waits forever.
 
 Decisions are tested on what `tailscale status --json` and `tailscale serve status --json` print (shapes taken from
 1.98.10), exact to the command; the process around them with a stand-in on PATH for what a real tailscaled does not do

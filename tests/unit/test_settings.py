@@ -1,4 +1,4 @@
-"""Every setting is checked before anything is declared, and all problems are told at once with what mends them."""
+"""Every setting is checked before anything is declared, and all problems are told at once with what fixes them."""
 
 from __future__ import annotations
 
