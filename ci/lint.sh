@@ -23,13 +23,10 @@ fi
 
 if [ "${1:-}" = --all ]; then
   tofu fmt -check -recursive terraform-template tests/template
-  # With the builder's flags, so that vet finds in Go's cache what the builder compiled.
-  export GOWORK=off GOFLAGS="-trimpath -buildvcs=false"
+  # With the builder's settings, so that vet finds in Go's cache what the builder compiled.
+  lines=$(python3 -c 'from toolchain.recipes import GO_ENVIRONMENT as go; print(*map("=".join, go.items()), sep="\n")')
+  mapfile -t settings <<< "$lines"
   for module in "${own_go[@]}"; do
-    case $module in
-      coderd-provider | testcontrol) cgo=0 ;;
-      *) cgo=1 ;;
-    esac
-    (cd "toolchain/go/$module" && CGO_ENABLED=$cgo go vet ./...)
+    (cd "toolchain/go/$module" && env "${settings[@]}" go vet ./...)
   done
 fi

@@ -28,7 +28,7 @@ WORKSPACE_IMAGE: Final = f"coder-pilot/workspace:code-server-{version('code-serv
 DEBIAN_IMAGE: Final = f"coder-pilot/debian:{version('debian')}"
 
 
-def _plugin(name: str, module: str, package: str, version_variable: str) -> Piece:
+def _plugin(name: str, module: str, package: str, version_variable: str, tags: str = "") -> Piece:
     return Piece(
         name=f"plugin-{name}",
         version=version(name),
@@ -39,6 +39,7 @@ def _plugin(name: str, module: str, package: str, version_variable: str) -> Piec
                     output=f"pulumi-resource-{name}",
                     package=package,
                     ldflags=f"-X {version_variable}={version(name)}",
+                    tags=tags,
                 ),
             ),
         ),
@@ -51,7 +52,7 @@ def _terraform_provider(name: str, package: str, tags: str = "") -> Piece:
         version=version(f"terraform-provider-{name}"),
         recipe=GoModule(
             module=f"terraform-provider-{name}",
-            binaries=(Binary(output=f"terraform-provider-{name}", package=package, tags=tags, static=True),),
+            binaries=(Binary(output=f"terraform-provider-{name}", package=package, tags=tags),),
         ),
     )
 
@@ -80,22 +81,23 @@ _PIECES: Final = (
         recipe=CoderDashboard(module="coder", dependency=_CODER),
     ),
     Piece(
+        name="coder-agent",
+        version=version("coder"),
+        recipe=GoModule(
+            module="coder",
+            binaries=(
+                Binary(output="coder-linux-amd64", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="slim"),
+            ),
+        ),
+    ),
+    Piece(
         name="coder",
         version=version("coder"),
         needs=("coder-dashboard",),
         recipe=GoModule(
             module="coder",
             embedded=("coder-dashboard", _CODER, "site/out"),
-            binaries=(
-                Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="embed", static=True),
-                Binary(
-                    output="coder-linux-amd64",
-                    package=f"{_CODER}/cmd/coder",
-                    ldflags=_CODER_TAG,
-                    tags="slim",
-                    static=True,
-                ),
-            ),
+            binaries=(Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="embed"),),
         ),
     ),
     Piece(
@@ -137,16 +139,15 @@ _PIECES: Final = (
         needs=("pulumi", "language-python"),
         recipe=PulumiCli(),
     ),
-    _plugin("docker", "docker-plugin", ".", "main.Version"),
+    # Without compose, which only resources need that the plugin does not have. An image's build needs the rest.
+    _plugin("docker", "docker-plugin", ".", "main.Version", tags="no_compose"),
     _plugin("random", "random-plugin", ".", "main.Version"),
     _plugin("command", "command-plugin", ".", "main.Version"),
     _plugin("terraform-provider", "bridge", _BRIDGE, f"{_BRIDGE}/version.version"),
     Piece(
         name="coderd-provider",
         version=version("coderd"),
-        recipe=GoModule(
-            module="coderd-provider", binaries=(Binary(output="terraform-provider-coderd", package=".", static=True),)
-        ),
+        recipe=GoModule(module="coderd-provider", binaries=(Binary(output="terraform-provider-coderd", package="."),)),
     ),
     Piece(
         name="pulumi-plugins",
@@ -182,7 +183,6 @@ _PIECES: Final = (
                     output="bin/tofu",
                     package="github.com/opentofu/opentofu/cmd/tofu",
                     ldflags="-X github.com/opentofu/opentofu/version.dev=no",
-                    static=True,
                 ),
             ),
         ),
@@ -211,7 +211,6 @@ _PIECES: Final = (
                     package=f"tailscale.com/cmd/{name}",
                     ldflags=f"-X tailscale.com/version.shortStamp={version('tailscale')}"
                     f" -X tailscale.com/version.longStamp={version('tailscale')}",
-                    static=True,
                 )
                 for name in ("tailscale", "tailscaled")
             ),
@@ -220,7 +219,7 @@ _PIECES: Final = (
     Piece(
         name="testcontrol",
         version=version("tailscale"),
-        recipe=GoModule(module="testcontrol", binaries=(Binary(output="bin/testcontrol", package=".", static=True),)),
+        recipe=GoModule(module="testcontrol", binaries=(Binary(output="bin/testcontrol", package="."),)),
     ),
     Piece(
         name="compose",
@@ -232,7 +231,6 @@ _PIECES: Final = (
                     output="bin/docker-compose",
                     package="github.com/docker/compose/v2/cmd",
                     ldflags=f"-X github.com/docker/compose/v2/internal.Version=v{version('compose')}",
-                    static=True,
                 ),
             ),
         ),
@@ -265,11 +263,16 @@ _PIECES: Final = (
     Piece(
         name="image-coder",
         version=version("coder"),
-        needs=("image-debian", "coder", "tofu", "terraform-mirror"),
+        needs=("image-debian", "coder", "coder-agent", "tofu", "terraform-mirror"),
         recipe=Image(
             tag=CODER_IMAGE,
             directory="coder",
-            context=(("coder", "coder"), ("tofu", "tofu"), ("terraform-mirror", "mirror")),
+            context=(
+                ("coder", "coder"),
+                ("coder-agent", "coder-agent"),
+                ("tofu", "tofu"),
+                ("terraform-mirror", "mirror"),
+            ),
         ),
     ),
     Piece(
