@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e import box_fixture
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker
 from tests.e2e.release_site import ReleaseSite, running, small_parts
-from tests.e2e.workspace_fixture import container_of
-from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
+from tests.e2e.workspace_fixture import container_of, editor_answers
+from toolchain.pieces import CODER_IMAGE, DEBIAN_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 # What is wrong with the base, and the lines that make it so on top of Debian's own.
 CURL = "RUN apt-get update && apt-get install --yes --no-install-recommends curl\n"
@@ -23,6 +28,9 @@ RECIPES = {
     "without-curl": USER + "USER coder\n",
     "without-home": CURL + "RUN useradd --uid 1000 --no-create-home coder\nUSER coder\n",
 }
+
+DISK_MB = 7000
+LEFT_MB = 150
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +208,38 @@ def test_the_image_keeps_the_bases_user_and_environment(pilot: Pilot, base: Call
     assert after["User"] == before["User"] == "coder"
     assert [after.get(key) for key in ("Entrypoint", "Cmd")] == [before.get(key) for key in ("Entrypoint", "Cmd")]
     assert set(after["Env"]) - set(before["Env"]) == {"DISABLE_AUTOUPDATER=1"}
+
+
+@pytest.mark.drill
+def test_a_full_disk_is_named_and_what_runs_goes_on(
+    make_pilot: Callable[..., Pilot], base: Callable[[str], str], tmp_path: Path
+) -> None:
+    """In a box whose disk has just room for a pilot."""
+    bare = base("bare")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", disk], check=True, timeout=30)
+    try:
+        with box_fixture.running(disk / "box") as box:
+            box.load([CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE, bare])
+            pilot = make_pilot(dockerHost=box.docker_host, dockerSocket=str(box.socket))
+            with box.entered(), running(small_parts(tmp_path)) as site:
+                # More than there is room for; what is in it does not matter any more.
+                os.truncate(site.archive, 2 * LEFT_MB * 2**20)
+                lines = "".join(f"ENV {name}={json.dumps(value)}\n" for name, value in site.environment().items())
+                docker("build", "--quiet", "--tag", bare, "-", stdin=f"FROM {bare}\n{lines}")
+                pilot.up()
+                workspace = pilot.create_workspace("running")
+                before = world(pilot)
+                free = shutil.disk_usage(disk).free
+                with (disk / "filler").open("wb") as filler:
+                    os.posix_fallocate(filler.fileno(), 0, free - LEFT_MB * 2**20)
+                pilot.write_config(workspaceImages=f"{WORKSPACE_IMAGE},{bare}")
+                said = pilot.up(check=False)
+                (disk / "filler").unlink()
+                assert f"no workspace image could be built from {bare}: code-server" in said
+                assert "free some space, for example with `docker builder prune`" in said
+                assert world(pilot) == before
+                assert editor_answers(pilot, workspace)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True, timeout=30)
