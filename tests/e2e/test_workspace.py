@@ -35,8 +35,12 @@ from tests.e2e.workspace_fixture import (
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 from toolchain.pins import version
 
-WITHOUT_CURL = f"{NAME_PREFIX}/without-curl:1"
-WITHOUT_BASH = f"{NAME_PREFIX}/without-bash:1"
+# Two more names of the workspace image: what is built from them is replaced by an image that cannot be a workspace.
+REPLACED = {
+    f"{NAME_PREFIX}/without-curl:1": f"FROM {DEBIAN_IMAGE}\n",
+    f"{NAME_PREFIX}/without-bash:1": f"FROM {DEBIAN_IMAGE}\nRUN rm /bin/bash\n",
+}
+WITHOUT_CURL, WITHOUT_BASH = REPLACED
 MINIMAL_TEMPLATE = Path(__file__).parent / "minimal-template"
 STARTS = 5
 START_LIMIT_S = 6.0
@@ -44,23 +48,31 @@ START_LIMIT_RATIO = 1.1
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two images that cannot be a workspace."""
-    recipes = {WITHOUT_CURL: "", WITHOUT_BASH: "RUN rm /bin/bash\n"}
-    for tag, lines in recipes.items():
-        folder = tmp_path_factory.mktemp("image")
-        (folder / "Dockerfile").write_text(f"FROM {DEBIAN_IMAGE}\nLABEL test={tag}\n{lines}")
-        docker("build", "--quiet", "--tag", tag, str(folder))
-    yield
-    docker("image", "rm", *recipes, check=False)
+def bases() -> Iterator[str]:
+    """What the setting `workspaceImages` names."""
+    for name in REPLACED:
+        docker("tag", WORKSPACE_IMAGE, name)
+    yield ",".join((WORKSPACE_IMAGE, *REPLACED))
+    docker("image", "rm", *REPLACED, check=False)
 
 
 @pytest.fixture(scope="module")
-def pilot(make_pilot: Callable[..., Pilot], images: None) -> Pilot:
+def pilot(make_pilot: Callable[..., Pilot], bases: str) -> Pilot:
     """A pilot whose workspaces may have any of three images."""
-    made = make_pilot(workspaceImages=f"{WORKSPACE_IMAGE},{WITHOUT_CURL},{WITHOUT_BASH}")
+    made = make_pilot(workspaceImages=bases)
     made.up()
     return made
+
+
+def replace_image(pilot: Pilot, base: str, folder: Path) -> None:
+    """Put another image in the place of what `up` built from `base`: it would have refused to build it."""
+    labels = [f"coder-pilot.stack={pilot.name}", f"coder-pilot.base={base}"]
+    filters = [each for label in labels for each in ("--filter", f"label={label}")]
+    built = docker("image", "ls", *filters, "--format", "{{.Repository}}:{{.Tag}}")
+    (folder / "Dockerfile").write_text(REPLACED[base])
+    # With the labels, by which the pilot's images are removed in the end.
+    options = [each for label in labels for each in ("--label", label)]
+    docker("build", "--quiet", "--tag", built, *options, str(folder))
 
 
 # --- the home
@@ -131,8 +143,16 @@ def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_pa
         # No walk-through and no welcome page beside it.
         assert page.locator(".tabs-container").get_by_role("tab").count() == 1
         run.click()
-        # The extension tells Claude Code which file is open.
-        page.locator(".xterm-rows").get_by_text("In hello.txt").wait_for(timeout=60_000)
+        terminal = page.locator(".xterm-rows")
+        terminal.get_by_text(f"Claude Code v{version('claude-code')}").wait_for(timeout=60_000)
+
+        def claude_is_told_what_is_selected() -> bool:
+            page.locator(".view-lines").click()
+            page.keyboard.press("Control+A")
+            return terminal.get_by_text("selected").is_visible()
+
+        # By the extension, as soon as they found each other.
+        eventually(claude_is_told_what_is_selected, timeout_s=30, interval_s=1, what="the selection in Claude's prompt")
         page.screenshot(path=artifacts / "claude-code-in-the-editor.png")
     started = inside(pilot, workspace, "cat ~/.local/share/code-server/logs/*/exthost*/remoteexthost.log")
     assert "_doActivateExtension Anthropic.claude-code" in started
@@ -223,7 +243,8 @@ def test_an_unreachable_repository_and_failing_dotfiles_are_in_the_log_of_a_work
     pilot.transition(workspace["id"], "delete")
 
 
-def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot) -> None:
+def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot, tmp_path: Path) -> None:
+    replace_image(pilot, WITHOUT_CURL, tmp_path)
     workspace = new_workspace(pilot, "curlless", image=WITHOUT_CURL)
     eventually(
         lambda: "it has no curl" in agent_log(pilot, workspace), timeout_s=60, what="the reason in the agent's log"
@@ -231,7 +252,8 @@ def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot) -> None:
     pilot.transition(workspace["id"], "delete")
 
 
-def test_an_image_without_bash_says_so_in_the_builds_log(pilot: Pilot) -> None:
+def test_an_image_without_bash_says_so_in_the_builds_log(pilot: Pilot, tmp_path: Path) -> None:
+    replace_image(pilot, WITHOUT_BASH, tmp_path)
     workspace = new_workspace(pilot, "bashless", image=WITHOUT_BASH)
     build = workspace["latest_build"]["id"]
     eventually(
