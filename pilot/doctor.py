@@ -185,7 +185,12 @@ def _built(subject: Subject) -> Iterator[Finding]:
     if any("go" in PIECES[name].recipe.tools() for name in missing) and shutil.which("go") is None:
         yield Finding(check="toolchain", level="problem", found="`go` is not on PATH", fix=TOOL_ADVICE["go"])
     found = f"to be built: {', '.join(missing)}"
-    yield Finding(check="toolchain", level="warning", found=found, fix="`make up` builds it, which takes a quarter to half an hour on two cores")
+    yield Finding(
+        check="toolchain",
+        level="warning",
+        found=found,
+        fix="`make up` builds it, which takes a quarter to half an hour on two cores",
+    )
 
 
 def _engine(subject: Subject) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,10 +94,13 @@ def running(site: ReleaseSite) -> Iterator[ReleaseSite]:
             elif self.path.startswith("/claude/"):
                 self._send("claude", site.claude)
             elif self.path.startswith("/market/") and site.fault != "market down":
-                if site.extension:
-                    self._send("market", site.extension)
-                else:
+                if site.extension is None:
                     self.answer(200, {})
+                elif self.path.endswith("/Microsoft.VisualStudio.Code.Manifest"):
+                    with zipfile.ZipFile(site.extension) as vsix:
+                        self.answer(200, json.loads(vsix.read("extension/package.json")))
+                else:
+                    self._send("market", site.extension)
             else:
                 self.answer(404, {})
 
@@ -145,7 +149,10 @@ def market_answer(site: ReleaseSite) -> dict[str, Any]:
         "lastUpdated": "2025-07-24T00:00:00.000Z",
         "assetUri": asset,
         "fallbackAssetUri": asset,
-        "files": [{"assetType": "Microsoft.VisualStudio.Services.VSIXPackage", "source": f"{asset}/vsix"}],
+        "files": [
+            {"assetType": asset_type, "source": f"{asset}/{asset_type}"}
+            for asset_type in ("Microsoft.VisualStudio.Services.VSIXPackage", "Microsoft.VisualStudio.Code.Manifest")
+        ],
         "properties": [{"key": "Microsoft.VisualStudio.Code.Engine", "value": "^1.94.0"}],
     }
     extension = {

@@ -13,6 +13,7 @@ from tests.e2e.browser_fixture import chromium
 from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.pilot_fixture import docker
+from toolchain.pins import version
 
 EMAIL = "admin@framework.local"
 TIMEOUT_MS = 60_000
@@ -140,7 +141,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
         editor.get_by_role("treeitem", name="hello.py").dblclick()
     # The button is there only after the extension's start found `claude` on its PATH.
     editor.get_by_role("button", name="Run Claude Code").wait_for()
-    in_terminal(editor, "claude --version", "2.1.332 (Claude Code)")
+    in_terminal(editor, "claude --version", f"{version('claude-code')} (Claude Code)")
     in_terminal(editor, "echo kept >note.txt; cat note.txt", "kept")
     editor.screenshot(path=artifacts / "editor.png")
     page.bring_to_front()
