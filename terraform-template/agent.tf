@@ -67,7 +67,7 @@ resource "coder_app" "code_server" {
   share        = "owner"
   # One tailnet name has no wildcard certificate, so apps cannot have subdomains.
   subdomain = false
-  # A tab like any other, not the small window without an address that is the default.
+  # In the same tab, not in a small window without an address, which is the default.
   open_in = "tab"
   order   = 1
 

@@ -90,18 +90,15 @@ def status(page: Page, name: str) -> None:
     page.get_by_text(re.compile(rf"{name}$")).first.wait_for()
 
 
-def open_tile(page: Page) -> Page:
-    """The editor, opened by its tile on the workspace's page, once it is drawn."""
+def open_tile(page: Page) -> None:
+    """Open the editor by its tile on the workspace's page, in the same tab, and wait until it is drawn."""
     # The agent is connected when it has told the memory, and code-server answers when its icon has taken the spinner's
     # place. Before that the page draws the tile anew now and then, and a click is lost.
     page.get_by_text("/2 GiB").wait_for()
     tile = page.get_by_role("link", name="code-server")
     tile.locator("img").wait_for()
-    with page.context.expect_page() as opened:
-        tile.click()
-    editor: Page = opened.value
-    editor.locator(".monaco-workbench .explorer-folders-view").wait_for()
-    return editor
+    tile.click()
+    page.locator(".monaco-workbench .explorer-folders-view").wait_for()
 
 
 def in_terminal(editor: Page, command: str, answer: str) -> None:
@@ -137,14 +134,15 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
         page.get_by_role("button", name="Create workspace").click()
         page.wait_for_url("**/@admin/first")
         status(page, "Running")
-        editor = open_tile(page)
-        editor.get_by_role("treeitem", name="hello.py").dblclick()
+        open_tile(page)
+        page.get_by_role("treeitem", name="hello.py").dblclick()
     # The button is there only after the extension's start found `claude` on its PATH.
-    editor.get_by_role("button", name="Run Claude Code").wait_for()
-    in_terminal(editor, "claude --version", f"{version('claude-code')} (Claude Code)")
-    in_terminal(editor, "echo kept >note.txt; cat note.txt", "kept")
-    editor.screenshot(path=artifacts / "editor.png")
-    page.bring_to_front()
+    page.get_by_role("button", name="Run Claude Code").wait_for()
+    in_terminal(page, "claude --version", f"{version('claude-code')} (Claude Code)")
+    in_terminal(page, "echo kept >note.txt; cat note.txt", "kept")
+    page.screenshot(path=artifacts / "editor.png")
+    page.goto(f"{printed['Coder']}/@admin/first")
+    page.get_by_text("/2 GiB").wait_for()
     page.screenshot(path=artifacts / "dashboard.png")
     page.get_by_role("button", name="Stop", exact=True).click()
     status(page, "Stopped")
@@ -154,9 +152,9 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     sign_in(page, password)
     page.get_by_role("button", name="Start", exact=True).click()
     status(page, "Running")
-    editor = open_tile(page)
-    editor.get_by_role("treeitem", name="note.txt").wait_for()
-    in_terminal(editor, "cat note.txt", "kept")
+    open_tile(page)
+    page.get_by_role("treeitem", name="note.txt").wait_for()
+    in_terminal(page, "cat note.txt", "kept")
     assert said == []
 
 
