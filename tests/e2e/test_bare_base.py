@@ -130,9 +130,7 @@ def test_a_first_start_downloads_nothing_and_the_home_holds_no_editor(
         with chromium(tmp_path / "home") as browser:
             page = browser.new_page()
             open_editor(pilot, workspace, page)
-            page.keyboard.press("Control+Shift+P")
-            page.keyboard.type("Claude Code")
-            page.get_by_role("option", name="Run Claude Code").wait_for()
+        assert EXTENSION in inside(pilot, workspace, "ls /opt/code-server/lib/vscode/extensions").split()
     assert len(site.asked) == asked
     # Some settings and caches, and not half a gigabyte of editor.
     assert int(inside(pilot, workspace, "du -sm ~ | cut -f1")) < 20
