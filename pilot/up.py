@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
-
-LOOPBACK = "127.0.0.1"
+from stack.jobs.names import LOOPBACK
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

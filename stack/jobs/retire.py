@@ -151,11 +151,10 @@ def _remove_volumes(stack: str) -> list[str]:
     return [f"volumes deleted without Coder: {', '.join(found)}"] if found else []
 
 
-def _remove_images(stack: str) -> list[str]:
+def _remove_images(stack: str) -> None:
     found = engine.docker("image", "ls", "--quiet", "--filter", f"label={STACK_LABEL}={stack}").split()
     if found:
         engine.docker("image", "rm", "--force", *set(found))
-    return []
 
 
 def _dump() -> list[str]:
@@ -184,7 +183,11 @@ def main() -> None:
     purge, stack = program.variable("PURGE") == "true", program.variable("STACK")
     warnings = _through_coder(api, "delete" if purge else "stop")
     warnings += _remove_stragglers(stack)
-    warnings += [*_remove_volumes(stack), *_remove_images(stack)] if purge else _dump()
+    if purge:
+        warnings += _remove_volumes(stack)
+        _remove_images(stack)
+    else:
+        warnings += _dump()
     for each in warnings:
         _say(f"warning: {each}")
 

@@ -45,9 +45,7 @@ def _present() -> set[str] | None:
     """The stack's images on the engine, by name, or by id where they have none; None where it cannot be asked."""
     label = f"label={names.STACK_LABEL}={program.variable('STACK')}"
     try:
-        shown = engine.docker(
-            "image", "ls", "--no-trunc", "--filter", label, "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"
-        )
+        shown = engine.docker("image", "ls", "--no-trunc", "--filter", label, "--format", LISTING)
     except engine.JobError:
         return None
     pairs = [line.split(" ", 1) for line in shown.splitlines()]

@@ -8,18 +8,16 @@ import json
 import statistics
 import subprocess
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.browser_fixture import chromium
-from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
+from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker
 from tests.e2e.release_site import EXTENSION, ReleaseSite, running
-from tests.e2e.workspace_fixture import editor_answers, inside, new_workspace, open_editor
+from tests.e2e.workspace_fixture import inside, new_workspace, open_editor, until_the_editor
 from toolchain.builder import Builder
 from toolchain.pieces import DEBIAN_IMAGE, PIECES
 from toolchain.pins import version
@@ -151,21 +149,15 @@ def test_a_start_from_a_bare_base_without_a_network_takes_three_seconds(
     create_s: list[float] = []
     start_s: list[float] = []
 
-    def timed(begin: Callable[[], Any], workspace: Any = None) -> tuple[float, Any]:
-        began_s = time.monotonic()
-        begun = begin()
-        eventually(
-            lambda: editor_answers(pilot, workspace or begun), timeout_s=60, interval_s=0.05, what="the editor's answer"
-        )
-        return time.monotonic() - began_s, begun
-
     with cut_off(pilot):
         for number in range(STARTS):
-            took_s, workspace = timed(functools.partial(new_workspace, pilot, f"speed-{number}"))
+            took_s, workspace = until_the_editor(pilot, functools.partial(new_workspace, pilot, f"speed-{number}"))
             create_s.append(took_s)
             pilot.transition(workspace["id"], "stop")
             build = f"/api/v2/workspaces/{workspace['id']}/builds"
-            took_s, _ = timed(functools.partial(pilot.call, "POST", build, {"transition": "start"}), workspace)
+            took_s, _ = until_the_editor(
+                pilot, functools.partial(pilot.call, "POST", build, {"transition": "start"}), workspace
+            )
             start_s.append(took_s)
             pilot.wait_workspace(workspace["id"])
             pilot.transition(workspace["id"], "delete")

@@ -9,7 +9,6 @@ import os
 import signal
 import statistics
 import tarfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from tests.e2e.workspace_fixture import (
     inside,
     new_workspace,
     open_editor,
+    until_the_editor,
 )
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 from toolchain.pins import version
@@ -305,23 +305,15 @@ def test_a_start_is_fast_and_hardly_slower_than_the_minimal_templates(pilot: Pil
     create_s: dict[str, list[float]] = {ours: [], "minimal": []}
     start_s: dict[str, list[float]] = {ours: [], "minimal": []}
 
-    def timed(begin: Callable[[], Any], workspace: Mapping[str, Any] | None = None) -> tuple[float, Any]:
-        began_s = time.monotonic()
-        begun = begin()
-        eventually(
-            lambda: editor_answers(pilot, workspace or begun), timeout_s=60, interval_s=0.05, what="the editor's answer"
-        )
-        return time.monotonic() - began_s, begun
-
     for number in range(STARTS):
         for template in (ours, "minimal"):
             name = f"speed-{template[:4]}-{number}"
-            took_s, workspace = timed(functools.partial(new_workspace, pilot, name, template))
+            took_s, workspace = until_the_editor(pilot, functools.partial(new_workspace, pilot, name, template))
             create_s[template].append(took_s)
             pilot.transition(workspace["id"], "stop")
             start = {"transition": "start"}
             build = f"/api/v2/workspaces/{workspace['id']}/builds"
-            took_s, _ = timed(functools.partial(pilot.call, "POST", build, start), workspace)
+            took_s, _ = until_the_editor(pilot, functools.partial(pilot.call, "POST", build, start), workspace)
             start_s[template].append(took_s)
             eventually(
                 lambda: pilot.workspace(workspace["id"])["latest_build"]["job"]["status"] == "succeeded",  # noqa: B023

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.e2e.pilot_fixture import Pilot, docker
+from tests.e2e.pilot_fixture import Pilot, docker, eventually
 
 
 def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
@@ -64,6 +65,18 @@ def editor_answers(pilot: Pilot, workspace: Mapping[str, Any]) -> bool:
             return answer.status == 200 and "healthz" in answer.url
     except (urllib.error.URLError, TimeoutError):
         return False
+
+
+def until_the_editor(
+    pilot: Pilot, begin: Callable[[], Any], workspace: Mapping[str, Any] | None = None
+) -> tuple[float, Any]:
+    """Seconds from `begin` to the editor's answer, and what `begin` gave: the workspace, unless it is another."""
+    began_s = time.monotonic()
+    begun = begin()
+    eventually(
+        lambda: editor_answers(pilot, workspace or begun), timeout_s=60, interval_s=0.05, what="the editor's answer"
+    )
+    return time.monotonic() - began_s, begun
 
 
 def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
