@@ -12,8 +12,8 @@ from toolchain.builder import ToolchainError
 
 APT_TIMEOUT_S = 15 * 60
 
-# Linters and the browser of the test suite.
-TEST_PACKAGES = ("chromium", "libnss3-tools", "shellcheck")
+# A linter, and the browser of the test suite with what gives it a network of its own.
+TEST_PACKAGES = ("chromium", "iproute2", "libnss3-tools", "shellcheck", "socat")
 
 
 def missing(packages: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -26,11 +27,15 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def chromium(home: Path, *, trusted_ca: Path | None = None, socks: str | None = None) -> Iterator[Browser]:
+def chromium(
+    home: Path, *, only: str | None = None, trusted_ca: Path | None = None, socks: str | None = None
+) -> Iterator[Browser]:
     """Debian's Chromium.
 
     Args:
         home: an empty folder for its HOME.
+        only: a URL on 127.0.0.1. The browser then has a network of its own with nothing but that port: on the machine's
+            it drops requests with ERR_NETWORK_CHANGED whenever a container comes or goes.
         trusted_ca: a CA certificate to trust besides the system's; nothing is ever trusted unverified.
         socks: host:port of a SOCKS5 proxy, which also resolves the names.
     """
@@ -41,17 +46,33 @@ def chromium(home: Path, *, trusted_ca: Path | None = None, socks: str | None = 
     _certutil("-N", "--empty-password", database=database)
     if trusted_ca:
         _certutil("-A", "-n", "test CA", "-t", "C,,", "-i", str(trusted_ca), database=database)
-    with sync_playwright() as playwright:
+    environment = {**os.environ, "HOME": str(home)}
+    with contextlib.ExitStack() as open_things:
+        if only:
+            program = str(Path(__file__).with_name("own_network.sh"))
+            environment |= open_things.enter_context(_door(home / "door.sock", urlsplit(only).port))
+        playwright = open_things.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
             executable_path=program,
             args=list(FLAGS),
-            env={**os.environ, "HOME": str(home)},
+            env=environment,
             proxy={"server": f"socks5://{socks}"} if socks else None,
         )
         try:
             yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def _door(socket: Path, port: int | None) -> Iterator[dict[str, str]]:
+    """Lead `socket` to a port of 127.0.0.1, and say both in the variables that own_network.sh reads."""
+    relay = subprocess.Popen(["socat", f"UNIX-LISTEN:{socket},fork", f"TCP:127.0.0.1:{port}"])
+    try:
+        yield {"DOOR_SOCKET": str(socket), "DOOR_PORT": str(port)}
+    finally:
+        relay.terminate()
+        relay.wait(timeout=10)
 
 
 def _certutil(*arguments: str, database: Path) -> None:

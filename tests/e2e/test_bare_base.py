@@ -125,7 +125,7 @@ def test_a_first_start_downloads_nothing_and_the_home_holds_no_editor(
         workspace = pilot.create_workspace("first")
         assert inside(pilot, workspace, "timeout 3 curl --silent http://1.1.1.1 || echo cut off") == "cut off"
         assert inside(pilot, workspace, "claude --version").startswith(version("claude-code"))
-        with chromium(tmp_path / "home") as browser:
+        with chromium(tmp_path / "home", only=pilot.url) as browser:
             page = browser.new_page()
             open_editor(pilot, workspace, page)
         assert EXTENSION in inside(pilot, workspace, "ls /opt/code-server/lib/vscode/extensions").split()

@@ -55,7 +55,7 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def visit(tmp_path: Path, said: list[str]) -> Iterator[Callable[[], Page]]:
+def visit(printed: dict[str, str], tmp_path: Path, said: list[str]) -> Iterator[Callable[[], Page]]:
     """An empty page of somebody who has not been here before: without a session or anything else that is kept."""
 
     def note(message: ConsoleMessage) -> None:
@@ -68,7 +68,7 @@ def visit(tmp_path: Path, said: list[str]) -> Iterator[Callable[[], Page]]:
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
 
-    with chromium(tmp_path / "browser") as browser:
+    with chromium(tmp_path / "browser", only=printed["Coder"]) as browser:
 
         def visit() -> Page:
             context = browser.new_context(viewport=VIEWPORT)
@@ -167,7 +167,6 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     assert said == []
 
 
-@pytest.mark.usefixtures("printed")
 def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
     clone: Clone, visit: Callable[[], Page], said: list[str]
 ) -> None:

@@ -51,7 +51,7 @@ def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathF
         workspace = pilot.create_workspace(name)
         seen[name] = Watched(workspace, deadline_s(workspace))
     with contextlib.ExitStack() as open_things:
-        browser = open_things.enter_context(chromium(tmp_path_factory.mktemp("browser") / "home"))
+        browser = open_things.enter_context(chromium(tmp_path_factory.mktemp("browser") / "home", only=pilot.url))
         open_editor(pilot, seen["tab"].workspace, browser.new_page())
         api = open_things.enter_context(claude_api.serve("sleep 30", commands=1000, address=gateway_of(pilot)))
         inside(

@@ -130,7 +130,7 @@ def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_pa
     # A first start asks for these.
     answered = {"hasCompletedOnboarding": True, "projects": {"/home/coder/demo": {"hasTrustDialogAccepted": True}}}
     inside(pilot, workspace, f"cat >~/.claude.json <<'JSON'\n{json.dumps(answered)}\nJSON")
-    with chromium(tmp_path / "home") as browser:
+    with chromium(tmp_path / "home", only=pilot.url) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         open_editor(pilot, workspace, page)
         page.get_by_role("treeitem", name="hello.txt").dblclick(timeout=60_000)
