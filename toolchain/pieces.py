@@ -62,7 +62,7 @@ _CODER: Final = "github.com/coder/coder/v2"
 # Without a "v": Coder adds it, and the server refuses an agent that calls itself "vv2.30.0".
 _CODER_TAG: Final = f"-X {_CODER}/buildinfo.tag={version('coder')}"
 
-# The slowest first: two are built at a time, and a late start of a long one would leave a core idle.
+# The order in which they are built where nothing else decides: the servers' image is made while the CLI is compiled.
 _PIECES: Final = (
     Piece(
         name="node",
@@ -79,6 +79,39 @@ _PIECES: Final = (
         version=version("coder"),
         needs=("node",),
         recipe=CoderDashboard(module="coder", dependency=_CODER),
+    ),
+    Piece(
+        name="code-server",
+        version=version("code-server"),
+        needs=("node",),
+        system_packages=("libkrb5-dev", "g++", "make", "python3"),
+        recipe=NpmProgram(name="code-server"),
+    ),
+    Piece(
+        name="debian-root",
+        version=version("debian"),
+        system_packages=("mmdebstrap",),
+        recipe=DebianRoot(suite=version("debian")),
+    ),
+    Piece(
+        name="image-debian",
+        version=version("debian"),
+        needs=("debian-root",),
+        recipe=ImportedImage(tag=DEBIAN_IMAGE),
+    ),
+    Piece(
+        name="image-postgres",
+        version=version("postgres"),
+        needs=("image-debian",),
+        recipe=Image(tag=POSTGRES_IMAGE, directory="postgres"),
+    ),
+    Piece(
+        name="image-workspace",
+        version=version("code-server"),
+        needs=("image-debian", "node", "code-server"),
+        recipe=Image(
+            tag=WORKSPACE_IMAGE, directory="workspace", context=(("node", "node"), ("code-server", "code-server"))
+        ),
     ),
     Piece(
         name="coder-agent",
@@ -98,6 +131,48 @@ _PIECES: Final = (
             module="coder",
             embedded=("coder-dashboard", _CODER, "site/out"),
             binaries=(Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="embed"),),
+        ),
+    ),
+    Piece(
+        name="tofu",
+        version=version("tofu"),
+        recipe=GoModule(
+            module="tofu",
+            binaries=(
+                Binary(
+                    output="bin/tofu",
+                    package="github.com/opentofu/opentofu/cmd/tofu",
+                    ldflags="-X github.com/opentofu/opentofu/version.dev=no",
+                ),
+            ),
+        ),
+    ),
+    _terraform_provider("docker", "github.com/terraform-providers/terraform-provider-docker", "no_compose"),
+    _terraform_provider("coder", "github.com/coder/terraform-provider-coder/v2"),
+    Piece(
+        name="terraform-mirror",
+        version=version("terraform-provider-coder"),
+        needs=("terraform-provider-docker", "terraform-provider-coder"),
+        recipe=TerraformMirror(
+            providers=(
+                ("kreuzwerker", "docker", version("terraform-provider-docker")),
+                ("coder", "coder", version("terraform-provider-coder")),
+            )
+        ),
+    ),
+    Piece(
+        name="image-coder",
+        version=version("coder"),
+        needs=("image-debian", "coder", "coder-agent", "tofu", "terraform-mirror"),
+        recipe=Image(
+            tag=CODER_IMAGE,
+            directory="coder",
+            context=(
+                ("coder", "coder"),
+                ("coder-agent", "coder-agent"),
+                ("tofu", "tofu"),
+                ("terraform-mirror", "mirror"),
+            ),
         ),
     ),
     Piece(
@@ -174,33 +249,6 @@ _PIECES: Final = (
         recipe=CoderdSdk(coderd_version=version("coderd")),
     ),
     Piece(
-        name="tofu",
-        version=version("tofu"),
-        recipe=GoModule(
-            module="tofu",
-            binaries=(
-                Binary(
-                    output="bin/tofu",
-                    package="github.com/opentofu/opentofu/cmd/tofu",
-                    ldflags="-X github.com/opentofu/opentofu/version.dev=no",
-                ),
-            ),
-        ),
-    ),
-    _terraform_provider("docker", "github.com/terraform-providers/terraform-provider-docker", "no_compose"),
-    _terraform_provider("coder", "github.com/coder/terraform-provider-coder/v2"),
-    Piece(
-        name="terraform-mirror",
-        version=version("terraform-provider-coder"),
-        needs=("terraform-provider-docker", "terraform-provider-coder"),
-        recipe=TerraformMirror(
-            providers=(
-                ("kreuzwerker", "docker", version("terraform-provider-docker")),
-                ("coder", "coder", version("terraform-provider-coder")),
-            )
-        ),
-    ),
-    Piece(
         name="tailscale",
         version=version("tailscale"),
         recipe=GoModule(
@@ -233,54 +281,6 @@ _PIECES: Final = (
                     ldflags=f"-X github.com/docker/compose/v2/internal.Version=v{version('compose')}",
                 ),
             ),
-        ),
-    ),
-    Piece(
-        name="code-server",
-        version=version("code-server"),
-        needs=("node",),
-        system_packages=("libkrb5-dev", "g++", "make", "python3"),
-        recipe=NpmProgram(name="code-server"),
-    ),
-    Piece(
-        name="debian-root",
-        version=version("debian"),
-        system_packages=("mmdebstrap",),
-        recipe=DebianRoot(suite=version("debian")),
-    ),
-    Piece(
-        name="image-debian",
-        version=version("debian"),
-        needs=("debian-root",),
-        recipe=ImportedImage(tag=DEBIAN_IMAGE),
-    ),
-    Piece(
-        name="image-postgres",
-        version=version("postgres"),
-        needs=("image-debian",),
-        recipe=Image(tag=POSTGRES_IMAGE, directory="postgres"),
-    ),
-    Piece(
-        name="image-coder",
-        version=version("coder"),
-        needs=("image-debian", "coder", "coder-agent", "tofu", "terraform-mirror"),
-        recipe=Image(
-            tag=CODER_IMAGE,
-            directory="coder",
-            context=(
-                ("coder", "coder"),
-                ("coder-agent", "coder-agent"),
-                ("tofu", "tofu"),
-                ("terraform-mirror", "mirror"),
-            ),
-        ),
-    ),
-    Piece(
-        name="image-workspace",
-        version=version("code-server"),
-        needs=("image-debian", "node", "code-server"),
-        recipe=Image(
-            tag=WORKSPACE_IMAGE, directory="workspace", context=(("node", "node"), ("code-server", "code-server"))
         ),
     ),
 )

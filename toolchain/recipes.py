@@ -7,8 +7,8 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolchain.builder import Job
@@ -31,6 +31,9 @@ class InCache:
 
     def intact(self, directory: Path) -> bool:
         return directory.is_dir()
+
+    def compiles(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class GoModule(InCache):
     copied_from: str = ""
     copied: tuple[str, ...] = ()
     embedded: tuple[str, str, str] | None = None
+    # A field, so that it is part of the piece's key.
+    environment: Mapping[str, str] = field(default_factory=lambda: GO_ENVIRONMENT)
 
     def sources(self) -> Sequence[Path]:
         return [TOOLCHAIN / "go" / self.module]
@@ -62,15 +67,20 @@ class GoModule(InCache):
     def tools(self) -> Sequence[str]:
         return ["go"]
 
+    def compiles(self) -> bool:
+        return True
+
     def make(self, job: Job) -> None:
         directory = TOOLCHAIN / "go" / self.module
         options = self._embed(job, *self.embedded) if self.embedded else []
+        # Some 300 MB, which a `go` that is killed leaves: in the piece's own folder the next build takes it away.
+        environment = {**self.environment, "GOTMPDIR": str(job.work)}
         for binary in self.binaries:
             job.run(
                 ["go", "build", *options, "-ldflags", f"-s -w {binary.ldflags}".strip(), "-tags", binary.tags,
                  "-o", job.out / binary.output, binary.package],
                 cwd=directory,
-                env=GO_ENVIRONMENT,
+                env=environment,
             )  # fmt: skip
         for name in self.copied:
             target = job.out / "bin" / Path(name).name
@@ -90,6 +100,8 @@ class GoModule(InCache):
 def module_directory(job: Job, module: str, dependency: str) -> Path:
     """Where Go keeps the sources of a dependency of `toolchain/go/<module>`."""
     listed = job.work / "module-directory"
+    # Go has no folder for what it did not download yet, and lists "".
+    job.run(["go", "mod", "download", dependency], cwd=TOOLCHAIN / "go" / module, env=GO_ENVIRONMENT)
     job.run(
         ["go", "list", "-m", "-f", "{{.Dir}}", dependency],
         cwd=TOOLCHAIN / "go" / module, env=GO_ENVIRONMENT, output=listed,
@@ -119,7 +131,7 @@ class PulumiCli(InCache):
         (job.out / "bin").mkdir()
         for need in ("pulumi", "language-python"):
             for program in (job.needs[need] / "bin").iterdir():
-                _link(str(program), str(job.out / "bin" / program.name))
+                link_or_copy(str(program), str(job.out / "bin" / program.name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +156,7 @@ class Wheel(InCache):
             [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
              "--target", job.work, "-r", TOOLCHAIN / f"{self.name}.lock.txt"]
         )  # fmt: skip
-        shutil.copytree(job.work / self.folder, job.out, dirs_exist_ok=True, symlinks=True, copy_function=_link)
+        shutil.copytree(job.work / self.folder, job.out, dirs_exist_ok=True, symlinks=True, copy_function=link_or_copy)
         for link, target in self.links:
             (job.out / link).unlink(missing_ok=True)
             (job.out / link).symlink_to(target)
@@ -322,11 +334,14 @@ class Image:
         context = job.work / "context"
         shutil.copytree(TOOLCHAIN / "images" / self.directory, context)
         for need, name in self.context:
-            shutil.copytree(job.needs[need], context / name, symlinks=True, copy_function=_link)
+            shutil.copytree(job.needs[need], context / name, symlinks=True, copy_function=link_or_copy)
         job.run(["docker", "build", "--tag", self.tag, "--iidfile", job.out / "image-id", context])
 
     def intact(self, directory: Path) -> bool:
         return image_id(self.tag) == (directory / "image-id").read_text().strip()
+
+    def compiles(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +362,9 @@ class ImportedImage:
     def intact(self, directory: Path) -> bool:
         return image_id(self.tag) == (directory / "image-id").read_text().strip()
 
+    def compiles(self) -> bool:
+        return False
+
 
 def image_id(tag: str) -> str:
     """The id that the engine has under `tag`, "" for none."""
@@ -357,7 +375,8 @@ def image_id(tag: str) -> str:
     return shown.stdout.strip()
 
 
-def _link(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """A second name of the file, a copy on another file system; for `shutil.copytree`."""
     try:
         os.link(source, target)
     except OSError:
