@@ -17,6 +17,7 @@ from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
 
 APP = "code-server"
+REPOSITORY = "git_repository"
 READY_TIMEOUT_S = 10 * 60
 POLL_INTERVAL_S = 0.5
 LOG_TAIL_LINES = 15
@@ -78,10 +79,24 @@ def _create(api: Api, name: str, repository: str) -> dict[str, Any]:
     found = [each for each in templates if each["name"] == TEMPLATE] if isinstance(templates, list) else []
     if not found:
         raise PilotError(f"this Coder has no template {TEMPLATE}: run `make up`")
-    parameters = [{"name": "git_repository", "value": repository}] if repository else []
+    if repository:
+        _check_repository(api, found[0]["active_version_id"], repository)
+    parameters = [{"name": REPOSITORY, "value": repository}] if repository else []
     path = f"/api/v2/organizations/{found[0]['organization_id']}/members/me/workspaces"
     wanted = {"name": name, "template_id": found[0]["id"], "rich_parameter_values": parameters}
     return _record(api.call("POST", path, wanted))
+
+
+def _check_repository(api: Api, version: str, repository: str) -> None:
+    """Hold the address to the template's own rule: Coder's refusal would repeat the address, with a password in it.
+
+    Raises:
+        PilotError: it breaks the rule; without the address.
+    """
+    parameters = api.call("GET", f"/api/v2/templateversions/{version}/rich-parameters")
+    for each in parameters if isinstance(parameters, list) else []:
+        if each["name"] == REPOSITORY and not re.search(each["validation_regex"], repository):
+            raise PilotError(f"REPO: {each['validation_error']}")
 
 
 def _start(api: Api, workspace: dict[str, Any]) -> dict[str, Any]:

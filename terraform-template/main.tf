@@ -100,12 +100,12 @@ resource "docker_container" "workspace" {
     volume_name    = docker_volume.home.name
   }
 
-  # Claude Code looks for its hooks in a file that only root can write: it merges those of this one with the user's own, so
-  # ~/.claude stays the user's alone. All scripts come with the agent: an upload delays the start by 0.1 s.
+  # Hooks of Claude Code where only root can write: it merges them with an image's own managed-settings.json and with the
+  # user's, so ~/.claude stays the user's alone. All scripts come with the agent: an upload delays the start by 0.1 s.
   dynamic "upload" {
     for_each = local.keep_alive_hours == 0 ? [] : ["claude-hooks.json"]
     content {
-      file    = "/etc/claude-code/managed-settings.json"
+      file    = "/etc/claude-code/managed-settings.d/50-coder-pilot.json"
       content = file("${path.module}/scripts/${upload.value}")
     }
   }

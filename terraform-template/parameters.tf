@@ -1,6 +1,19 @@
 # What the owner of a workspace chooses. All of it can be changed later: it takes effect at the next start, and
 # nothing in the home volume is touched.
 
+locals {
+  # No password or token: Coder keeps parameters in plain text. Some hosts hand out https://user@host/…; what is longer than
+  # a user's name is a token. No option of git and no shell either.
+  repository_pattern = join("", [
+    "^((https?|git|ssh)://([A-Za-z0-9][A-Za-z0-9._+-]{0,24}@)?[^\\s@$]{1,1000}",
+    "|[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9.-]{1,253}:[^\\s$]{1,1000})?$",
+  ])
+  repository_error = join(" ", [
+    "Give an https://, ssh://, git:// or user@host:path address, or leave it empty. It may have a user name of up to",
+    "25 characters and no password or token.",
+  ])
+}
+
 data "coder_parameter" "git_repository" {
   name         = "git_repository"
   display_name = "Git repository"
@@ -12,9 +25,8 @@ data "coder_parameter" "git_repository" {
   order        = 1
 
   validation {
-    # No credentials: Coder keeps parameters in plain text.
-    regex = "^((https?|git)://[^\\s@$]+|ssh://[^\\s$]+|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^\\s$]+)?$"
-    error = "Give an https://, ssh://, git:// or user@host:path address without a password in it, or leave it empty."
+    regex = local.repository_pattern
+    error = local.repository_error
   }
 }
 
@@ -29,8 +41,8 @@ data "coder_parameter" "dotfiles_repository" {
   order        = 2
 
   validation {
-    regex = "^((https?|git)://[^\\s@$]+|ssh://[^\\s$]+|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^\\s$]+)?$"
-    error = "Give an https://, ssh://, git:// or user@host:path address without a password in it, or leave it empty."
+    regex = local.repository_pattern
+    error = local.repository_error
   }
 }
 

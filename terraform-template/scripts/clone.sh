@@ -26,10 +26,16 @@ command -v git >/dev/null || fail "the image has no git, so $repository was not 
 partial=$HOME/.cache/coder-pilot-clone
 rm -rf "$partial"
 mkdir -p "${partial%/*}"
-# Nobody can answer a question here.
+# Nobody can answer a question here. A host that is new is trusted and remembered in the home; one with another key than
+# it had is refused.
 export GIT_TERMINAL_PROMPT=0
+export GIT_SSH_COMMAND="${GIT_SSH_COMMAND:-ssh} -o StrictHostKeyChecking=accept-new"
 timeout "$timeout_s" git clone -- "$repository" "$partial" || {
   rm -rf "$partial"
+  # As the browser shows a folder or a file: GitHub, GitLab, Bitbucket, Gitea.
+  if [[ $repository =~ ^(https?://[^/]+(/[^/]+){2,}/-|https?://[^/]+/[^/]+/[^/]+)/(tree|blob|src|commits?)/ ]]; then
+    fail "$repository is a page of a repository. Give the repository itself, ${BASH_REMATCH[1]%/-}, in the parameter \"Git repository\", and restart."
+  fi
   fail "$repository could not be cloned; the reason is above. Correct the parameter \"Git repository\" or the access to it, and restart."
 }
 find "$partial" -mindepth 1 -maxdepth 1 ! -name .git -exec mv -t "$project" -- {} +

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from tests import claude_api
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
+from tests.e2e.ssh_host import ssh_host
 from tests.e2e.workspace_fixture import (
     agent_log,
     agent_of,
@@ -204,6 +206,21 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
     pilot.transition(workspace["id"], "delete")
 
 
+def test_an_images_own_settings_of_claude_code_go_on_beside_ours(pilot: Pilot) -> None:
+    workspace = pilot.create_workspace("managed")
+    hook = {"hooks": [{"type": "command", "command": "touch /tmp/own-hook-ran"}]}
+    own = json.dumps({"hooks": {"Stop": [hook]}})
+    inside(pilot, workspace, f"cat >/etc/claude-code/managed-settings.json <<'JSON'\n{own}\nJSON", "--user", "root")
+    with claude_api.serve("true", commands=1, address=gateway_of(pilot)) as api:
+        inside(
+            pilot, workspace, "cd ~/project && claude -p Work --allowedTools Bash",
+            "--env", f"ANTHROPIC_BASE_URL={api}", "--env", "ANTHROPIC_API_KEY=sk-test",
+        )  # fmt: skip
+    assert inside(pilot, workspace, "cat /tmp/coder-pilot/claims/[0-9]*").startswith("idle ")
+    assert inside(pilot, workspace, "ls /tmp/own-hook-ran")
+    pilot.transition(workspace["id"], "delete")
+
+
 # --- bad input
 
 
@@ -212,7 +229,7 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
     [
         ("memory_mb", "16385", "Memory must be between 512 and 16384 MiB"),
         ("keep_alive_hours", "13", "The keep-alive limit must be between 0 and 12 hours"),
-        ("git_repository", "https://me:password@example.com/repo", "without a password in it"),
+        ("git_repository", "https://me:password@example.com/repo", "no password or token"),
     ],
 )
 def test_a_parameter_beyond_its_bounds_is_refused_at_once(
@@ -240,6 +257,47 @@ def test_an_unreachable_repository_and_failing_dotfiles_are_in_the_log_of_a_work
     assert "/missing.git could not be cloned" in log
     assert "no such theme" in log
     assert editor_answers(pilot, workspace)
+    pilot.transition(workspace["id"], "delete")
+
+
+def test_a_git_host_is_trusted_at_first_and_refused_when_its_key_changes(pilot: Pilot, tmp_path: Path) -> None:
+    repositories = tmp_path / "host"
+    with ssh_host(repositories, gateway_of(pilot)) as host:
+        make_repository(repositories / "demo.git", {"hello.txt": "Hello over SSH.\n"})
+        host.start("first")
+        workspace = pilot.create_workspace("over-ssh", {"git_repository": f"{host.url}/demo.git"})
+
+        def said_after_a_start(text: str) -> str:
+            pilot.transition(workspace["id"], "stop")
+            pilot.transition(workspace["id"], "start")
+            eventually(lambda: text in agent_log(pilot, workspace), timeout_s=60, what=f"{text!r} in the agent's log")
+            return agent_log(pilot, workspace)
+
+        # The host is new and lets nobody in: the message shows what it has to be told.
+        public_key = pilot.call("GET", "/api/v2/users/me/gitsshkey")["public_key"].strip()
+        eventually(
+            lambda: "demo.git could not be cloned" in agent_log(pilot, workspace), timeout_s=60, what="the agent's log"
+        )
+        assert public_key.split()[1] in "".join(agent_log(pilot, workspace).split())
+
+        host.authorize(public_key)
+        said_after_a_start("Cloning into")
+        eventually(lambda: inside(pilot, workspace, "cat ~/demo/hello.txt || true"), timeout_s=30, what="the clone")
+        known = inside(pilot, workspace, "cat ~/.ssh/known_hosts")
+        # The names in it are hashed.
+        assert inside(pilot, workspace, f"ssh-keygen -F '[{host.address}]:{host.port}'")
+
+        host.start("other")
+        inside(pilot, workspace, "rm -rf ~/demo")
+        log = said_after_a_start("could not be cloned")
+        assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in log
+        assert f"[{host.address}]:{host.port}" in log
+        assert inside(pilot, workspace, "cat ~/.ssh/known_hosts") == known
+
+        # As before, the host that is remembered is cloned from.
+        host.start("first")
+        said_after_a_start("Cloning into")
+        eventually(lambda: inside(pilot, workspace, "cat ~/demo/hello.txt || true"), timeout_s=30, what="the clone")
     pilot.transition(workspace["id"], "delete")
 
 

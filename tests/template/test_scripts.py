@@ -113,6 +113,25 @@ def test_an_unreachable_repository_is_reported_and_leaves_an_empty_folder(
     assert list(project.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("page", "repository"),
+    [
+        ("/group/repo/tree/main/src/deep", "/group/repo"),
+        ("/group/repo/blob/main/README.md", "/group/repo"),
+        ("/group/below/repo/-/tree/main", "/group/below/repo"),
+        ("/group/repo/src/branch/main/docs", "/group/repo"),
+        ("/group/repo/commit/0123456", "/group/repo"),
+    ],
+)
+def test_the_address_of_a_page_is_answered_with_that_of_its_repository(
+    script: Script, free_port: int, page: str, repository: str
+) -> None:
+    host = f"http://127.0.0.1:{free_port}"
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=f"{host}{page}")
+    assert done.returncode == 1
+    assert f"is a page of a repository. Give the repository itself, {host}{repository}, in" in done.stderr
+
+
 def test_an_interrupted_clone_is_begun_anew(
     script: Script, repository: Path, project: Path, workspace_env: dict[str, str]
 ) -> None:
@@ -135,7 +154,25 @@ def test_dotfiles_are_applied_by_coder_without_a_question(script: Script, tmp_pa
         PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
     )
     assert done.returncode == 0
-    assert done.stdout.strip() == "dotfiles --yes https://example.com/dotfiles"
+    assert done.stdout.strip() == "dotfiles --yes -- https://example.com/dotfiles"
+
+
+def test_dotfiles_come_from_hosts_as_the_clone_does(
+    script: Script, tmp_path: Path, workspace_env: dict[str, str]
+) -> None:
+    # `coder dotfiles` adds options that trust every key; ssh takes the first of two values.
+    program(
+        tmp_path / "bin",
+        "coder",
+        "exec $GIT_SSH_COMMAND -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -G h",
+    )
+    done = script(
+        "dotfiles.sh",
+        CODER_PILOT_DOTFILES_REPOSITORY="git@h:dotfiles",
+        PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+    )
+    assert "stricthostkeychecking accept-new" in done.stdout.splitlines()
+    assert f"userknownhostsfile {workspace_env['HOME']}/.ssh/known_hosts" in done.stdout.splitlines()
 
 
 def test_failing_dotfiles_are_reported_with_their_output(script: Script, tmp_path: Path) -> None:

@@ -58,10 +58,23 @@ def test_every_run_of_the_template_s_tests_passes(tofu: Tofu, file: str) -> None
         ("keep_alive_hours", "13", "The keep-alive limit must be between 0 and 12 hours"),
         ("keep_alive_hours", "-1", "The keep-alive limit must be between 0 and 12 hours"),
         ("image", "image-c", "image-c"),
-        ("git_repository", "https://me:password@example.com/repo", "without a password in it"),
-        ("git_repository", "--upload-pack=touch /tmp/x", "without a password in it"),
-        ("git_repository", "ext::sh -c id", "without a password in it"),
-        ("dotfiles_repository", "not an address", "without a password in it"),
+        *(
+            ("git_repository", address, "no password or token")
+            for address in (
+                "https://me:password@example.com/repo",
+                "https://:password@example.com/repo",
+                "ssh://me:password@example.com/repo",
+                f"https://ghp_{'x' * 36}@example.com/repo",
+                f"https://glpat-{'x' * 20}@example.com/repo",
+                "https://me@evil.example@example.com/repo",
+                "--upload-pack=touch /tmp/x",
+                "--upload-pack=x@example.com:repo",
+                "ext::sh -c id",
+                f"https://example.com/{'x' * 5000}",
+            )
+        ),
+        ("dotfiles_repository", "not an address", "no password or token"),
+        ("dotfiles_repository", "--symlink-dir@example.com:/x", "no password or token"),
     ],
 )
 def test_a_bad_parameter_is_refused_with_its_reason(tofu: Tofu, parameter: str, value: str, reason: str) -> None:
@@ -74,6 +87,10 @@ def test_a_bad_parameter_is_refused_with_its_reason(tofu: Tofu, parameter: str, 
     "address",
     [
         "https://example.com/group/repo.git",
+        "https://some-organisation@dev.azure.com/some-organisation/project/_git/repo",
+        "https://me.myself@bitbucket.org/group/repo.git",
+        "git@ssh.dev.azure.com:v3/organisation/project/repo",
+        "ssh://example.com/repo",
         "ssh://git@example.com/repo",
         "git@example.com:group/repo.git",
         "git://10.0.0.1:9418/repo",

@@ -228,7 +228,7 @@ run "the_keep_alive_watches_with_its_cap_and_hooks" {
     error_message = "The watcher must know the cap, in seconds."
   }
   assert {
-    condition     = contains([for upload in docker_container.workspace[0].upload : upload.file], "/etc/claude-code/managed-settings.json")
+    condition     = contains([for upload in docker_container.workspace[0].upload : upload.file], "/etc/claude-code/managed-settings.d/50-coder-pilot.json")
     error_message = "Claude Code must find the hooks."
   }
 }
@@ -242,7 +242,7 @@ run "keep_alive_can_be_switched_off" {
     error_message = "Without keep-alive there must be no watcher."
   }
   assert {
-    condition     = !contains([for upload in docker_container.workspace[0].upload : upload.file], "/etc/claude-code/managed-settings.json")
+    condition     = !contains([for upload in docker_container.workspace[0].upload : upload.file], "/etc/claude-code/managed-settings.d/50-coder-pilot.json")
     error_message = "Without keep-alive Claude Code must have no hooks of ours."
   }
 }
