@@ -9,6 +9,7 @@ from stack.admin import Admin
 from stack.alive import look
 from stack.control_plane import ControlPlane
 from stack.database import Database
+from stack.jobs import processes
 from stack.network import Network
 from stack.retirement import Retirement
 from stack.tailnet import access_url, serve
@@ -17,6 +18,8 @@ from stack.workspace_image import WorkspaceImages
 
 # When a resource fails, the language host interrupts this program: Python's traceback would bury the error.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+# The published coderd provider never ends by itself: without this each command would leave one more.
+processes.end_left_behind(processes.home())
 
 config = configuration.load()
 site = config.site

@@ -37,16 +37,26 @@ def main(words: Sequence[str]) -> int:
     own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
     module.configure(own)
     from pilot.configuration import PilotError
+    from stack.jobs import processes
     from stack.jobs.engine import JobError
+    from toolchain.paths import PULUMI_HOME
 
+    arguments = own.parse_args(words[1:])
+    homes = {PULUMI_HOME, processes.home()}
     try:
-        return int(module.run(own.parse_args(words[1:])))
+        # Before, too: what a killed `pulumi` left may still be at work.
+        for home in homes:
+            processes.end_left_behind(home)
+        return int(module.run(arguments))
     except (PilotError, JobError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        for home in homes:
+            processes.end_left_behind(home)
 
 
 if __name__ == "__main__":

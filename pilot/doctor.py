@@ -25,8 +25,20 @@ from typing import Any, Literal
 from pilot import configuration
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
-from pilot.session import BUILT_IMAGE_PREFIX, PASSPHRASE, PASSPHRASE_VARIABLES, STATE, images_of, published_pulumi
+from pilot.session import (
+    BUILT_IMAGE_PREFIX,
+    PASSPHRASE,
+    PASSPHRASE_VARIABLES,
+    STATE,
+    give_up,
+    images_of,
+    passphrase_fits,
+    programs,
+    published_pulumi,
+    with_state,
+)
 from stack.jobs import names
+from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
 from toolchain.paths import CHECKOUT
@@ -41,6 +53,9 @@ DOCKER_MIN = (20, 10)
 DISK_MIN_GB = 2
 DISK_GOOD_GB = 10
 MEMORY_GOOD_MB = 2048
+INOTIFY = Path("/proc/sys/fs/inotify")
+INOTIFY_GOOD = {"max_user_instances": 512, "max_user_watches": 524288}
+"""The users of all workspaces are one to the kernel: a few editors use up its defaults of 128 instances."""
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -234,7 +249,8 @@ def _images(subject: Subject) -> Iterator[Finding]:
 
 
 def _port(subject: Subject) -> Iterator[Finding]:
-    port, name = subject.settings.site.port, subject.settings.site.coder_container
+    site = subject.settings.site
+    port, name = site.port, site.coder_container
     with socket.socket() as probe:
         # As Docker binds: connections of an earlier server that linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -252,8 +268,10 @@ def _port(subject: Subject) -> Iterator[Finding]:
     elif f"127.0.0.1:{port}->" in (subject.docker("ps", "--filter", f"name=^{name}$", "--format", "{{.Ports}}") or ""):
         yield Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
     else:
-        fix = f"pulumi config set port <port> --stack {subject.stack}, or end what `ss -ltnp 'sport = :{port}'` shows"
-        yield Finding(check="port", level="problem", found=f"{port} is taken by another program", fix=fix)
+        fix = f"pulumi config set port <port> --stack {subject.stack}, or end that"
+        yield Finding(
+            check="port", level="problem", found=f"{port} is taken by {holder(port, site.docker_host)}", fix=fix
+        )
 
 
 def _disk(subject: Subject) -> Iterator[Finding]:
@@ -275,6 +293,17 @@ def _memory(_: str) -> Iterator[Finding]:
         yield Finding(check="memory", level="warning", found=f"{free_mb} MiB available", fix=fix)
     else:
         yield Finding(check="memory", level="ok", found=f"{free_mb} MiB available")
+
+
+def _inotify(_: str) -> Iterator[Finding]:
+    found = {name: int((INOTIFY / name).read_text()) for name in INOTIFY_GOOD}
+    told = ", ".join(f"fs.inotify.{name} is {value}" for name, value in found.items())
+    if all(found[name] >= good for name, good in INOTIFY_GOOD.items()):
+        yield Finding(check="inotify", level="ok", found=told)
+        return
+    lines = "".join(f"fs.inotify.{name} = {max(found[name], good)}\\n" for name, good in INOTIFY_GOOD.items())
+    fix = f"printf '{lines}' | sudo tee /etc/sysctl.d/60-coder-pilot.conf && sudo sysctl --system"
+    yield Finding(check="inotify", level="warning", found=f"{told}: too few for several editors", fix=fix)
 
 
 def _tailnet(subject: Subject) -> Iterator[Finding]:
@@ -307,11 +336,24 @@ def _passphrase(stack: str) -> Iterator[Finding]:
         yield Finding(check="passphrase", level="warning", found=found, fix=f"chmod 600 {file}")
     elif file.exists():
         yield Finding(check="passphrase", level="ok", found=f"in {file}")
-    elif chosen or _state(stack).exists():
-        fix = f"put the stack's passphrase there, mode 0600, or set ${PASSPHRASE_VARIABLES[0]}"
-        yield Finding(check="passphrase", level="problem", found=f"{file} is missing", fix=fix)
+    elif chosen or with_state():
+        fix = f"put your copy of it there, mode 0600; without one, `{give_up(stack)}` keeps all but the state"
+        yield Finding(check="passphrase", level="problem", found=f"lost: {file} is missing", fix=fix)
     else:
         yield Finding(check="passphrase", level="ok", found=f"none yet, `make up` makes {file.name}")
+
+
+def _secrets(stack: str) -> Iterator[Finding]:
+    file = next(file for file in (STATE / f"Pulumi.{stack}.yaml", PROJECT / f"Pulumi.{stack}.yaml") if file.exists())
+    if not _state(stack).exists() or not (
+        PASSPHRASE.exists() or any(name in os.environ for name in PASSPHRASE_VARIABLES)
+    ):
+        return
+    variables, _ = programs()
+    if shutil.which("pulumi", path=variables["PATH"]) and not passphrase_fits(stack, file, variables):
+        found = "wrong: it does not open the secrets of the state"
+        fix = f"put your copy of the right one there; without one, `{give_up(stack)}` keeps all but the state"
+        yield Finding(check="passphrase", level="problem", found=found, fix=fix)
 
 
 def _state(stack: str) -> Path:
@@ -345,5 +387,5 @@ def _stack(stack: str) -> Iterator[Finding]:
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _programs, _engine, _images, _port, _disk, _tailnet,
 )  # fmt: skip
-_CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _passphrase, _stack)
+_CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

@@ -11,6 +11,7 @@ import pulumi_docker as docker
 from stack import containers, job, settings
 from stack.database import Database
 from stack.jobs.names import DATABASE, LOOPBACK, ROLE
+from stack.jobs.port import holder
 from stack.network import Networks
 
 INTERNAL_PORT = 7080
@@ -61,6 +62,16 @@ def _environment(access_url: pulumi.Output[str], connection_url: pulumi.Input[st
     }
 
 
+def _explain(site: settings.Site, error: str) -> bool:
+    """Say what the engine's words about a taken port, which differ from version to version, mean; no second attempt."""
+    if any(words in error for words in ("address already in use", "port is already allocated")):
+        pulumi.log.error(
+            f"port {site.port} of {LOOPBACK} is taken by {holder(site.port, site.docker_host)}: end that, or run "
+            "`pulumi config set port <port>`"
+        )
+    return False
+
+
 class ControlPlane(pulumi.ComponentResource):
     """Declares Coder's server."""
 
@@ -100,6 +111,7 @@ class ControlPlane(pulumi.ComponentResource):
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[database.role_password]),
         )
+        explain = pulumi.ErrorHook("explain-port", lambda failed: _explain(site, failed.errors[0]))
         self.container = containers.declare(
             "coder",
             containers.Service(
@@ -119,6 +131,8 @@ class ControlPlane(pulumi.ComponentResource):
                 memory_mb=config.memory_mb,
                 cpus=config.cpus,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[guard]),
+            pulumi.ResourceOptions(
+                parent=self, depends_on=[guard], hooks=pulumi.ResourceHookBinding(on_error=[explain])
+            ),
         )
         self.register_outputs({"container": self.container.name})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -17,7 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, free_port, request
+from stack.jobs import processes
+from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually, free_port, request
+from toolchain.paths import PULUMI_HOME
+from toolchain.recipes import link_or_copy
 
 API_KEY = "sk-ant-a-key-that-nobody-may-see"
 HOUR_MS = 3_600_000
@@ -315,7 +319,9 @@ def test_a_taken_port_is_named_and_another_pilot_comes_up_beside_this_one(
         holder.listen()
         port = holder.getsockname()[1]
         second = make_pilot(port=str(port))
-        assert f"127.0.0.1:{port}: bind: address already in use" in second.up(check=False)
+        said = second.up(check=False)
+        assert f"port {port} of 127.0.0.1 is taken by " in said
+        assert f", process {os.getpid()}: end that, or run `pulumi config set port <port>`" in said
     second.up()
     second.up("--expect-no-changes")
     for each in (pilot, second):
@@ -325,3 +331,25 @@ def test_a_taken_port_is_named_and_another_pilot_comes_up_beside_this_one(
     with pytest.raises(urllib.error.HTTPError, match="401"):
         request(second.url, "POST", "/api/v2/users/login", credentials)
     assert ours["workspaceNetwork"] != theirs["workspaceNetwork"]
+
+
+def test_at_most_one_provider_that_never_ends_is_left_by_pulumi_alone(pilot: Pilot, tmp_path: Path) -> None:
+    # A PULUMI_HOME of its own: programs of other tests would end what this one waits for.
+    home = tmp_path / "pulumi-home"
+    for folder in processes.FOLDERS:
+        shutil.copytree(PULUMI_HOME / folder, home / folder, copy_function=link_or_copy)
+    stays = {"PULUMI_HOME": str(home), "CODERD_PROVIDER_STAYS": "1"}
+
+    def left() -> list[int]:
+        return [pid for pid, exe in processes._processes() if exe.startswith(str(home))]
+
+    try:
+        pilot.pulumi("preview", **stays)
+        (first,) = left()
+        pilot.pulumi("preview", **stays)
+        (second,) = left()
+        assert second != first
+        pilot.pulumi("preview", PULUMI_HOME=str(home))
+        eventually(lambda: not left(), timeout_s=10, what="the end of the last provider")
+    finally:
+        processes.end_left_behind(home)

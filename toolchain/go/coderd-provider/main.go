@@ -12,6 +12,10 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 )
 
+// staysVariable makes it stay when the program that started it has ended, as the published provider does: for the test of
+// what ends such a one.
+const staysVariable = "CODERD_PROVIDER_STAYS"
+
 // orphanCheck is how often the provider looks whether the program that started it still lives.
 const orphanCheck = time.Second
 
@@ -24,7 +28,9 @@ func main() {
 	if err := os.Setenv("PLUGIN_UNIX_SOCKET_DIR", sockets); err != nil {
 		log.Fatal(err)
 	}
-	go exitWhenOrphaned(os.Getppid())
+	if os.Getenv(staysVariable) == "" {
+		go exitWhenOrphaned(os.Getppid())
+	}
 	// A client that asks has its one connection and needs the socket no more. At the end it would be too late: the
 	// client kills a provider that takes more than two seconds to end, as on a busy machine.
 	connected := func() { os.RemoveAll(sockets) }

@@ -1,0 +1,31 @@
+"""Who listens on a port of this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from stack.jobs import engine
+
+CALL_TIMEOUT_S = 10
+
+
+def holder(port: int, docker_host: str) -> str:
+    """The container or the program that listens on the TCP port; "another program" where the machine does not tell."""
+    listing = ["ps", "--filter", f"publish={port}", "--format", "{{.Names}}"]
+    try:
+        container = engine.docker("--host", docker_host, *listing, timeout_s=CALL_TIMEOUT_S)
+    except engine.JobError:
+        container = ""
+    if container:
+        return f"the container {container.splitlines()[0]}"
+    try:
+        # It names the programs of others to root alone.
+        shown = subprocess.run(
+            ["ss", "-Hltnp", f"sport = :{port}"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=CALL_TIMEOUT_S,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        shown = ""
+    found = re.search(r'users:\(\("([^"]+)",pid=(\d+)', shown)
+    return f"{found[1]}, process {found[2]}" if found else "another program"
