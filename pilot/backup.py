@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 
 from pilot.arguments import add_stack
+from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import backups
+from stack.jobs import backups, postgres
 from stack.jobs.names import DATABASE, ROLE
 
 
@@ -26,9 +27,15 @@ def back_up(session: Session) -> Path:
     """Make a backup; the path of its dump.
 
     Raises:
-        engine.JobError: Postgres does not run, or there is no space.
+        PilotError: Postgres does not run.
+        engine.JobError: there is no space, or the engine does not answer.
     """
     site, name = session.settings.site, backups.timestamp()
+    if not postgres.ready(site.postgres_container, ROLE, DATABASE):
+        raise PilotError(
+            f"the database of the stack {session.stack} does not run, and only it can be dumped: "
+            f"run `make up STACK={session.stack}`"
+        )
     dump = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=name)
     file = dump.with_name(f"{name}{backups.STATE_SUFFIX}")
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:

@@ -25,6 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     file: Path = arguments.file
     if not file.is_file():
         raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
+    if not backups.looks_like_dump(file):
+        raise PilotError(f"{file} is no dump of `make backup`, nothing was touched: choose a <dataDir>/backups/*.dump")
     session = open_session(arguments.stack)
     site = session.settings.site
     heal.recover(session)

@@ -46,6 +46,12 @@ def dump(container: str, role: str, database: str, data_directory: str, *, name:
     return file
 
 
+def looks_like_dump(file: Path) -> bool:
+    """Whether the file begins as a dump in pg_dump's custom format does; `check` reads more of it, with Postgres."""
+    with file.open("rb") as stream:
+        return stream.read(5) == b"PGDMP"
+
+
 def check(container: str, file: Path) -> None:
     """Read the dump's table of contents.
 
