@@ -14,8 +14,8 @@ PILOT := python3 -m pilot
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-up: ## bring the pilot up, from nothing to a URL (STACK=local)
-	@$(PILOT) up
+up: ## bring the pilot up, from nothing to a URL (STACK=local) [NEW_STATE=yes]
+	@$(PILOT) up $(if $(NEW_STATE),--new-state)
 
 down: ## retire the pilot; homes, database and backups stay
 	@$(PILOT) down

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.fresh:
-        return _preview(open_session(arguments.stack, build=True), arguments.plan, arguments.drift)
+        return _preview(open_session(arguments.stack, build=True, images=False), arguments.plan, arguments.drift)
     with tempfile.TemporaryDirectory() as folder:
         return _preview(fresh_session(arguments.stack, Path(folder)), arguments.plan, drift=False)
 
@@ -43,7 +43,7 @@ def fresh_session(stack: str, folder: Path) -> Session:
         PilotError: the stack has no configuration, or the state could not be made.
     """
     committed = configuration.file_of(stack)
-    variables, published = prepare(stack)
+    variables, published = prepare(stack, images=False)
     variables = {
         **{name: value for name, value in variables.items() if name != "PULUMI_CONFIG_PASSPHRASE_FILE"},
         "PULUMI_CONFIG_PASSPHRASE": "of a state that ends with this preview",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,19 @@ from stack.jobs import names
 from stack.settings import Settings
 from toolchain import environment
 from toolchain.builder import Builder
-from toolchain.paths import CHECKOUT
+from toolchain.paths import CHECKOUT, CODERD_SDK, VENV
 from toolchain.pieces import IMAGES, PIECES
 
 STATE = PROJECT / ".pulumi-state"
 STACKS = STATE / ".pulumi" / "stacks" / names.PROJECT
 PASSPHRASE = PROJECT / ".passphrase"
+STAMP = VENV / ".pulumi-install"
+"""Goes with the virtual environment that `pulumi install` made."""
 PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+INCORRECT = "incorrect passphrase"
+"""Pulumi's words for a passphrase that does not fit the salt."""
 SALT_KEY = "encryptionsalt"
+SALT_SUFFIX = ".salt"
 QUICK_TIMEOUT_S = 60
 BUILT_IMAGE_PREFIX = "coder-pilot/"
 
@@ -46,16 +52,20 @@ class Session:
     def pulumi(self, *arguments: str, timeout_s: float | None = None) -> int:
         """Run `pulumi` on the terminal; its exit code."""
         # Ctrl-C reaches `pulumi` itself, which then ends in order; to die first would kill it in the middle.
-        before = signal.signal(signal.SIGINT, lambda *_: None)
+        interrupted: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
         try:
             with subprocess.Popen(self.command(*arguments), cwd=PROJECT, env=self.environment) as process:
                 try:
-                    return process.wait(timeout_s)
+                    code = process.wait(timeout_s)
                 except subprocess.TimeoutExpired:
                     process.terminate()
                     raise
         finally:
             signal.signal(signal.SIGINT, before)
+        if code != 0 and not interrupted and not passphrase_fits(self.stack, self.config_file, self.environment):
+            raise PilotError(wrong_passphrase(self.stack))
+        return code
 
     def read(self, *arguments: str) -> str:
         """Run `pulumi` and take its standard output.
@@ -68,6 +78,8 @@ class Session:
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode != 0:
+            if INCORRECT in done.stderr:
+                raise PilotError(wrong_passphrase(self.stack))
             raise PilotError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip()}")
         return done.stdout
 
@@ -91,8 +103,8 @@ def published_pulumi() -> str | None:
     return shutil.which("pulumi", path=os.pathsep.join(folders))
 
 
-def prepare(stack: str) -> tuple[Mapping[str, str], bool]:
-    """Everything that is missing: programs, images, virtual environment, passphrase; then as `programs`.
+def prepare(stack: str, *, images: bool = True) -> tuple[Mapping[str, str], bool]:
+    """Everything that is missing: programs, virtual environment, passphrase, with `images` those; then as `programs`.
 
     Raises:
         PilotError: a step failed, and has said why; or the settings have problems.
@@ -100,17 +112,37 @@ def prepare(stack: str) -> tuple[Mapping[str, str], bool]:
     published = published_pulumi() is not None
     if published:
         # First, for it brings the library that reads the settings.
-        _step(["pulumi", "install"])
-    images = any(each.startswith(BUILT_IMAGE_PREFIX) for each in images_of(configuration.settings(stack)))
+        _install(STAMP, installed_from())
+    local = any(each.startswith(BUILT_IMAGE_PREFIX) for each in images_of(configuration.settings(stack)))
+    wanted = IMAGES if images and local else ()
     if not published:
-        _step([sys.executable, "-m", "toolchain", "build", "--program", *(IMAGES if images else ())])
-    elif images:
-        _step([sys.executable, "-m", "toolchain", "build", *IMAGES])
+        _step([sys.executable, "-m", "toolchain", "build", "--program", *wanted])
+    elif wanted:
+        _step([sys.executable, "-m", "toolchain", "build", *wanted])
     _say(
         "pulumi and its plugins: " + ("published" if published else "built here")
-        + "; images: " + ("built here" if images else "published")
+        + "; images: " + ("built here" if local else "published")
     )  # fmt: skip
     return programs()
+
+
+def installed_from() -> str:
+    """A digest of all that `pulumi install` reads, and of the program itself."""
+    program = Path(published_pulumi() or "").resolve()
+    about = program.stat()
+    inputs = [(CHECKOUT / name).read_bytes() for name in ("Pulumi.yaml", "pyproject.toml", "requirements.lock")]
+    inputs.append(f"{program} {about.st_size} {about.st_mtime_ns}".encode())
+    return hashlib.sha256(b"\0".join(inputs)).hexdigest()
+
+
+def _install(stamp: Path, key: str) -> None:
+    # It takes ten seconds to find that nothing is to be done.
+    if stamp.exists() and stamp.read_text() == key and CODERD_SDK.is_dir():
+        return
+    stamp.unlink(missing_ok=True)
+    _step(["pulumi", "install"])
+    if stamp.parent.is_dir():
+        stamp.write_text(key)
 
 
 def images_of(settings: Settings) -> list[str]:
@@ -125,11 +157,17 @@ def programs() -> tuple[Mapping[str, str], bool]:
     return {**os.environ, **variables, **passphrase()}, published
 
 
-def passphrase() -> dict[str, str]:
-    """The variable that holds the passphrase; a file with a new one where none is set."""
+def passphrase(*, new: bool = False) -> dict[str, str]:
+    """The variable that holds the passphrase; a file with a new one where none is set.
+
+    Raises:
+        PilotError: there is none, and a state here has one, unless a `new` one is asked for.
+    """
     if any(name in os.environ for name in PASSPHRASE_VARIABLES):
         return {}
     if not PASSPHRASE.exists():
+        if not new and (stacks := with_state()):
+            raise PilotError(lost_passphrase(stacks))
         descriptor = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_urlsafe(32))
@@ -137,8 +175,56 @@ def passphrase() -> dict[str, str]:
     return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
 
 
-def open_session(stack: str, *, build: bool = False) -> Session:
-    """The session of a stack, which is made where it does not exist; with `build`, after all that it needs.
+def passphrase_fits(stack: str, config_file: Path, variables: Mapping[str, str]) -> bool:
+    """Whether the passphrase is that of the stack's secrets: `pulumi` encrypts a word with it, in a copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(config_file, folder)
+        done = subprocess.run(
+            ["pulumi", "config", "set", "--secret", "word", "word", "--stack", stack, "--config-file", copy],
+            cwd=PROJECT, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=QUICK_TIMEOUT_S,
+        )  # fmt: skip
+    return INCORRECT not in done.stderr
+
+
+def with_state() -> list[str]:
+    """The stacks that have a state here, and so secrets of an earlier passphrase."""
+    salts = (file.name.removesuffix(SALT_SUFFIX) for file in STATE.glob(f"*{SALT_SUFFIX}"))
+    return sorted({*salts, *(file.name.removesuffix(".json") for file in STACKS.glob("*.json"))})
+
+
+def lost_passphrase(stacks: Sequence[str]) -> str:
+    """What to do where the passphrase of `stacks` is gone."""
+    return (
+        f"the passphrase is lost: {PASSPHRASE.name} is gone, and the state of {', '.join(stacks)} has one. Put your "
+        f"copy of it back, mode 0600. {_without_passphrase(stacks[0])}"
+    )
+
+
+def wrong_passphrase(stack: str) -> str:
+    """What to do where another passphrase than that of the stack is set."""
+    chosen = next((f"${name}" for name in PASSPHRASE_VARIABLES if name in os.environ), PASSPHRASE.name)
+    return (
+        f"the passphrase is wrong: the one in {chosen} is not that of the state of {stack}. Put your copy of the right "
+        f"one there. {_without_passphrase(stack)}"
+    )
+
+
+def _without_passphrase(stack: str) -> str:
+    return (
+        f"Without one, run `{give_up(stack)}`, which puts the state aside and takes the running pilot over: data, "
+        "users, workspaces and homes stay, passwords are made anew"
+    )
+
+
+def give_up(stack: str) -> str:
+    """The command that goes on without the passphrase."""
+    return f"make up STACK={stack} NEW_STATE=yes"
+
+
+def open_session(stack: str, *, build: bool = False, images: bool = True) -> Session:
+    """The session of a stack, which is made where it does not exist; with `build`, after all that it needs, or without
+    `images` all but those.
 
     From then on `stack.jobs.engine` talks to the stack's own Docker Engine.
 
@@ -146,7 +232,7 @@ def open_session(stack: str, *, build: bool = False) -> Session:
         PilotError: something is missing that cannot be made here, or the settings have problems.
     """
     configuration.file_of(stack)
-    variables, published = prepare(stack) if build else programs()
+    variables, published = prepare(stack, images=images) if build else programs()
     if shutil.which("pulumi", path=variables["PATH"]) is None:
         raise PilotError(f"there is no `pulumi` yet: run `make up STACK={stack}`, which builds it")
     settings = configuration.settings(stack)
@@ -171,7 +257,7 @@ def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
     if SALT_KEY in configuration.document(committed):
         _init(stack, PROJECT, variables)
         return committed
-    salt = STATE / f"{stack}.salt"
+    salt = STATE / f"{stack}{SALT_SUFFIX}"
     if not salt.exists():
         with tempfile.TemporaryDirectory() as folder:
             project = Path(folder)

@@ -27,29 +27,39 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def clear_lock(session: Session) -> None:
-    """Remove the locks of a `pulumi` that is dead, and repair the file that it was writing.
+def refuse_living_lock(stack: str) -> bool:
+    """Whether a `pulumi` that is dead left its lock.
 
     Raises:
         PilotError: one is alive, or belongs to another machine, where we cannot see that.
     """
     stale = False
     for file in (STATE / ".pulumi" / "locks").rglob("*.json"):
-        if file.parent.name != session.stack:
+        if file.parent.name != stack:
             continue
         lock = json.loads(file.read_text())
         pid, host, since = lock["pid"], lock["hostname"], lock["timestamp"]
         if host != socket.gethostname():
             raise PilotError(
-                f"process {pid} on {host} works on {session.stack} since {since}: wait for it, or, if you know that "
-                f"it is dead, run `pulumi cancel --stack {session.stack}`"
+                f"process {pid} on {host} works on {stack} since {since}: wait for it, or, if you know that "
+                f"it is dead, run `pulumi cancel --stack {stack}`"
             )
         if _is_pulumi(pid):
             raise PilotError(
-                f"a `pulumi` (process {pid}) works on {session.stack} since {since}: wait for it, or end it, "
+                f"a `pulumi` (process {pid}) works on {stack} since {since}: wait for it, or end it, "
                 f"`kill {pid}`, and run the same command again"
             )
         stale = True
+    return stale
+
+
+def clear_lock(session: Session) -> None:
+    """Remove the locks of a `pulumi` that is dead, and repair the file that it was writing.
+
+    Raises:
+        PilotError: one is alive, or belongs to another machine, where we cannot see that.
+    """
+    stale = refuse_living_lock(session.stack)
     for attributes in remove_broken_attributes(STATE / ".pulumi"):
         say(f"removed {attributes.name}, which was cut short: it says nothing that matters")
     if copy := mend_checkpoint(STACKS / f"{session.stack}.json", BACKUPS / session.stack):

@@ -6,20 +6,45 @@ import argparse
 import socket
 from urllib.parse import urlsplit
 
+from pilot import heal, new_state, state
 from pilot.arguments import add_stack
+from pilot.server import admin
 from pilot.session import Session, open_session
-from stack.jobs.names import LOOPBACK
+from stack.jobs import engine
+from stack.jobs.coder import workspaces
+from stack.jobs.names import LOOPBACK, STACK_LABEL, WORKSPACE_LABEL
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
+    parser.add_argument(
+        "--new-state", action="store_true",
+        help="put the state aside, of which the passphrase is lost, and take the running pilot over; data stay",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.new_state:
+        new_state.put_aside(arguments.stack)
     session = open_session(arguments.stack, build=True)
-    code = session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
+    code = _take_over(session) if arguments.new_state else heal.up(session)
     if code == 0:
         print(box(welcome(session)))
+    return code
+
+
+def _take_over(session: Session) -> int:
+    """Make what runs anew under the new state; the workspaces that ran start again."""
+    label = f"label={STACK_LABEL}={session.settings.site.name}"
+    listing = ["--filter", label, "--format", '{{.Label "' + WORKSPACE_LABEL + '"}}']
+    ran = set(engine.docker("ps", *listing).split())
+    code = heal.heal(session)
+    if code == 0 and ran:
+        with admin(session) as api:
+            for each in workspaces(api):
+                if each["id"] in ran:
+                    state.say(f"starting {each['owner_name']}/{each['name']} again")
+                    api.call("POST", f"/api/v2/workspaces/{each['id']}/builds", {"transition": "start"})
     return code
 
 

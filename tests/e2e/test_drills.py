@@ -26,6 +26,7 @@ import pytest
 from stack.jobs import backups
 from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
+from tests.e2e.clone_fixture import STACK, cloned
 from tests.e2e.compose_fixture import ComposePilot
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import (
@@ -179,6 +180,41 @@ def test_with_the_state_lost_and_everything_running_heal_takes_over(
     command(pilot, "heal")
     assert_whole(pilot, owned)
     pilot.transition(workspace["id"], "stop")
+
+
+def test_without_its_passphrase_a_pilot_is_taken_over_with_all_that_it_has(tmp_path: Path) -> None:
+    with cloned(tmp_path, "lost") as clone:
+        clone.make("up")
+        clone.make("workspace", "NAME=demo")
+        (container,) = docker("ps", "--filter", f"name={clone.name}-admin-demo", "--format", "{{.Names}}").splitlines()
+        docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
+        passphrase, salt = clone.directory / ".passphrase", clone.directory / ".pulumi-state" / f"{STACK}.salt"
+        right, before = passphrase.read_text(), salt.read_text()
+        password = clone.make("password").stdout
+
+        passphrase.write_text("another")
+        for command in ("up", "down", "preview", "password"):
+            assert "the passphrase is wrong: " in clone.make(command, check=False).stderr, command
+        assert "wrong: it does not open" in clone.make("doctor", check=False).stdout
+        passphrase.unlink()
+        for command in ("up", "down", "preview", "password"):
+            told = clone.make(command, check=False).stderr
+            assert "the passphrase is lost: " in told, command
+            assert f"`make up STACK={STACK} NEW_STATE=yes`" in told, command
+        assert "lost: " in clone.make("doctor", check=False).stdout
+        assert not passphrase.exists()
+        assert salt.read_text() == before
+        passphrase.write_text(right)
+        assert clone.make("password").stdout == password
+        passphrase.unlink()
+
+        clone.make("up", "NEW_STATE=yes")
+        clone.make("workspace", "NAME=demo")
+        assert docker("exec", container, "cat", "/home/coder/note.txt") == "kept"
+        assert clone.make("password").stdout != password
+        assert "unchanged" in clone.make("up").stdout
+        clone.make("down")
+        assert clone.git("status", "--porcelain") == ""
 
 
 def test_postgres_killed_under_load_loses_nothing(pilot: Pilot, owned: Belongings, workspace: dict[str, Any]) -> None:

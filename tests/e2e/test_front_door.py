@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.clone_fixture import COMMAND_TIMEOUT_S, STACK, Clone, cloned
-from tests.e2e.pilot_fixture import docker, free_port, request
+from tests.e2e.pilot_fixture import CHECKOUT, docker, free_port, request
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,16 @@ def test_a_workspace_with_a_bad_name_is_refused_with_an_example(clone: Clone, na
     done = clone.make("workspace", f"NAME={name}", check=False)
     assert done.returncode != 0
     assert "make workspace NAME=demo" in done.stderr
+
+
+@pytest.mark.usefixtures("up")
+def test_a_repository_with_a_password_is_refused_in_a_line_that_does_not_show_it(clone: Clone) -> None:
+    done = clone.make("workspace", "NAME=demo2", "REPO=https://me:hunter2@example.com/repo", check=False)
+    assert done.returncode != 0
+    told = done.stdout + done.stderr
+    assert "error: REPO: Give an https://" in told
+    assert "hunter2" not in told
+    assert "/api/" not in told
 
 
 @pytest.mark.usefixtures("up")
@@ -180,6 +192,7 @@ def test_down_takes_the_containers_and_keeps_the_data(clone: Clone) -> None:
     volumes = docker("volume", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")
     assert volumes
     clone.make("down")
+    assert "make up STACK=" in clone.make("backup", check=False).stderr
     assert not docker("ps", "--all", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")
     assert not docker("network", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")
     assert docker("volume", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}") == volumes
@@ -191,6 +204,34 @@ def test_git_status_is_clean_after_all_of_it(clone: Clone) -> None:
     assert clone.git("status", "--porcelain") == ""
     private = [".passphrase", f".pulumi-state/{STACK}.salt", ".local"]
     assert clone.git("check-ignore", *private).split() == private
+
+
+def test_the_readmes_lines_for_pulumi_alone_work_on_a_fresh_checkout(tmp_path: Path) -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    found = re.search(r"```sh\n(export PULUMI_CONFIG_PASSPHRASE_FILE=.*?)```", readme, re.DOTALL)
+    assert found
+    # Two things this machine cannot: its language host generates no SDK, which the toolchain has laid instead; and
+    # `up` of the box's stack would pull published images.
+    assert "pulumi install && " in found[1]
+    typed = found[1].replace("pulumi install && ", "").replace("pulumi up ", "pulumi preview ")
+    with cloned(tmp_path, "alone") as clone:
+        (Path(clone.variables["HOME"]) / "coder-pilot.passphrase").write_text("a passphrase of mine")
+
+        def shell(script: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", f'eval "$(python3 -m toolchain env)"\n{script}'],
+                cwd=clone.directory, env=clone.variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                check=False, timeout=120,
+            )  # fmt: skip
+
+        assert shell("python3 -m toolchain build --program").returncode == 0
+        installed = shell("pulumi install")
+        assert "unknown method GeneratePackage" in installed.stderr
+        done = shell(typed)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert " to create" in done.stdout
+        changed = [line for line in clone.git("diff", "--unified=0").splitlines() if re.match(r"[+-](?![+-])", line)]
+        assert [line.split(":")[0] for line in changed] == ["+encryptionsalt"]
 
 
 def test_pulumi_alone_finds_the_folder_of_its_state(clone: Clone) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pilot import configuration, doctor, preview, session, status, up, workspace
+from pilot import configuration, doctor, new_state, preview, restore, session, state, status, up, workspace
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
 from stack.jobs.coder import Api
@@ -33,10 +33,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("Pulumi.yaml", "Pulumi.local.yaml"):
         (tmp_path / name).write_text((CHECKOUT / name).read_text())
     (tmp_path / "Pulumi.x.yaml").write_text('config:\n  coder-pilot:port: "17001"\n  coder-pilot:dataDir: data\n')
-    for module in (configuration, session, doctor, preview):
+    for module in (configuration, session, doctor, preview, new_state):
         monkeypatch.setattr(module, "PROJECT", tmp_path)
-    for module in (session, doctor):
+    for module in (session, doctor, new_state, state):
         monkeypatch.setattr(module, "STATE", tmp_path / ".pulumi-state")
+    for module in (session, new_state):
+        monkeypatch.setattr(module, "STACKS", tmp_path / ".pulumi-state" / ".pulumi" / "stacks" / "coder-pilot")
+    for module in (session, doctor):
         monkeypatch.setattr(module, "PASSPHRASE", tmp_path / ".passphrase")
     for name in session.PASSPHRASE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -46,6 +49,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _subject(**settings: str) -> Subject:
     values = {**configuration.values("x"), **settings}
     return Subject(stack="x", settings=parse(values, session.PROJECT), published=False)
+
+
+def test_a_restore_looks_at_its_file_before_anything_else(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore, "open_session", lambda _: pytest.fail("the session was opened"))
+    (tmp_path / "nonsense.dump").write_text("nonsense")
+    for name, told in {"nonsense.dump": "is no dump", "absent.dump": "there is no dump"}.items():
+        with pytest.raises(PilotError, match=told):
+            restore.run(argparse.Namespace(stack="x", file=tmp_path / name))
 
 
 def test_a_passphrase_is_made_once_and_for_the_owner_alone(project: Path) -> None:
@@ -73,9 +86,9 @@ def test_a_stack_without_settings_is_refused_with_those_there_are(project: Path)
 @pytest.mark.parametrize(
     ("stack", "published", "steps"),
     [
-        ("local", False, ["toolchain build --program image-debian image-postgres image-coder image-workspace"]),
+        ("local", False, ["toolchain build --program image-debian image-postgres image-workspace image-coder"]),
         ("framework", False, ["toolchain build --program"]),
-        ("local", True, ["pulumi install", "toolchain build image-debian image-postgres image-coder image-workspace"]),
+        ("local", True, ["pulumi install", "toolchain build image-debian image-postgres image-workspace image-coder"]),
         ("framework", True, ["pulumi install"]),
     ],
 )
@@ -90,6 +103,8 @@ def test_only_what_is_not_published_is_built_and_one_line_says_which(
     taken: list[str] = []
     monkeypatch.setattr(session, "_step", lambda command: taken.append(" ".join(command)))
     monkeypatch.setattr(session, "PASSPHRASE", tmp_path / "passphrase")
+    monkeypatch.setattr(session, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(session, "CODERD_SDK", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("PULUMI_HOME", raising=False)
     if published:
@@ -104,6 +119,41 @@ def test_only_what_is_not_published_is_built_and_one_line_says_which(
     assert said == f"pulumi and its plugins: {plugins}; images: {images}"
 
 
+def test_pulumi_install_runs_again_exactly_when_what_it_reads_has_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkout, sdk = tmp_path / "checkout", tmp_path / "checkout" / "sdks"
+    sdk.mkdir(parents=True)
+    program = tmp_path / "bin" / "pulumi"
+    program.parent.mkdir()
+    read = [program, *(checkout / name for name in ("Pulumi.yaml", "pyproject.toml", "requirements.lock"))]
+    for each in read:
+        each.write_text("before")
+    program.chmod(0o755)
+    taken: list[list[str]] = []
+    monkeypatch.setattr(session, "_step", taken.append)
+    monkeypatch.setattr(session, "CHECKOUT", checkout)
+    monkeypatch.setattr(session, "CODERD_SDK", sdk)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+    def runs() -> bool:
+        taken.clear()
+        session._install(tmp_path / "stamp", session.installed_from())
+        return taken == [["pulumi", "install"]]
+
+    assert [runs(), runs()] == [True, False]
+    for each in read:
+        each.write_text("after it")
+        assert [runs(), runs()] == [True, False]
+    sdk.rmdir()
+    assert runs()
+    # One that failed is not taken for done.
+    monkeypatch.setattr(session, "_step", lambda _: (_ for _ in ()).throw(PilotError("no network")))
+    with pytest.raises(PilotError):
+        runs()
+    assert not (tmp_path / "stamp").exists()
+
+
 def test_the_toolchains_own_pulumi_is_not_taken_for_a_published_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -114,6 +164,53 @@ def test_the_toolchains_own_pulumi_is_not_taken_for_a_published_one(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
     assert session.published_pulumi() is None
+
+
+def test_no_passphrase_is_made_beside_a_state_that_has_another(project: Path) -> None:
+    _state(project)
+    with pytest.raises(
+        PilotError, match=r"passphrase is lost: .* state of x has one\..* `make up STACK=x NEW_STATE=yes`"
+    ):
+        session.passphrase()
+    assert not (project / ".passphrase").exists()
+
+
+def test_the_state_is_put_aside_whole_and_no_other_stacks(project: Path) -> None:
+    _state(project)
+    own = project / ".pulumi-state"
+    stacks = own / ".pulumi" / "stacks" / "coder-pilot"
+    for name in ("x.json.bak", "y.json"):
+        (stacks / name).write_text("{}")
+    for name in ("x.salt", "Pulumi.x.yaml", "y.salt"):
+        (own / name).write_text("")
+    for folder in ("history", "backups"):
+        (own / ".pulumi" / folder / "coder-pilot" / "x").mkdir(parents=True)
+    committed = project / "Pulumi.x.yaml"
+    before = committed.read_text()
+    committed.write_text(f"encryptionsalt: v1:abc\n{before}")
+    aside = new_state.put_aside("x")
+    assert committed.read_text() == before
+    left = {each.relative_to(own).as_posix() for each in own.rglob("*") if each.is_file() and aside not in each.parents}
+    assert left == {".pulumi/stacks/coder-pilot/y.json", "y.salt"}
+    kept = {each.relative_to(aside).as_posix() for each in aside.rglob("*") if each.is_file()}
+    assert kept == {
+        "Pulumi.x.yaml", "x.salt", ".pulumi/stacks/coder-pilot/x.json", ".pulumi/stacks/coder-pilot/x.json.bak",
+    }  # fmt: skip
+    assert (project / ".passphrase").exists()
+
+
+@pytest.mark.parametrize("spoil", ["encrypted", "locked"])
+def test_a_state_is_left_alone_that_is_in_use_or_whose_settings_are_encrypted(project: Path, spoil: str) -> None:
+    _state(project)
+    if spoil == "encrypted":
+        with (project / "Pulumi.x.yaml").open("a") as file:
+            file.write("  coder-pilot:anthropicApiKey:\n    secure: v1:abc\n")
+    else:
+        _lock(project, pid=os.getpid(), hostname="another", timestamp="now")
+    with pytest.raises(PilotError, match="anthropicApiKey" if spoil == "encrypted" else "on another works on x"):
+        new_state.put_aside("x")
+    assert not (project / ".pulumi-state" / "aside").exists()
+    assert not (project / ".passphrase").exists()
 
 
 CTRL_C = """
@@ -214,6 +311,16 @@ def test_a_failed_build_is_told_with_the_end_of_its_log() -> None:
     assert str(refused.value).splitlines()[1:] == [f"  | line {number}" for number in range(15, 30)]
 
 
+@pytest.mark.parametrize("address", ["https://me:secret@example.com/repo", "https://example.com/some repo"])
+def test_a_repository_that_breaks_the_templates_rule_is_refused_and_not_repeated(address: str) -> None:
+    rule = {"name": "git_repository", "validation_regex": r"^https://[^\s@]+$", "validation_error": "Give an address."}
+    answers = Answers({"/api/v2/templateversions/v/rich-parameters": [rule]})
+    workspace._check_repository(answers, "v", "https://example.com/repo")
+    with pytest.raises(PilotError) as refused:
+        workspace._check_repository(answers, "v", address)
+    assert str(refused.value) == "REPO: Give an address."
+
+
 def _state(project: Path, **latest: Any) -> None:
     file = project / ".pulumi-state" / ".pulumi" / "stacks" / "coder-pilot" / "x.json"
     file.parent.mkdir(parents=True)
@@ -284,7 +391,8 @@ def test_doctor_tells_a_port_that_another_program_has(project: Path) -> None:
         other.listen()
         port = str(other.getsockname()[1])
         (bad,) = doctor._port(_subject(port=port))
-    assert (bad.level, bad.found) == ("problem", f"{port} is taken by another program")
+    assert bad.level == "problem"
+    assert bad.found.endswith(f", process {os.getpid()}")
     assert "pulumi config set port" in bad.fix
     (good,) = doctor._port(_subject(port=port))
     assert good.level == "ok"
@@ -296,6 +404,26 @@ def test_doctor_knows_how_much_disk_is_enough(
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free_gb * 2**30})())
     assert next(iter(doctor._disk(_subject()))).level == level
+
+
+@pytest.mark.parametrize(
+    ("instances", "watches", "level", "wanted"),
+    [
+        (512, 524288, "ok", ""),
+        (511, 524288, "warning", "max_user_instances = 512\\nfs.inotify.max_user_watches = 524288\\n"),
+        # What is more than enough stays.
+        (8192, 8192, "warning", "max_user_instances = 8192\\nfs.inotify.max_user_watches = 524288\\n"),
+    ],
+)
+def test_doctor_warns_of_too_few_watches_of_files(
+    project: Path, monkeypatch: pytest.MonkeyPatch, instances: int, watches: int, level: str, wanted: str
+) -> None:
+    monkeypatch.setattr(doctor, "INOTIFY", project)
+    (project / "max_user_instances").write_text(f"{instances}\n")
+    (project / "max_user_watches").write_text(f"{watches}\n")
+    (told,) = doctor._inotify("x")
+    assert told.level == level
+    assert wanted in told.fix
 
 
 def test_doctor_tells_a_missing_engine(project: Path, tmp_path: Path) -> None:
