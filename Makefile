@@ -15,7 +15,7 @@ help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 up: ## bring the pilot up, from nothing to a URL (STACK=local) [NEW_STATE=yes]
-	@$(PILOT) up $(if $(NEW_STATE),--new-state)
+	@$(PILOT) up $(if $(filter yes,$(NEW_STATE)),--new-state)
 
 down: ## retire the pilot; homes, database and backups stay
 	@$(PILOT) down
@@ -41,7 +41,7 @@ heal: ## repair what a plain `make up` cannot
 backup: ## dump the database, keep the state beside it
 	@$(PILOT) backup
 
-restore: ## bring a backup into an empty data directory: FILE=…
+restore: ## put a backup in the place of the database: FILE=…
 	@$(PILOT) restore "$(FILE)"
 
 adopt: ## say how to take over a pilot that runs with docker compose

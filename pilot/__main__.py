@@ -20,7 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "sample": "note what runs now and what it uses, for the verdict",
     "heal": "repair what a plain `up` cannot",
     "backup": "dump the database and keep the state beside it",
-    "restore": "bring a backup into an empty data directory",
+    "restore": "put a backup in the place of the database",
     "upgrade-postgres": "move the data to another major version of Postgres",
     "adopt": "say how to take over a pilot that runs with docker compose",
 }

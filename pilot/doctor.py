@@ -31,10 +31,12 @@ from pilot.session import (
     PASSPHRASE_VARIABLES,
     STATE,
     give_up,
+    has_passphrase,
     images_of,
     passphrase_fits,
     programs,
     published_pulumi,
+    salted_file,
     with_state,
 )
 from stack.jobs import names
@@ -321,8 +323,10 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
     if "url" in answer:
         yield Finding(check="tailnet", level="ok", found=str(answer["url"]))
     else:
-        text, _, fix = str(answer.get("problem", "tailscale does not answer")).partition(": run ")
-        fix = fix.strip("`") or "sudo systemctl start tailscaled"
+        problem = str(answer.get("problem", "tailscale does not answer: run `sudo systemctl start tailscaled`"))
+        text, _, fix = problem.partition(": run " if ": run " in problem else ": ")
+        # A command alone is shown without its quotes.
+        fix = fix.strip("`") if fix.count("`") == 2 else fix
         yield Finding(check="tailnet", level="problem", found=text, fix=fix)
 
 
@@ -337,20 +341,22 @@ def _passphrase(stack: str) -> Iterator[Finding]:
     elif file.exists():
         yield Finding(check="passphrase", level="ok", found=f"in {file}")
     elif chosen or with_state():
-        fix = f"put your copy of it there, mode 0600; without one, `{give_up(stack)}` keeps all but the state"
-        yield Finding(check="passphrase", level="problem", found=f"lost: {file} is missing", fix=fix)
+        fix = (
+            f"put your copy of it there, mode 0600, or set ${PASSPHRASE_VARIABLES[1]}; without one, `{give_up(stack)}` "
+            "keeps all but the state"
+        )
+        yield Finding(check="passphrase", level="problem", found=f"{file} is missing", fix=fix)
     else:
         yield Finding(check="passphrase", level="ok", found=f"none yet, `make up` makes {file.name}")
 
 
 def _secrets(stack: str) -> Iterator[Finding]:
-    file = next(file for file in (STATE / f"Pulumi.{stack}.yaml", PROJECT / f"Pulumi.{stack}.yaml") if file.exists())
-    if not _state(stack).exists() or not (
-        PASSPHRASE.exists() or any(name in os.environ for name in PASSPHRASE_VARIABLES)
-    ):
+    if not has_passphrase() or not _state(stack).exists():
         return
     variables, _ = programs()
-    if shutil.which("pulumi", path=variables["PATH"]) and not passphrase_fits(stack, file, variables):
+    if shutil.which("pulumi", path=variables["PATH"]) is None:
+        return
+    if not passphrase_fits(stack, salted_file(stack), variables):
         found = "wrong: it does not open the secrets of the state"
         fix = f"put your copy of the right one there; without one, `{give_up(stack)}` keeps all but the state"
         yield Finding(check="passphrase", level="problem", found=found, fix=fix)
@@ -374,7 +380,11 @@ def _stack(stack: str) -> Iterator[Finding]:
     else:
         yield Finding(check="stack", level="ok", found=found)
     for lock in (STATE / ".pulumi" / "locks" / "organization" / names.PROJECT / stack).glob("*.json"):
-        holder = json.loads(lock.read_text())
+        try:
+            holder = json.loads(lock.read_text())
+        except ValueError:
+            yield Finding(check="lock", level="problem", found=f"{lock.name} was cut short", fix=heal)
+            continue
         here = holder.get("hostname") == socket.gethostname()
         if here and not Path(f"/proc/{holder.get('pid')}").exists():
             found, fix = f"held by pulumi {holder.get('pid')}, which is gone", heal

@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pilot import heal, state
+from pilot import heal, new_state, state
 from pilot.arguments import add_stack
+from pilot.configuration import PilotError
 from pilot.session import Session, open_session
 from stack.jobs import engine
 from stack.jobs.names import STACK_LABEL
@@ -21,6 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
+    if new_state.is_begun(arguments.stack):
+        raise PilotError(f"the pilot is not taken over yet: run `make up STACK={arguments.stack}` to its end first")
     heal.recover(session)
     if not state.resources(session):
         print(f"the stack {session.stack} is down already")
@@ -32,7 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _destroy(session: Session) -> int:
-    return session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+    kept = not _purges(session)
+    code = session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+    if code == 0 and kept:
+        print(
+            f"retired; homes, database and backups are kept: `make up STACK={session.stack}` brings all of it back, "
+            "with stopped workspaces and a new `make password`"
+        )
+    return code
 
 
 def _destroy_after_healing(session: Session) -> int:

@@ -23,6 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     file: Path = arguments.file
+    if file == Path():
+        raise PilotError("no file is given: run `make restore FILE=<dataDir>/backups/<time>.dump`")
     if not file.is_file():
         raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
     if not backups.looks_like_dump(file):
@@ -36,7 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     backups.check(site.postgres_container, file)
     before = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=backups.timestamp())
     state.say(f"dumped what is there now to {before}")
-    return restore(session, file)
+    code = restore(session, file)
+    if code == 0:
+        print(
+            f"restored {file.name}: users, workspaces and templates are those of then; `make password` is the admin's"
+        )
+    return code
 
 
 def restore(session: Session, file: Path) -> int:

@@ -175,6 +175,17 @@ def passphrase(*, new: bool = False) -> dict[str, str]:
     return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
 
 
+def has_passphrase() -> bool:
+    """Whether a passphrase is set, right or wrong."""
+    return PASSPHRASE.exists() or any(name in os.environ for name in PASSPHRASE_VARIABLES)
+
+
+def salted_file(stack: str) -> Path:
+    """The configuration that holds the salt of the stack's secrets: the working copy, else the committed file."""
+    working = STATE / f"Pulumi.{stack}.yaml"
+    return working if working.exists() else PROJECT / f"Pulumi.{stack}.yaml"
+
+
 def passphrase_fits(stack: str, config_file: Path, variables: Mapping[str, str]) -> bool:
     """Whether the passphrase is that of the stack's secrets: `pulumi` encrypts a word with it, in a copy."""
     with tempfile.TemporaryDirectory() as folder:
@@ -196,8 +207,9 @@ def with_state() -> list[str]:
 def lost_passphrase(stacks: Sequence[str]) -> str:
     """What to do where the passphrase of `stacks` is gone."""
     return (
-        f"the passphrase is lost: {PASSPHRASE.name} is gone, and the state of {', '.join(stacks)} has one. Put your "
-        f"copy of it back, mode 0600. {_without_passphrase(stacks[0])}"
+        f"the passphrase is missing: there is no {PASSPHRASE.name}, and the state of {', '.join(stacks)} has one. If "
+        f"it is in a file of yours, set ${PASSPHRASE_VARIABLES[1]}; if it is lost, put your copy back, mode 0600. "
+        f"{_without_passphrase(stacks[0])}"
     )
 
 

@@ -37,7 +37,13 @@ def refuse_living_lock(stack: str) -> bool:
     for file in (STATE / ".pulumi" / "locks").rglob("*.json"):
         if file.parent.name != stack:
             continue
-        lock = json.loads(file.read_text())
+        try:
+            lock = json.loads(file.read_text())
+        except ValueError:
+            # Its `pulumi` was killed while it wrote it.
+            file.unlink()
+            say(f"removed the lock {file.name}, which was cut short")
+            continue
         pid, host, since = lock["pid"], lock["hostname"], lock["timestamp"]
         if host != socket.gethostname():
             raise PilotError(

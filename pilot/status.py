@@ -6,7 +6,7 @@ import argparse
 import datetime
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pilot.arguments import add_stack
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         [
             f"{each['owner_name']}/{each['name']}",
             each["latest_build"]["status"],
-            deadline(each["latest_build"].get("deadline"), datetime.datetime.now(datetime.UTC)),
+            deadline(each["latest_build"], datetime.datetime.now(datetime.UTC)),
             memory.get(of_workspace[each["id"]]["ID"], "") if each["id"] in of_workspace else "",
         ]
         for each in workspaces
@@ -61,9 +61,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def deadline(stamp: str | None, now: datetime.datetime) -> str:
-    """When a workspace is stopped, as "in 1 h 59 min"; "" for one that has no deadline."""
-    if not stamp:
+def deadline(build: Mapping[str, Any], now: datetime.datetime) -> str:
+    """When a workspace is stopped, as "in 1 h 59 min"; "" for one that has no deadline, or does not run."""
+    stamp = build.get("deadline")
+    # The build of a stop may keep the deadline of the start.
+    if not stamp or build.get("transition") != "start":
         return ""
     left_min = int((datetime.datetime.fromisoformat(stamp) - now).total_seconds() // 60)
     if left_min < 0:

@@ -6,13 +6,10 @@ import argparse
 import socket
 from urllib.parse import urlsplit
 
-from pilot import heal, new_state, state
+from pilot import heal, new_state
 from pilot.arguments import add_stack
-from pilot.server import admin
 from pilot.session import Session, open_session
-from stack.jobs import engine
-from stack.jobs.coder import workspaces
-from stack.jobs.names import LOOPBACK, STACK_LABEL, WORKSPACE_LABEL
+from stack.jobs.names import LOOPBACK
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,26 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.new_state:
-        new_state.put_aside(arguments.stack)
+        new_state.begin(arguments.stack)
     session = open_session(arguments.stack, build=True)
-    code = _take_over(session) if arguments.new_state else heal.up(session)
+    # Also where an earlier one did not come to its end.
+    code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else heal.up(session)
     if code == 0:
         print(box(welcome(session)))
-    return code
-
-
-def _take_over(session: Session) -> int:
-    """Make what runs anew under the new state; the workspaces that ran start again."""
-    label = f"label={STACK_LABEL}={session.settings.site.name}"
-    listing = ["--filter", label, "--format", '{{.Label "' + WORKSPACE_LABEL + '"}}']
-    ran = set(engine.docker("ps", *listing).split())
-    code = heal.heal(session)
-    if code == 0 and ran:
-        with admin(session) as api:
-            for each in workspaces(api):
-                if each["id"] in ran:
-                    state.say(f"starting {each['owner_name']}/{each['name']} again")
-                    api.call("POST", f"/api/v2/workspaces/{each['id']}/builds", {"transition": "start"})
     return code
 
 

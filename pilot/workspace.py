@@ -34,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not arguments.name:
+        raise PilotError("the workspace has no name: run `make workspace NAME=demo`")
     if not _NAME.fullmatch(arguments.name) or len(arguments.name) > NAME_MAX:
         raise PilotError(
             f'"{arguments.name}" is no name for a workspace: give up to {NAME_MAX} letters, digits and single hyphens, '

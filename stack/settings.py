@@ -278,7 +278,15 @@ def _images(text: str) -> tuple[str, ...]:
     found = _json(text) if text.startswith("[") else text.split(",")
     if not isinstance(found, list) or not found:
         raise ValueError("a list of images with their tags or digests")
-    return tuple(_image(str(each).strip()) for each in found)
+    images = tuple(_image(str(each).strip()) for each in found)
+    if len({slug(each) for each in images}) < len(images):
+        raise ValueError("images whose names differ in more than capitals and punctuation, each once")
+    return images
+
+
+def slug(image: str) -> str:
+    """The image's name as a part of other names."""
+    return re.sub(r"[^a-z0-9]+", "-", image.lower()).strip("-")
 
 
 def _optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
@@ -327,7 +335,11 @@ def _variables(text: str) -> Mapping[str, str]:
             "`pulumi config set --path serviceEnvironment.<name> <value>` sets one"
         )
     # Numbers and booleans too: that is what `pulumi config set --path` makes of `8080` and `true`.
-    return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+    texts = {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+    if expanded := [name for name, item in texts.items() if "$" in item]:
+        # The values may be secret.
+        raise ValueError(f"values without `$`, which a workspace would expand; {', '.join(expanded)} has one")
+    return texts
 
 
 _url = _matching(re.compile(r"https?://[^/\s?#]+(/[^\s?#]*)?"), "an http:// or https:// address")

@@ -69,7 +69,7 @@ class WorkspaceImages(pulumi.ComponentResource):
         self.register_outputs({"names": self.names})
 
     def _image(self, stack: str, base: str, attempts: pulumi.Output[dict[str, int]]) -> docker.RemoteImage:
-        slug = re.sub(r"[^a-z0-9]+", "-", base.lower()).strip("-")
+        slug = settings.slug(base)
         child = pulumi.ResourceOptions(parent=self)
         named = pulumi.ErrorHook(f"name-{slug}", lambda _: _name(base))
         found = docker.RemoteImage(

@@ -5,8 +5,8 @@ locals {
   # No password or token: Coder keeps parameters in plain text. Some hosts hand out https://user@host/…; what is longer than
   # a user's name is a token. No option of git and no shell either.
   repository_pattern = join("", [
-    "^((https?|git|ssh)://([A-Za-z0-9][A-Za-z0-9._+-]{0,24}@)?[^\\s@$]{1,1000}",
-    "|[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9.-]{1,253}:[^\\s$]{1,1000})?$",
+    "^((https?|git|ssh)://([A-Za-z0-9][A-Za-z0-9._+-]{0,24}@)?[^\\s@/?$]{1,255}(/[^\\s?$]{0,1000})?",
+    "|[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9.-]{1,253}:[^\\s@?$]{1,1000})?$",
   ])
   repository_error = join(" ", [
     "Give an https://, ssh://, git:// or user@host:path address, or leave it empty. It may have a user name of up to",

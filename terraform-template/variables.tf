@@ -123,6 +123,8 @@ variable "service_environment" {
   description = "JSON map of environment variables for every workspace, such as {\"OLLAMA_HOST\": \"http://host.docker.internal:11434\"}."
   type        = string
   default     = "{}"
+  # Some of them may be: a refusal would show them all.
+  sensitive = true
 
   validation {
     # The agent expands "$" in the values, and there is no way to escape it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ FOLDER = "backups"
 DUMP_SUFFIX = ".dump"
 STATE_SUFFIX = ".state.json"
 DUMP_TIMEOUT_S = 30 * 60
+_OWN_NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z" + re.escape(DUMP_SUFFIX))
 
 
 def timestamp() -> str:
@@ -90,7 +92,8 @@ def restore(container: str, role: str, database: str, file: Path) -> None:
 def prune(data_directory: str, kept: int) -> list[str]:
     """Remove all but the newest `kept` backups, each with the state beside it; the names of those removed."""
     folder = Path(data_directory) / FOLDER
-    dumps = sorted(folder.glob(f"*{DUMP_SUFFIX}"))
+    # What somebody else put there is not ours to count or to remove.
+    dumps = sorted(file for file in folder.glob(f"*{DUMP_SUFFIX}") if _OWN_NAME.fullmatch(file.name))
     gone = dumps[: max(0, len(dumps) - kept)]
     for file in gone:
         file.unlink()

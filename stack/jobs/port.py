@@ -6,19 +6,23 @@ import re
 import subprocess
 
 from stack.jobs import engine
+from stack.jobs.names import LOOPBACK
 
 CALL_TIMEOUT_S = 10
 
 
 def holder(port: int, docker_host: str) -> str:
     """The container or the program that listens on the TCP port; "another program" where the machine does not tell."""
-    listing = ["ps", "--filter", f"publish={port}", "--format", "{{.Names}}"]
+    listing = ["ps", "--filter", f"publish={port}", "--format", "{{.Names}} {{.Ports}}"]
     try:
-        container = engine.docker("--host", docker_host, *listing, timeout_s=CALL_TIMEOUT_S)
+        shown = engine.docker("--host", docker_host, *listing, timeout_s=CALL_TIMEOUT_S)
     except engine.JobError:
-        container = ""
-    if container:
-        return f"the container {container.splitlines()[0]}"
+        shown = ""
+    for line in shown.splitlines():
+        container, _, ports = line.partition(" ")
+        # The filter does not look at the address.
+        if any(f"{address}:{port}->" in ports for address in (LOOPBACK, "0.0.0.0")):  # noqa: S104  nothing is bound
+            return f"the container {container}"
     try:
         # It names the programs of others to root alone.
         shown = subprocess.run(

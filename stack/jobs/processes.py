@@ -1,5 +1,5 @@
-"""Plugins and providers that a `pulumi` which has ended left running: some providers never end by themselves, and a
-`pulumi` that is killed ends none."""
+"""Plugins, providers and language hosts that a `pulumi` which has ended left running: some providers never end by
+themselves, and a `pulumi` that is killed ends nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FOLDERS = ("plugins", "dynamic_tf_plugins")
 """Where the programs of plugins and providers lie in a PULUMI_HOME."""
+LANGUAGE_HOST = "pulumi-language-"
+"""What the names of language hosts begin with; they lie anywhere on PATH."""
+ADOPTERS = ("init", "systemd")
+"""Beside process 1, who takes what has lost its parent: a user's own systemd."""
 GRACE_S = 2
 POLL_INTERVAL_S = 0.02
 
@@ -22,9 +26,14 @@ def home() -> Path:
 
 
 def end_left_behind(pulumi_home: Path) -> list[int]:
-    """End the plugins and providers of `pulumi_home` that no living `pulumi` started; their process ids."""
-    programs = [f"{(pulumi_home / name).resolve()}{os.sep}" for name in FOLDERS]
-    left = [pid for pid, exe in _processes() if exe.startswith(tuple(programs)) and not _is_held(pid, programs)]
+    """End the plugins and providers of `pulumi_home`, and the language hosts, that have lost who started them; their
+    process ids."""
+    folders = tuple(f"{(pulumi_home / name).resolve()}{os.sep}" for name in FOLDERS)
+
+    def ours(exe: str) -> bool:
+        return exe.startswith(folders) or Path(exe).name.startswith(LANGUAGE_HOST)
+
+    left = [pid for pid, exe in _processes() if ours(exe) and _is_lost(pid, ours)]
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in filter(_alive, left):
             with contextlib.suppress(ProcessLookupError):
@@ -35,14 +44,15 @@ def end_left_behind(pulumi_home: Path) -> list[int]:
     return left
 
 
-def _is_held(pid: int, programs: list[str]) -> bool:
-    """Whether a `pulumi` is above the process, with nothing but plugins between them."""
-    while parent := _parent(pid):
+def _is_lost(pid: int, ours: Callable[[str], bool]) -> bool:
+    """Whether only plugins, and who takes the lost, are above the process: any other may be `pulumi` by some name."""
+    while (parent := _parent(pid)) > 1:
         exe = _exe(parent)
-        if not exe.startswith(tuple(programs)):
-            return Path(exe).name == "pulumi"
+        if not ours(exe):
+            return Path(exe).name in ADOPTERS
         pid = parent
-    return False
+    # In a container that one may be `pulumi` itself.
+    return parent == 1 and "pulumi" not in Path(_exe(parent)).name
 
 
 def _processes() -> Iterator[tuple[int, str]]:

@@ -199,9 +199,9 @@ def test_without_its_passphrase_a_pilot_is_taken_over_with_all_that_it_has(tmp_p
         passphrase.unlink()
         for command in ("up", "down", "preview", "password"):
             told = clone.make(command, check=False).stderr
-            assert "the passphrase is lost: " in told, command
+            assert "the passphrase is missing: " in told, command
             assert f"`make up STACK={STACK} NEW_STATE=yes`" in told, command
-        assert "lost: " in clone.make("doctor", check=False).stdout
+        assert ".passphrase is missing" in clone.make("doctor", check=False).stdout
         assert not passphrase.exists()
         assert salt.read_text() == before
         passphrase.write_text(right)

@@ -22,11 +22,11 @@ def test_the_newest_stay_each_with_its_state_and_nothing_else_goes(tmp_path: Pat
     days = ("20260103", "20260101", "20260106", "20251231", "20260105", "20260104")
     dumps = [f"{day}T000000.000Z.dump" for day in days]
     states = [name.replace(".dump", ".state.json") for name in dumps]
-    _lay(tmp_path, [*dumps, *states, "notes.txt"])
+    _lay(tmp_path, [*dumps, *states, "notes.txt", "mine.dump", "1.dump"])
     removed = backups.prune(str(tmp_path), kept)
     assert removed == sorted(dumps)[:gone]
     left = {each.name for each in (tmp_path / backups.FOLDER).iterdir()}
-    assert left == {"notes.txt", *sorted(dumps)[gone:], *sorted(states)[gone:]}
+    assert left == {"notes.txt", "mine.dump", "1.dump", *sorted(dumps)[gone:], *sorted(states)[gone:]}
 
 
 def test_the_names_of_backups_order_as_time_does_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:

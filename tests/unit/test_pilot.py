@@ -20,7 +20,9 @@ import pytest
 from pilot import configuration, doctor, new_state, preview, restore, session, state, status, up, workspace
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
+from stack.jobs import engine
 from stack.jobs.coder import Api
+from stack.jobs.engine import JobError
 from stack.settings import parse
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,9 @@ def test_only_what_is_not_published_is_built_and_one_line_says_which(
     taken: list[str] = []
     monkeypatch.setattr(session, "_step", lambda command: taken.append(" ".join(command)))
     monkeypatch.setattr(session, "PASSPHRASE", tmp_path / "passphrase")
+    # This checkout may have a state, and a published Pulumi that was installed.
+    monkeypatch.setattr(session, "STATE", tmp_path / "state")
+    monkeypatch.setattr(session, "STACKS", tmp_path / "state" / "stacks")
     monkeypatch.setattr(session, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(session, "CODERD_SDK", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -169,13 +174,14 @@ def test_the_toolchains_own_pulumi_is_not_taken_for_a_published_one(
 def test_no_passphrase_is_made_beside_a_state_that_has_another(project: Path) -> None:
     _state(project)
     with pytest.raises(
-        PilotError, match=r"passphrase is lost: .* state of x has one\..* `make up STACK=x NEW_STATE=yes`"
+        PilotError, match=r"passphrase is missing: .* state of x has one\..* `make up STACK=x NEW_STATE=yes`"
     ):
         session.passphrase()
     assert not (project / ".passphrase").exists()
 
 
-def test_the_state_is_put_aside_whole_and_no_other_stacks(project: Path) -> None:
+def test_the_state_is_put_aside_whole_and_no_other_stacks(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "docker", lambda *_: "id-1\n\nid-2")
     _state(project)
     own = project / ".pulumi-state"
     stacks = own / ".pulumi" / "stacks" / "coder-pilot"
@@ -188,29 +194,55 @@ def test_the_state_is_put_aside_whole_and_no_other_stacks(project: Path) -> None
     committed = project / "Pulumi.x.yaml"
     before = committed.read_text()
     committed.write_text(f"encryptionsalt: v1:abc\n{before}")
-    aside = new_state.put_aside("x")
+    new_state.begin("x")
+    (aside,) = (own / "aside").iterdir()
     assert committed.read_text() == before
     left = {each.relative_to(own).as_posix() for each in own.rglob("*") if each.is_file() and aside not in each.parents}
-    assert left == {".pulumi/stacks/coder-pilot/y.json", "y.salt"}
+    assert left == {".pulumi/stacks/coder-pilot/y.json", "y.salt", "x.take-over"}
+    assert json.loads((own / "x.take-over").read_text()) == ["id-1", "id-2"]
     kept = {each.relative_to(aside).as_posix() for each in aside.rglob("*") if each.is_file()}
     assert kept == {
-        "Pulumi.x.yaml", "x.salt", ".pulumi/stacks/coder-pilot/x.json", ".pulumi/stacks/coder-pilot/x.json.bak",
+        "Pulumi.x.yaml", "committed/Pulumi.x.yaml", "x.salt", ".pulumi/stacks/coder-pilot/x.json",
+        ".pulumi/stacks/coder-pilot/x.json.bak",
     }  # fmt: skip
     assert (project / ".passphrase").exists()
 
 
-@pytest.mark.parametrize("spoil", ["encrypted", "locked"])
-def test_a_state_is_left_alone_that_is_in_use_or_whose_settings_are_encrypted(project: Path, spoil: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        ("encrypted", "anthropicApiKey"),
+        ("locked", "on another works on x"),
+        ("no engine", "docker"),
+        ("good", "nothing is lost: run `make up STACK=x`"),
+        ("a wrong setting", "pulumi config set port"),
+    ],
+)
+def test_a_state_is_left_alone_that_is_good_or_in_use_or_cannot_be_made_anew(
+    project: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, told: str
+) -> None:
+    monkeypatch.setattr(engine, "docker", lambda *_: "")
     _state(project)
     if spoil == "encrypted":
         with (project / "Pulumi.x.yaml").open("a") as file:
             file.write("  coder-pilot:anthropicApiKey:\n    secure: v1:abc\n")
-    else:
+    elif spoil == "locked":
         _lock(project, pid=os.getpid(), hostname="another", timestamp="now")
-    with pytest.raises(PilotError, match="anthropicApiKey" if spoil == "encrypted" else "on another works on x"):
-        new_state.put_aside("x")
+    elif spoil == "no engine":
+        monkeypatch.setattr(engine, "docker", lambda *_: (_ for _ in ()).throw(JobError("no docker")))
+    elif spoil == "good":
+        (project / ".passphrase").write_text("right")
+        monkeypatch.setattr(new_state, "programs", lambda: (os.environ, True))
+        monkeypatch.setattr(new_state, "passphrase_fits", lambda *_: True)
+        monkeypatch.setattr(new_state.shutil, "which", lambda *_, **__: "pulumi")
+    else:
+        with (project / "Pulumi.x.yaml").open("a") as file:
+            file.write("  port: none\n")
+    with pytest.raises((PilotError, JobError), match=told):
+        new_state.begin("x")
     assert not (project / ".pulumi-state" / "aside").exists()
-    assert not (project / ".passphrase").exists()
+    assert not (project / ".pulumi-state" / "x.take-over").exists()
+    assert (project / ".passphrase").exists() == (spoil == "good")
 
 
 CTRL_C = """
@@ -262,7 +294,8 @@ def test_ctrl_c_lets_pulumi_end_in_order(tmp_path: Path) -> None:
     ],
 )
 def test_a_deadline_is_told_as_the_time_that_is_left(stamp: str | None, told: str) -> None:
-    assert status.deadline(stamp, NOW) == told
+    assert status.deadline({"deadline": stamp, "transition": "start"}, NOW) == told
+    assert status.deadline({"deadline": stamp, "transition": "stop"}, NOW) == ""
 
 
 def test_a_table_is_as_wide_as_its_widest_entries() -> None:
@@ -450,6 +483,25 @@ def test_doctor_asks_the_tailnet_as_up_does(project: Path, tmp_path: Path) -> No
     (bad,) = doctor._tailnet(_subject(tailnet="true", tailscaleSocket=f"{tmp_path}/none.sock"))
     assert (off.level, bad.level) == ("ok", "problem")
     assert bad.fix
+
+
+@pytest.mark.parametrize(
+    ("problem", "found", "fix"),
+    [
+        (
+            "there is no `tailscale` on PATH: install it (https://example.com) and log in, or run `x`",
+            "there is no `tailscale` on PATH", "install it (https://example.com) and log in, or run `x`",
+        ),
+        ("tailscaled does not answer: run `sudo x`", "tailscaled does not answer", "sudo x"),
+    ],
+)  # fmt: skip
+def test_doctor_splits_what_is_wrong_with_the_tailnet_from_what_fixes_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, problem: str, found: str, fix: str
+) -> None:
+    answer = subprocess.CompletedProcess([], 1, stdout=json.dumps({"problem": problem}))
+    monkeypatch.setattr(doctor, "_call", lambda *_: answer)
+    (bad,) = doctor._tailnet(_subject(tailnet="true"))
+    assert (bad.found, bad.fix) == (found, fix)
 
 
 def test_settings_with_problems_are_all_told_beside_what_can_be_seen_without_them(project: Path) -> None:

@@ -44,12 +44,12 @@ def started() -> Iterator[Callable[[Path, Path], subprocess.Popen[str]]]:
         each.wait(10)
 
 
-def child_of(process: subprocess.Popen[str]) -> int:
+def child_of(process: subprocess.Popen[str], name: str = "pulumi-resource-x") -> int:
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     deadline_s = time.monotonic() + 10
     # Between fork and exec it is still the shell.
-    while "pulumi-resource-x" not in processes._exe(pid):
+    while name not in processes._exe(pid):
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
     return pid
@@ -62,7 +62,7 @@ def test_what_a_dead_pulumi_left_is_ended(
     left = child_of(holder)
     holder.kill()
     holder.wait(10)
-    assert processes.end_left_behind(tmp_path / "home") == [left]
+    assert left in processes.end_left_behind(tmp_path / "home")
     assert not processes._alive(left)
 
 
@@ -82,8 +82,42 @@ def test_what_a_living_pulumi_holds_stays_through_plugins_between_them(
     plugin: Path, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     held = child_of(started(tmp_path / "bin" / "pulumi", plugin))
-    assert processes.end_left_behind(tmp_path / "home") == []
+    assert held not in processes.end_left_behind(tmp_path / "home")
     assert processes._alive(held)
+
+
+@pytest.mark.parametrize("name", [".pulumi-wrapped", "pulumi-lsp"])
+def test_what_a_pulumi_by_another_name_holds_stays(
+    plugin: Path, started: Callable[..., subprocess.Popen[str]], tmp_path: Path, name: str
+) -> None:
+    held = child_of(started(tmp_path / "bin" / name, plugin))
+    assert held not in processes.end_left_behind(tmp_path / "home")
+    assert processes._alive(held)
+
+
+def test_what_a_replaced_pulumi_holds_stays(
+    plugin: Path, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    held = child_of(started(tmp_path / "bin" / "pulumi", plugin))
+    # As an upgrade does while it runs.
+    (tmp_path / "bin" / "pulumi").unlink()
+    assert held not in processes.end_left_behind(tmp_path / "home")
+    assert processes._alive(held)
+
+
+def test_a_language_host_that_lost_its_pulumi_is_ended(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    host = tmp_path / "bin" / "pulumi-language-x"
+    host.parent.mkdir()
+    shutil.copy("/bin/sleep", host)
+    holder = started(tmp_path / "bin" / "pulumi", host)
+    left = child_of(holder, host.name)
+    assert left not in processes.end_left_behind(tmp_path / "home")
+    holder.kill()
+    holder.wait(10)
+    assert left in processes.end_left_behind(tmp_path / "home")
+    assert not processes._alive(left)
 
 
 def test_a_program_elsewhere_is_not_ours_to_end(
@@ -91,7 +125,7 @@ def test_a_program_elsewhere_is_not_ours_to_end(
 ) -> None:
     holder = started(tmp_path / "bin" / "other", plugin)
     stranger = child_of(holder)
-    assert processes.end_left_behind(tmp_path / "another-home") == []
+    assert stranger not in processes.end_left_behind(tmp_path / "another-home")
     assert processes._alive(stranger)
 
 

@@ -72,6 +72,8 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("coderImage", "coder"),
         ("workspaceImages", ""),
         ("workspaceImages", "a/b:1,"),
+        ("workspaceImages", "a/b:1, a/b:1"),
+        ("workspaceImages", "a/b:1, a-b:1"),
         ("workspaceImages", "[]"),
         ("workspaceImages", "[1]"),
         ("workspaceImages", "[a/b:1]"),
@@ -99,6 +101,7 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("serviceEnvironment", '{"A B": "c"}'),
         ("serviceEnvironment", '{"A": ["b"]}'),
         ("serviceEnvironment", '{"A": null}'),
+        ("serviceEnvironment", '{"A": "$HOME"}'),
         ("anthropicBaseUrl", "localhost:4000"),
     ],
 )
