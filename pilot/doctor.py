@@ -12,6 +12,7 @@ import getpass
 import grp
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -326,8 +327,8 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         problem = str(answer.get("problem", "tailscale does not answer: run `sudo systemctl start tailscaled`"))
         text, _, fix = problem.partition(": run " if ": run " in problem else ": ")
         # A command alone is shown without its quotes.
-        fix = fix.strip("`") if fix.count("`") == 2 else fix
-        yield Finding(check="tailnet", level="problem", found=text, fix=fix)
+        alone = re.fullmatch("`([^`]*)`", fix)
+        yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix)
 
 
 def _passphrase(stack: str) -> Iterator[Finding]:
