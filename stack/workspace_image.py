@@ -23,7 +23,8 @@ REGISTRY = "localhost"
 """No image of ours is ever looked for elsewhere: Docker asks no other registry for a name that begins so."""
 HASH_LENGTH = 12
 LOG_TAIL_LINES = 20
-DISK_FULL = "no space left on device"
+# The kernel's words, and curl's, which does not repeat them.
+DISK_FULL = ("no space left on device", "failure writing output to destination")
 
 
 class WorkspaceImages(pulumi.ComponentResource):
@@ -141,7 +142,7 @@ def _explain(base: str, log: Path) -> bool:
     """Tell what the build of the image on `base` said at its end; no second attempt."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     said = [match[1] for line in lines if (match := re.match(r"#\d+ [\d.]+ ERROR: (.*)", line))]
-    full = any(DISK_FULL in line.lower() for line in lines)
+    full = any(words in line.lower() for line in lines for words in DISK_FULL)
     pulumi.log.error(
         "\n".join(
             [

@@ -220,6 +220,7 @@ def test_a_full_disk_is_named_and_what_runs_goes_on(
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", disk], check=True, timeout=30)
     try:
+        (disk / "box").mkdir()
         with box_fixture.running(disk / "box") as box:
             box.load([CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE, bare])
             pilot = make_pilot(dockerHost=box.docker_host, dockerSocket=str(box.socket))
