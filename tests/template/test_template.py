@@ -104,6 +104,15 @@ def test_a_usual_git_address_is_accepted(tofu: Tofu, address: str) -> None:
     assert planned.returncode == 0, planned.stderr
 
 
+def test_a_service_environment_that_is_refused_is_not_shown(tofu: Tofu) -> None:
+    spoiled = json.dumps({"EXPANDED": "$HOME", "TOKEN": "sk-very-secret"})
+    variables = {**VARIABLES, "TF_VAR_service_environment": spoiled}
+    planned = tofu("plan", "-no-color", "-input=false", environment=variables)
+    assert planned.returncode == 1
+    assert "without '$'" in " ".join(planned.stderr.split())
+    assert "sk-very-secret" not in planned.stdout + planned.stderr
+
+
 def test_the_api_key_is_in_no_plan(tofu: Tofu) -> None:
     planned = tofu(
         "plan", "-no-color", "-input=false", environment={**VARIABLES, "TF_VAR_anthropic_api_key": "sk-very-secret"}
