@@ -33,6 +33,8 @@ from toolchain.progress import Progress
 
 STEP_TIMEOUT_S = 40 * 60
 LOG_TAIL_LINES = 15
+# While one waits for the network or links, the others compile; each compiles on all cores.
+BUILDERS_AT_ONCE = 3
 
 DISK_FULL = "the disk is full: free some space (`df -h`), then run the same command again"
 NO_REGISTRY = "a package registry does not answer: check network and proxy, then run the same command again"
@@ -60,10 +62,6 @@ class Recipe(Protocol):
 
     def tools(self) -> Sequence[str]:
         """Programs that have to be on PATH."""
-        ...
-
-    def compiles(self) -> bool:
-        """Whether it compiles, on all cores: two such at a time would both compile what both need."""
         ...
 
     def make(self, job: Job) -> None:
@@ -246,13 +244,13 @@ class Builder:
         )
 
     def build(self, names: Sequence[str], *, force: bool = False) -> list[Outcome]:
-        """Build the named pieces and all they need, two at a time: one that compiles, and beside it one that does not.
+        """Build the named pieces and all they need, three at a time.
 
         Raises:
             ToolchainError: a piece could not be built; pieces that were whole stay whole.
         """
         wanted = self.closure(names)
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with concurrent.futures.ThreadPoolExecutor(BUILDERS_AT_ONCE) as pool:
             there = dict(zip(wanted, pool.map(lambda name: not force and self.cached(name), wanted), strict=True))
             done = {name: self._outcome(name, "cached") for name in wanted if there[name]}
             # In the table's order.
@@ -262,11 +260,9 @@ class Builder:
                 try:
                     while waiting or running:
                         ready = [n for n in waiting if all(need in done for need in self.pieces[n].needs)]
-                        for name in ready:
-                            kinds = {self.pieces[each].recipe.compiles() for each in running.values()}
-                            if self.pieces[name].recipe.compiles() not in kinds:
-                                waiting.remove(name)
-                                running[pool.submit(self._one, name, progress, force)] = name
+                        for name in ready[: BUILDERS_AT_ONCE - len(running)]:
+                            waiting.remove(name)
+                            running[pool.submit(self._one, name, progress, force)] = name
                         finished, _ = concurrent.futures.wait(
                             running, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
                         )

@@ -62,7 +62,7 @@ _CODER: Final = "github.com/coder/coder/v2"
 # Without a "v": Coder adds it, and the server refuses an agent that calls itself "vv2.30.0".
 _CODER_TAG: Final = f"-X {_CODER}/buildinfo.tag={version('coder')}"
 
-# The order in which they are built where nothing else decides: the servers' image is made while the CLI is compiled.
+# The order in which they are built where nothing else decides: what is long and waits for the network comes early.
 _PIECES: Final = (
     Piece(
         name="node",

@@ -32,9 +32,6 @@ class InCache:
     def intact(self, directory: Path) -> bool:
         return directory.is_dir()
 
-    def compiles(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, kw_only=True)
 class Binary:
@@ -66,9 +63,6 @@ class GoModule(InCache):
 
     def tools(self) -> Sequence[str]:
         return ["go"]
-
-    def compiles(self) -> bool:
-        return True
 
     def make(self, job: Job) -> None:
         directory = TOOLCHAIN / "go" / self.module
@@ -340,9 +334,6 @@ class Image:
     def intact(self, directory: Path) -> bool:
         return image_id(self.tag) == (directory / "image-id").read_text().strip()
 
-    def compiles(self) -> bool:
-        return False
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedImage:
@@ -361,9 +352,6 @@ class ImportedImage:
 
     def intact(self, directory: Path) -> bool:
         return image_id(self.tag) == (directory / "image-id").read_text().strip()
-
-    def compiles(self) -> bool:
-        return False
 
 
 def image_id(tag: str) -> str:

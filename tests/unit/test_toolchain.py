@@ -35,16 +35,12 @@ class Fake:
     script: str = "echo whole > file"
     source: str = ""
     needs_tool: str = "sh"
-    compiling: bool = False
 
     def sources(self) -> Sequence[Path]:
         return [Path(self.source)] if self.source else []
 
     def tools(self) -> Sequence[str]:
         return [self.needs_tool]
-
-    def compiles(self) -> bool:
-        return self.compiling
 
     def make(self, job: Job) -> None:
         job.run(["sh", "-ec", self.script], cwd=job.out)
@@ -332,28 +328,12 @@ def test_a_line_now_and_then_tells_what_is_in_work_and_what_is_left(
         assert _said(capsys) == ["[0/7] a, N s, b, N s; left: c, d, e, f and 1 more"]
 
 
-def test_in_the_tables_order_one_that_compiles_and_beside_it_one_that_does_not(tmp_path: Path) -> None:
+def test_in_the_order_of_the_table_of_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(builder_module, "BUILDERS_AT_ONCE", 1)
     log = tmp_path / "order"
-    # Each of the first two ends when the other has begun.
-    meet = "touch {here}; until [ -e {there} ]; do sleep 0.01; done"
-    scripts = {
-        "a": (True, meet.format(here=tmp_path / "a", there=tmp_path / "b")),
-        "b": (False, meet.format(here=tmp_path / "b", there=tmp_path / "a")),
-        "c": (True, "true"),
-        "d": (True, "true"),
-    }
-    pieces = {
-        name: Piece(
-            name=name,
-            version="1",
-            recipe=Fake(script=f"echo +{name} >>{log}; {script}; echo -{name} >>{log}", compiling=compiling),
-        )
-        for name, (compiling, script) in scripts.items()
-    }
-    assert [each.name for each in Builder(pieces, cache=tmp_path).build(["d", "c", "b", "a"])] == ["d", "c", "b", "a"]
-    said = log.read_text().split()
-    assert set(said[:2]) == {"+a", "+b"}
-    assert [each for each in said if each[1] != "b"] == ["+a", "-a", "+c", "-c", "+d", "-d"]
+    pieces = {name: Piece(name=name, version="1", recipe=Fake(script=f"echo {name} >> {log}")) for name in "ab"}
+    assert [each.name for each in Builder(pieces, cache=tmp_path).build(["b", "a"])] == ["b", "a"]
+    assert log.read_text() == "a\nb\n"
 
 
 def test_the_processor_time_of_a_piece_is_that_of_its_steps_and_their_children(tmp_path: Path) -> None:
