@@ -56,6 +56,7 @@ DOCKER_MIN = (20, 10)
 DISK_MIN_GB = 2
 DISK_GOOD_GB = 10
 MEMORY_GOOD_MB = 2048
+START_TAILSCALED = "sudo systemctl start tailscaled"
 INOTIFY = Path("/proc/sys/fs/inotify")
 INOTIFY_GOOD = {"max_user_instances": 512, "max_user_watches": 524288}
 """The users of all workspaces are one to the kernel: a few editors use up its defaults of 128 instances."""
@@ -324,11 +325,11 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
     if "url" in answer:
         yield Finding(check="tailnet", level="ok", found=str(answer["url"]))
     else:
-        problem = str(answer.get("problem", "tailscale does not answer: run `sudo systemctl start tailscaled`"))
+        problem = str(answer.get("problem", "tailscale does not answer"))
         text, _, fix = problem.partition(": run " if ": run " in problem else ": ")
         # A command alone is shown without its quotes.
         alone = re.fullmatch("`([^`]*)`", fix)
-        yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix)
+        yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix or START_TAILSCALED)
 
 
 def _passphrase(stack: str) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ def owned(pilot: Pilot, workspace: dict[str, Any]) -> Belongings:
     return found
 
 
+@pytest.mark.drill
 def test_without_retirement_a_template_and_a_network_could_not_be_removed(
     pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
 ) -> None:
@@ -158,6 +159,7 @@ def test_with_the_token_revoked_down_retires_through_coder(pilot: Pilot, owned: 
     assert_whole(pilot, owned)
 
 
+@pytest.mark.drill
 def test_with_coder_dead_for_good_down_ends_and_the_pilot_comes_back(
     pilot: Pilot, owned: Belongings, tmp_path: Path
 ) -> None:
