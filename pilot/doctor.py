@@ -30,11 +30,13 @@ from pilot.session import (
     BUILT_IMAGE_PREFIX,
     PASSPHRASE,
     PASSPHRASE_VARIABLES,
+    STACKS,
     STATE,
     give_up,
     has_passphrase,
     images_of,
     passphrase_fits,
+    passphrase_variable,
     programs,
     published_pulumi,
     salted_file,
@@ -333,7 +335,7 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
 
 
 def _passphrase(stack: str) -> Iterator[Finding]:
-    chosen = next((name for name in PASSPHRASE_VARIABLES if name in os.environ), None)
+    chosen = passphrase_variable()
     file = Path(os.environ[chosen]) if chosen == PASSPHRASE_VARIABLES[1] else PASSPHRASE
     if chosen == PASSPHRASE_VARIABLES[0]:
         yield Finding(check="passphrase", level="ok", found=f"in ${chosen}")
@@ -365,7 +367,7 @@ def _secrets(stack: str) -> Iterator[Finding]:
 
 
 def _state(stack: str) -> Path:
-    return STATE / ".pulumi" / "stacks" / names.PROJECT / f"{stack}.json"
+    return STACKS / f"{stack}.json"
 
 
 def _stack(stack: str) -> Iterator[Finding]:

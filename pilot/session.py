@@ -163,7 +163,7 @@ def passphrase(*, new: bool = False) -> dict[str, str]:
     Raises:
         PilotError: there is none, and a state here has one, unless a `new` one is asked for.
     """
-    if any(name in os.environ for name in PASSPHRASE_VARIABLES):
+    if passphrase_variable():
         return {}
     if not PASSPHRASE.exists():
         if not new and (stacks := with_state()):
@@ -175,9 +175,14 @@ def passphrase(*, new: bool = False) -> dict[str, str]:
     return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
 
 
+def passphrase_variable() -> str | None:
+    """The variable of the environment in which a passphrase, or its file, is set; it wins over ours."""
+    return next((name for name in PASSPHRASE_VARIABLES if name in os.environ), None)
+
+
 def has_passphrase() -> bool:
     """Whether a passphrase is set, right or wrong."""
-    return PASSPHRASE.exists() or any(name in os.environ for name in PASSPHRASE_VARIABLES)
+    return PASSPHRASE.exists() or passphrase_variable() is not None
 
 
 def salted_file(stack: str) -> Path:
@@ -215,7 +220,8 @@ def lost_passphrase(stacks: Sequence[str]) -> str:
 
 def wrong_passphrase(stack: str) -> str:
     """What to do where another passphrase than that of the stack is set."""
-    chosen = next((f"${name}" for name in PASSPHRASE_VARIABLES if name in os.environ), PASSPHRASE.name)
+    variable = passphrase_variable()
+    chosen = f"${variable}" if variable else PASSPHRASE.name
     return (
         f"the passphrase is wrong: the one in {chosen} is not that of the state of {stack}. Put your copy of the right "
         f"one there. {_without_passphrase(stack)}"

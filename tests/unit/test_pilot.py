@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "PROJECT", tmp_path)
     for module in (session, doctor, new_state, state):
         monkeypatch.setattr(module, "STATE", tmp_path / ".pulumi-state")
-    for module in (session, new_state):
+    for module in (session, doctor, new_state):
         monkeypatch.setattr(module, "STACKS", tmp_path / ".pulumi-state" / ".pulumi" / "stacks" / "coder-pilot")
     for module in (session, doctor):
         monkeypatch.setattr(module, "PASSPHRASE", tmp_path / ".passphrase")

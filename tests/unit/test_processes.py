@@ -78,21 +78,32 @@ def test_what_ignores_the_request_to_end_is_killed(
     assert not processes._alive(left)
 
 
-def test_what_a_living_pulumi_holds_stays_through_plugins_between_them(
-    plugin: Path, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    held = child_of(started(tmp_path / "bin" / "pulumi", plugin))
-    assert held not in processes.end_left_behind(tmp_path / "home")
-    assert processes._alive(held)
-
-
-@pytest.mark.parametrize("name", [".pulumi-wrapped", "pulumi-lsp"])
-def test_what_a_pulumi_by_another_name_holds_stays(
+@pytest.mark.parametrize("name", ["pulumi", ".pulumi-wrapped", "pulumi-lsp"])
+def test_what_a_living_pulumi_by_any_name_holds_stays(
     plugin: Path, started: Callable[..., subprocess.Popen[str]], tmp_path: Path, name: str
 ) -> None:
     held = child_of(started(tmp_path / "bin" / name, plugin))
     assert held not in processes.end_left_behind(tmp_path / "home")
     assert processes._alive(held)
+
+
+def test_a_provider_below_a_plugin_stays_and_goes_with_it(
+    plugin: Path, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    bridge = Path(shutil.copy("/bin/bash", plugin.with_name("pulumi-resource-bridge")))
+    holder = started(tmp_path / "bin" / "pulumi", f"{bridge} -c '{plugin} {SLEEP_S} & wait'")
+    above = child_of(holder, bridge.name)
+    deadline_s = time.monotonic() + 10
+    while not (below := [pid for pid, exe in processes._processes() if exe == str(plugin)]):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    both = {above, *below}
+    assert not both & set(processes.end_left_behind(tmp_path / "home"))
+    assert all(map(processes._alive, both))
+    holder.kill()
+    holder.wait(10)
+    assert both <= set(processes.end_left_behind(tmp_path / "home"))
+    assert not any(map(processes._alive, both))
 
 
 def test_what_a_replaced_pulumi_holds_stays(
