@@ -13,9 +13,9 @@ ci/lint.sh --all
 
 echo "== tests: end to end, contract, template, unit"
 # A file's tests share a pilot, so whole files run side by side, those that take longest first. Most of their time is
-# waiting: one more worker than cores, and never more than the memory of a small machine can hold pilots for.
+# waiting: two more workers than cores, and never more than the memory of a small machine can hold pilots for.
 cores=$(nproc)
-side_by_side=(--dist loadfile --no-loadscope-reorder --numprocesses "$((cores < 5 ? cores + 1 : 6))")
+side_by_side=(--dist loadfile --no-loadscope-reorder --numprocesses "$((cores < 5 ? cores + 2 : 6))")
 long_first=(tests/e2e tests/contract tests/template tests/unit)
 case "${1:-}" in
   --drills) exec python -m pytest "${side_by_side[@]}" "${long_first[@]}" -m "not speed" ;;
