@@ -8,14 +8,15 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor heal backup restore adopt upgrade-postgres verdict sample
+.PHONY: help up down preview status workspace password doctor backup restore adopt upgrade-postgres verdict sample
 .PHONY: test check drills speed lock docs
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-up: ## bring the pilot up, from nothing to a URL (STACK=local) [NEW_STATE=yes]
-	@$(PILOT) up $(if $(filter yes,$(NEW_STATE)),--new-state)
+up: ## bring the pilot up, or put it right (STACK=local) [NEW_STATE=yes] [TAKE_OVER=yes] [NEW_DATABASE=yes]
+	@$(PILOT) up $(if $(filter yes,$(NEW_STATE)),--new-state) $(if $(filter yes,$(TAKE_OVER)),--take-over) \
+		$(if $(filter yes,$(NEW_DATABASE)),--new-database)
 
 down: ## retire the pilot; homes, database and backups stay
 	@$(PILOT) down
@@ -34,9 +35,6 @@ password: ## print the admin's password
 
 doctor: ## say whether `make up` would work, and how to fix what is missing
 	@$(PILOT) doctor $(ARGS)
-
-heal: ## repair what a plain `make up` cannot
-	@$(PILOT) heal
 
 backup: ## dump the database, keep the state beside it
 	@$(PILOT) backup

@@ -15,6 +15,7 @@ from stack.retirement import Retirement
 from stack.tailnet import access_url, serve
 from stack.template import Template
 from stack.workspace_image import WorkspaceImages
+from stack.world import look as look_at_the_world
 
 # When a resource fails, the language host interrupts this program: Python's traceback would bury the error.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -23,19 +24,20 @@ processes.end_left_behind(processes.home())
 
 config = configuration.load()
 site = config.site
-provider = docker.Provider("docker", host=site.docker_host)
+world = look_at_the_world(config)
+provider = docker.Provider("docker", host=world.docker_host)
 url = config.control_plane.access_url or access_url(config.tailnet, site)
 
-network = Network("network", site, provider=provider)
-database = Database("database", config.database, site, network.names, config.retirement, provider=provider)
+network = Network("network", world, provider=provider)
+database = Database("database", config.database, world, network.names, config.retirement, provider=provider)
 control_plane = ControlPlane(
-    "control-plane", config.control_plane, site, network.names, database, config.retirement, url=url, provider=provider
+    "control-plane", config.control_plane, world, network.names, database, config.retirement, url=url, provider=provider
 )
-alive = look(site, after=[control_plane.container])
+alive = look(world, after=[control_plane.container])
 admin = Admin("admin", config.admin, site, alive)
 served = serve("tailnet", config.tailnet, site, url=url, after=[admin.account])
 images = WorkspaceImages("workspace-images", config.workspaces, site, after=[database.role_password], provider=provider)
-template = Template("template", config.workspaces, site, network.names, images.names, alive, token=admin.token)
+template = Template("template", config.workspaces, site, images.names, alive, token=admin.token)
 
 # Not after the template: `make down` drops it from the state where Coder cannot come back.
 to_be_retired = [network, database, control_plane, admin, *served.resources]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "up": "bring a stack up, from an empty machine to a URL that answers",
+    "up": "bring a stack up, or put right what differs from the settings",
     "down": "retire a stack; homes, database and backups stay",
     "preview": "say what `up` would change; changes nothing",
     "status": "show containers, workspaces, their deadlines and memory",
@@ -18,7 +18,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "say whether `up` would work, and how to fix what is missing",
     "verdict": "say from the pilot's own figures whether it is worth keeping",
     "sample": "note what runs now and what it uses, for the verdict",
-    "heal": "repair what a plain `up` cannot",
     "backup": "dump the database and keep the state beside it",
     "restore": "put a backup in the place of the database",
     "upgrade-postgres": "move the data to another major version of Postgres",

@@ -377,21 +377,21 @@ def _stack(stack: str) -> Iterator[Finding]:
         return
     latest = json.loads(file.read_text())["checkpoint"].get("latest") or {}
     found = f"{stack}, {len(latest.get('resources') or [])} resources"
-    heal = f"make heal STACK={stack}"
+    repair = f"make up STACK={stack}"
     if pending := latest.get("pending_operations"):
         found += f", {len(pending)} interrupted in the middle"
-        yield Finding(check="stack", level="warning", found=found, fix=heal)
+        yield Finding(check="stack", level="warning", found=found, fix=repair)
     else:
         yield Finding(check="stack", level="ok", found=found)
     for lock in (STATE / ".pulumi" / "locks" / "organization" / names.PROJECT / stack).glob("*.json"):
         try:
             holder = json.loads(lock.read_text())
         except ValueError:
-            yield Finding(check="lock", level="problem", found=f"{lock.name} was cut short", fix=heal)
+            yield Finding(check="lock", level="problem", found=f"{lock.name} was cut short", fix=repair)
             continue
         here = holder.get("hostname") == socket.gethostname()
         if here and not Path(f"/proc/{holder.get('pid')}").exists():
-            found, fix = f"held by pulumi {holder.get('pid')}, which is gone", heal
+            found, fix = f"held by pulumi {holder.get('pid')}, which is gone", repair
         else:
             found = f"pulumi {holder.get('pid')} of {holder.get('username')}@{holder.get('hostname')} is at work"
             fix = "wait until it has ended"

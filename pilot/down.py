@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pilot import heal, new_state, state
+from pilot import converge, new_state, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
@@ -24,14 +24,27 @@ def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
     if new_state.is_begun(arguments.stack):
         raise PilotError(f"the pilot is not taken over yet: run `make up STACK={arguments.stack}` to its end first")
-    heal.recover(session)
-    if not state.resources(session):
+    converge.refuse_other_owner(session)
+    if state.resources(session):
+        converge.recover(session)
+    elif _runs(session):
+        state.say("the state does not know the pilot that runs: taking it in first")
+        if code := converge.converge(session):
+            return code
+    else:
+        converge.recover(session)
         print(f"the stack {session.stack} is down already")
         return 0
     if _purges(session) and not arguments.yes and not _agreed(session.settings.site):
         print("nothing was done")
         return 1
-    return _destroy(session) and _destroy_after_healing(session)
+    return _destroy(session) and _destroy_after_repair(session)
+
+
+def _runs(session: Session) -> bool:
+    """Whether the pilot's own containers are there."""
+    site = session.settings.site
+    return engine.state(site.coder_container) is not None and engine.state(site.postgres_container) is not None
 
 
 def _destroy(session: Session) -> int:
@@ -45,17 +58,17 @@ def _destroy(session: Session) -> int:
     return code
 
 
-def _destroy_after_healing(session: Session) -> int:
+def _destroy_after_repair(session: Session) -> int:
     """`destroy` cannot begin where Coder does not answer or no longer knows our token: an `up` fixes that.
 
     Where even that fails, Coder cannot come back. Then the template, which `destroy` would not touch anyway, is
     dropped from the state with its provider, the one thing that needs Coder; the rest can go without.
     """
-    state.say("the stack cannot be destroyed as it is: healing it first")
-    if heal.heal(session) == 0:
+    state.say("the stack cannot be destroyed as it is: repairing it first")
+    if converge.converge(session) == 0:
         return _destroy(session)
     state.say("Coder does not come back: going on without it")
-    heal.recover(session)
+    converge.recover(session)
     state.forget_template(session)
     return _destroy(session)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-from pilot import configuration, heal, state
+from pilot import configuration, converge, state
 from pilot.configuration import PROJECT, PilotError
-from pilot.server import admin
 from pilot.session import (
     SALT_KEY,
     SALT_SUFFIX,
@@ -20,13 +18,11 @@ from pilot.session import (
     passphrase_fits,
     programs,
     salted_file,
-    select_engine,
 )
-from stack.jobs import backups, engine, names
-from stack.jobs.coder import workspaces
+from stack.jobs import backups, names
 
 MARK_SUFFIX = ".take-over"
-"""A file beside the state with the ids of the workspaces that ran, until the pilot is taken over."""
+"""An empty file beside the state, until the pilot is taken over."""
 
 
 def is_begun(stack: str) -> bool:
@@ -35,16 +31,15 @@ def is_begun(stack: str) -> bool:
 
 
 def begin(stack: str) -> None:
-    """Note which workspaces run, and move all that belongs to the stack's state into a folder of its own.
+    """Move all that belongs to the stack's state into a folder of its own.
 
     A new passphrase is made where there is none.
 
     Raises:
         PilotError: the passphrase fits, a living `pulumi` works on the stack, or its settings have problems or hold
             what the lost passphrase encrypted.
-        engine.JobError: the engine does not answer.
     """
-    settings = configuration.settings(stack)
+    configuration.settings(stack)
     committed = PROJECT / f"Pulumi.{stack}.yaml"
     document = configuration.document(committed)
     config = document.get("config") or {}
@@ -56,29 +51,18 @@ def begin(stack: str) -> None:
         )
     state.refuse_living_lock(stack)
     _refuse_good_state(stack)
-    select_engine(settings)
-    label = f"label={names.STACK_LABEL}={settings.site.name}"
-    shown = engine.docker("ps", "--filter", label, "--format", '{{.Label "' + names.WORKSPACE_LABEL + '"}}')
     STATE.mkdir(exist_ok=True)
-    _mark(stack).write_text(json.dumps(shown.split()))
+    _mark(stack).touch()
     _put_aside(stack, committed if SALT_KEY in document else None)
     passphrase(new=True)
 
 
 def take_over(session: Session) -> int:
-    """Make anew under the new state what runs, and start again the workspaces that ran; the exit code of the `up`."""
-    mark = _mark(session.stack)
-    if code := heal.heal(session):
-        return code
-    ran = json.loads(mark.read_text())
-    if ran:
-        with admin(session) as api:
-            for each in workspaces(api):
-                if each["id"] in ran:
-                    state.say(f"starting {each['owner_name']}/{each['name']} again")
-                    api.call("POST", f"/api/v2/workspaces/{each['id']}/builds", {"transition": "start"})
-    mark.unlink()
-    return 0
+    """Make anew under the new state what runs; the exit code of the `up`."""
+    code = converge.converge(session)
+    if code == 0:
+        _mark(session.stack).unlink()
+    return code
 
 
 def _mark(stack: str) -> Path:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pilot import heal, state
+from pilot import converge, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
@@ -29,11 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
     if not backups.looks_like_dump(file):
         raise PilotError(f"{file} is no dump of `make backup`, nothing was touched: choose a <dataDir>/backups/*.dump")
+    # What is restored takes the place of the empty one.
+    converge.say_words(["NEW_DATABASE"])
     session = open_session(arguments.stack)
     site = session.settings.site
-    heal.recover(session)
+    converge.refuse_other_owner(session)
+    converge.recover(session)
     there = engine.state(site.coder_container) is not None
-    if not (there and postgres.ready(site.postgres_container, ROLE, DATABASE)) and (code := heal.heal(session)):
+    if not (there and postgres.ready(site.postgres_container, ROLE, DATABASE)) and (code := converge.converge(session)):
         return code
     backups.check(site.postgres_container, file)
     before = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=backups.timestamp())
@@ -60,8 +63,8 @@ def restore(session: Session, file: Path) -> int:
         engine.docker("start", site.coder_container)
         raise
     # The dump's token has the name that ours has, and not its value.
-    heal.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
-    found = heal.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE}';")  # noqa: S608
-    pilot_file.update(site.data_dir, template_id=found[0] if found else None)
+    converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
+    found = converge.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE}';")  # noqa: S608
+    pilot_file.update(site.data_dir, template_id=found[0] if found else None, template=None)
     state.forget_template(session)
-    return heal.up(session)
+    return converge.up(session)

@@ -296,7 +296,7 @@ def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
 
 
 def _init(stack: str, project: Path, variables: Mapping[str, str]) -> None:
-    # The copy counts too: a `pulumi` that is killed while it writes leaves that one alone, and `heal` takes it.
+    # The copy counts too: a `pulumi` that is killed while it writes leaves that one alone, and `make up` takes it.
     if any((STACKS / f"{stack}{suffix}").exists() for suffix in (".json", ".json.bak")):
         return
     done = subprocess.run(

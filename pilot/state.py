@@ -14,7 +14,7 @@ from typing import Any
 
 from pilot.configuration import PilotError
 from pilot.session import STACKS, STATE, Session
-from stack.jobs import engine, names
+from stack.jobs import engine, names, world
 
 BACKUPS = STATE / ".pulumi" / "backups" / names.PROJECT
 STOP_GRACE_S = 60
@@ -119,9 +119,19 @@ def _is_pulumi(pid: int) -> bool:
     return os.path.basename(words[0]) == b"pulumi"  # noqa: PTH119  bytes
 
 
+def deployment(session: Session) -> dict[str, Any]:
+    """The state as its file has it, {} before the first `up`; `pulumi` would take half a second to tell."""
+    try:
+        content = json.loads((STACKS / f"{session.stack}.json").read_text())
+    except OSError:
+        return {}
+    found = content.get("checkpoint", {}).get("latest")
+    return found if isinstance(found, dict) else {}
+
+
 def resources(session: Session) -> list[Resource]:
     """The resources in the state."""
-    return list(json.loads(session.read("stack", "export"))["deployment"].get("resources") or [])
+    return list(deployment(session).get("resources") or [])
 
 
 def edit(session: Session, change: Callable[[dict[str, Any]], bool]) -> bool:
@@ -136,8 +146,10 @@ def edit(session: Session, change: Callable[[dict[str, Any]], bool]) -> bool:
     return True
 
 
-def clear_pending(session: Session) -> None:
-    """Drop the record of operations that nobody will finish; what they made is found by its label."""
+def clear_pending(session: Session) -> bool:
+    """Drop the record of operations that nobody will finish, whether there were any; what they made has its label."""
+    if not deployment(session).get("pending_operations"):
+        return False
 
     def change(deployment: dict[str, Any]) -> bool:
         pending = deployment.pop("pending_operations", None) or []
@@ -145,7 +157,7 @@ def clear_pending(session: Session) -> None:
             say(f"cut short: {each['type']} {each['resource']['urn'].rsplit('::', 1)[1]}")
         return bool(pending)
 
-    edit(session, change)
+    return edit(session, change)
 
 
 def forget_template(session: Session) -> bool:
@@ -166,32 +178,19 @@ def forget_template(session: Session) -> bool:
 
 
 def remove_orphans(session: Session, name: str) -> None:
-    """Remove containers and networks that carry the stack's label and are not in its state: they hold no data, and
-    `up` could not make those of the same name.
-
-    A workspace's container is Coder's, not ours; it has to go where its network does, and its home stays.
+    """Remove the pilot's own containers and networks that are not in its state: they hold no data, and `up` could not
+    make those of the same name. Workspaces run on without their network; `up` lets them into the new one.
 
     Raises:
         engine.JobError: the engine refused.
     """
     known = {each.get("id") for each in resources(session) if each["type"].startswith("docker:")}
-    label = f"label={names.STACK_LABEL}={name}"
-    shape = '{{.ID}} {{.Names}} {{.Label "' + names.WORKSPACE_LABEL + '"}}'
-    found = engine.docker("ps", "--all", "--no-trunc", "--filter", label, "--format", shape).splitlines()
-    containers = [line.split(" ", 2) for line in found]
-    networks = [
-        line.split(" ", 1)
-        for line in engine.docker(
-            "network", "ls", "--no-trunc", "--filter", label, "--format", "{{.ID}} {{.Name}}"
-        ).splitlines()
-    ]
-    lost = [(identifier, title) for identifier, title in networks if identifier not in known]
-    workspaces_go = any(title == names.workspaces_network(name) for _, title in lost)
-    for identifier, title, workspace in containers:
-        if identifier not in known and (not workspace or workspaces_go):
-            say(f"removing the container {title}, which is not in the state")
-            engine.docker("stop", "--time", str(STOP_GRACE_S), identifier, timeout_s=2 * STOP_GRACE_S)
-            engine.docker("rm", "--force", identifier)
-    for identifier, title in lost:
-        say(f"removing the network {title}, which is not in the state")
-        engine.docker("network", "rm", identifier)
+    for row in world.listed():
+        if row.stack == name and not row.workspace and row.identifier not in known:
+            say(f"removing the container {row.name}, which is not in the state")
+            engine.docker("stop", "--time", str(STOP_GRACE_S), row.identifier, timeout_s=2 * STOP_GRACE_S)
+            engine.docker("rm", "--force", row.identifier)
+    listing = ("network", "ls", "--no-trunc", "--filter", f"label={names.STACK_LABEL}={name}", "--format", "{{.ID}}")
+    for network in engine.inspect(*(set(engine.docker(*listing).splitlines()) - known)):
+        say(f"removing the network {network['Name']}, which is not in the state")
+        world.remove_network(network)

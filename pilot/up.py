@@ -1,4 +1,6 @@
-"""Bring a stack up: build or fetch what is missing, make passphrase and state, run `pulumi up`, say where to go."""
+"""Bring a stack up: build or fetch what is missing, make passphrase and state, repair what a killed `pulumi` left, run
+`pulumi up`, say where to go. The one command for all that can be put right; what it refuses, it says before it touches
+anything."""
 
 from __future__ import annotations
 
@@ -6,10 +8,11 @@ import argparse
 import socket
 from urllib.parse import urlsplit
 
-from pilot import heal, new_state
+from pilot import converge, new_state
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
 from stack.jobs.names import LOOPBACK
+from stack.jobs.world import WORDS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,14 +21,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--new-state", action="store_true",
         help="put the state aside, of which the passphrase is lost, and take the running pilot over; data stay",
     )  # fmt: skip
+    parser.add_argument("--take-over", action="store_true", help="take the pilot over from another checkout or stack")
+    parser.add_argument(
+        "--new-database", action="store_true",
+        help="begin with an empty database though there are homes, or another data directory, of this pilot",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
+    converge.say_words(word for word in WORDS if getattr(arguments, word.lower()))
     if arguments.new_state:
         new_state.begin(arguments.stack)
     session = open_session(arguments.stack, build=True)
     # Also where an earlier one did not come to its end.
-    code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else heal.up(session)
+    code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else converge.converge(session)
     if code == 0:
         print(box(welcome(session)))
     return code

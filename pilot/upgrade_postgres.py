@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pilot import backup, heal, restore, state
+from pilot import backup, converge, restore, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import open_session
@@ -21,8 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # The new server begins with an empty one, into which the dump goes.
+    converge.say_words(["NEW_DATABASE"])
     session = open_session(arguments.stack)
-    heal.recover(session)
+    converge.refuse_other_owner(session)
+    converge.recover(session)
     site, image = session.settings.site, session.settings.database.image
     directory = Path(site.data_dir) / data_directory.POSTGRES
     wanted = data_directory.image_major(image)
@@ -43,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     directory.rename(kept)
     state.say(f"dumped to {dump}; the data of Postgres {found} is now in {kept}")
     # The new cluster begins empty: what would be adopted is not in it before the dump is.
-    pilot_file.update(site.data_dir, template_id=None)
+    pilot_file.update(site.data_dir, template_id=None, template=None)
     state.forget_template(session)
-    if code := heal.up(session) or restore.restore(session, dump):
+    if code := converge.up(session) or restore.restore(session, dump):
         state.say(
             f"the upgrade did not succeed. Mend what is said above and run `make restore FILE={dump}`; or go back: "
             f"`pulumi config set postgresImage postgres:{found}`, `make down`, put {kept} in the place of {directory}, "

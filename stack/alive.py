@@ -14,51 +14,73 @@ from pulumi.output import UNKNOWN
 
 from stack import job
 from stack.control_plane import SOCKET_IN_CONTAINER
-from stack.settings import Site
+from stack.jobs import names
+from stack.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alive:
-    """What the look found; both are unknown in a preview that cannot tell."""
+    """What the look found; all are unknown in a preview that cannot tell."""
 
     coder_url: pulumi.Output[str]
     token_generation: pulumi.Output[str]
+    template_setting: pulumi.Output[str]
+    """One more than the last where somebody changed our template in Coder."""
 
 
-def look(site: Site, *, after: Sequence[pulumi.Resource]) -> Alive:
+def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
     """On `up`, repair what is not well and wait for it; in a preview, see whether it answers.
 
-    An invoke, not a resource: it runs on every operation, so that a plain `up` heals a stopped Coder, and it shows
+    An invoke, not a resource: it runs on every operation, so that a plain `up` starts a stopped Coder, and it shows
     no change.
 
     Raises:
         pulumi.RunError: an `up` could not get Coder to answer; with the container's last log lines.
     """
-    found = command.local.run_output(
-        command=job.line("alive", "look" if pulumi.runtime.is_dry_run() else "ensure"),
-        environment={
+    site = world.site
+    environment = world.cut_off.apply(
+        lambda cut_off: {
             **site.environment(),
             "DOCKER_SOCKET": site.docker_socket,
             "SOCKET_IN_CONTAINER": SOCKET_IN_CONTAINER,
-        },
+            "CUT_OFF": cut_off,
+            "WORKSPACES_NETWORK": names.workspaces_network(site.name),
+        }
+    )
+    found = command.local.run_output(
+        command=job.line("alive", "look" if pulumi.runtime.is_dry_run() else "ensure"),
+        environment=environment,
         logging=command.local.Logging.NONE,
         # A preview knows nothing of what comes after a container that is to be replaced, and would show all of it as
         # changing; looking needs no order.
         opts=pulumi.InvokeOutputOptions(depends_on=[] if pulumi.runtime.is_dry_run() else list(after)),
     ).stdout.apply(json.loads)
 
-    def coder_url(answer: dict[str, object]) -> pulumi.Output[str]:
-        if answer["problem"] and not pulumi.runtime.is_dry_run():
-            raise pulumi.RunError(str(answer["problem"]))
+    def checked(answer: dict[str, Any]) -> dict[str, Any]:
+        if answer["problem"]:
+            if not pulumi.runtime.is_dry_run():
+                raise pulumi.RunError(str(answer["problem"]))
+            pulumi.log.warn(answer["problem"])
+        for each in answer["differences"]:
+            pulumi.log.warn(each)
+        return answer
+
+    sound = found.apply(checked)
+
+    def coder_url(answer: dict[str, Any]) -> pulumi.Output[str]:
         return pulumi.Output.from_input(site.coder_url if answer["answers"] else cast(Any, UNKNOWN))
 
-    def token_generation(answer: dict[str, object]) -> pulumi.Output[str]:
-        generation = answer["token_generation"]
-        return pulumi.Output.from_input(cast(Any, UNKNOWN) if generation is None else str(generation))
+    def generation(of: str) -> pulumi.Output[str]:
+        def known(answer: dict[str, Any]) -> pulumi.Output[str]:
+            number = answer["generations"].get(of)
+            return pulumi.Output.from_input(cast(Any, UNKNOWN) if number is None else str(number))
+
+        return _without_dependencies(sound.apply(known))
 
     return Alive(
-        coder_url=_without_dependencies(found.apply(coder_url)),
-        token_generation=_without_dependencies(found.apply(token_generation)),
+        coder_url=_without_dependencies(sound.apply(coder_url)),
+        token_generation=generation("token"),
+        template_setting=generation("template-record"),
     )
 
 

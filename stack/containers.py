@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
-from stack.jobs.names import STACK_LABEL
+from stack import settings
+from stack.jobs import engine, pilot_file
+from stack.jobs.names import OWNER_LABEL, RESTART_POLICY, STACK_LABEL
 
 LOG_FILE_SIZE = "10m"
 LOG_FILES_KEPT = "3"
@@ -19,7 +22,11 @@ class Service:
     """One long-running container; the fields are Docker's terms."""
 
     name: str
-    stack: str
+    site: settings.Site
+    owner: str
+    """The checkout and the stack that the pilot belongs to."""
+    generation: pulumi.Input[int]
+    """Another one replaces the container."""
     image_id: pulumi.Input[str]
     environment: Mapping[str, pulumi.Input[str]]
     networks: Sequence[docker.ContainerNetworksAdvancedArgs]
@@ -32,18 +39,39 @@ class Service:
     supplementary_groups: Sequence[pulumi.Input[str]] = ()
 
 
+def image(
+    logical_name: str, reference: str, generation: pulumi.Input[int], opts: pulumi.ResourceOptions
+) -> docker.RemoteImage:
+    """Declare that the image is there; another `generation` fetches it anew. It stays when the stack goes."""
+    fetched = pulumi.ResourceOptions(replacement_trigger=generation)
+    return docker.RemoteImage(
+        logical_name, name=reference, keep_locally=True, opts=pulumi.ResourceOptions.merge(opts, fetched)
+    )
+
+
 def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -> docker.Container:
-    """Declare the container of `service` under `opts`.
+    """Declare the container of `service` under `opts`, and note its id where it is made.
 
     The provider does not wait for its health: `stack/alive.py` does, on every `up`, and shows the container's
     log when it does not come.
     """
+    stack, checkout, site = pulumi.get_stack(), Path.cwd(), service.site
+
+    def record(made: pulumi.ResourceHookArgs) -> None:
+        for each in engine.inspect(made.id, host=site.docker_host):
+            pilot_file.record_container(site.data_dir, each, service.owner, site.docker_host)
+        pilot_file.record_data_directory(checkout, stack, site.data_dir)
+
+    hook = pulumi.ResourceHook(f"record-{logical_name}", record)
     return docker.Container(
         logical_name,
         name=service.name,
         image=service.image_id,
         envs=[pulumi.Output.concat(name, "=", value) for name, value in sorted(service.environment.items())],
-        labels=[docker.ContainerLabelArgs(label=STACK_LABEL, value=service.stack)],
+        labels=[
+            docker.ContainerLabelArgs(label=STACK_LABEL, value=service.site.name),
+            docker.ContainerLabelArgs(label=OWNER_LABEL, value=service.owner),
+        ],
         mounts=list(service.mounts),
         ports=list(service.ports),
         networks_advanced=list(service.networks),
@@ -56,7 +84,7 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
             retries=12,
             start_period="1m0s",
         ),
-        restart="unless-stopped",
+        restart=RESTART_POLICY,
         must_run=True,
         # Without these the provider kills at once and deletes anonymous volumes (field notes 8 and 9).
         destroy_grace_seconds=service.stop_grace_s,
@@ -74,8 +102,12 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
             opts,
             pulumi.ResourceOptions(
                 delete_before_replace=True,
-                # Docker cannot change a health check in place, and the provider says that it did (field note 3).
-                replace_on_changes=["healthcheck"],
+                # Docker cannot change these in place, and the provider says that it did (field notes 3 and 73).
+                replace_on_changes=["healthcheck", "mounts"],
+                # The provider reads back what the engine's own daemon.json adds (field note 82).
+                ignore_changes=["logOpts"],
+                replacement_trigger=service.generation,
+                hooks=pulumi.ResourceHookBinding(after_create=[hook]),
             ),
         ),
     )

@@ -10,13 +10,13 @@ import pulumi_docker as docker
 
 from stack import containers, job, settings
 from stack.database import Database
-from stack.jobs.names import DATABASE, LOOPBACK, ROLE
+from stack.jobs.names import CODER_ALIAS, DATABASE, LOOPBACK, ROLE
 from stack.jobs.port import holder
 from stack.network import Networks
+from stack.world import World
 
 INTERNAL_PORT = 7080
-ALIAS = "coder"
-AGENT_URL = f"http://{ALIAS}:{INTERNAL_PORT}"
+AGENT_URL = f"http://{CODER_ALIAS}:{INTERNAL_PORT}"
 """Where workspaces find Coder: needs neither the tailnet's names nor its certificates."""
 
 SOCKET_IN_CONTAINER = "/var/run/docker.sock"
@@ -81,7 +81,7 @@ class ControlPlane(pulumi.ComponentResource):
         self,
         name: str,
         config: settings.ControlPlane,
-        site: settings.Site,
+        world: World,
         networks: Networks,
         database: Database,
         retirement: settings.Retirement,
@@ -90,11 +90,12 @@ class ControlPlane(pulumi.ComponentResource):
         provider: docker.Provider,
     ) -> None:
         """`url` is where people reach Coder."""
+        site = world.site
         super().__init__(
             "coder-pilot:control-plane:ControlPlane", name, None, pulumi.ResourceOptions(providers=[provider])
         )
-        image = docker.RemoteImage(
-            "coder-image", name=config.image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self)
+        image = containers.image(
+            "coder-image", config.image, world.generation("coder-image"), pulumi.ResourceOptions(parent=self)
         )
         guard = job.declare(
             "upgrade-guard",
@@ -116,12 +117,14 @@ class ControlPlane(pulumi.ComponentResource):
             "coder",
             containers.Service(
                 name=site.coder_container,
-                stack=site.name,
+                site=site,
+                owner=world.owner,
+                generation=world.generation("coder"),
                 image_id=image.image_id,
                 environment=_environment(pulumi.Output.from_input(url), database.connection_url),
                 networks=[
                     docker.ContainerNetworksAdvancedArgs(name=networks.control),
-                    docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[ALIAS]),
+                    docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[CODER_ALIAS]),
                 ],
                 mounts=[docker.ContainerMountArgs(type="bind", source=site.docker_socket, target=SOCKET_IN_CONTAINER)],
                 ports=[docker.ContainerPortArgs(internal=INTERNAL_PORT, external=site.port, ip=LOOPBACK)],

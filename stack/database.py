@@ -9,10 +9,10 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from stack import containers, job, passwords, settings
-from stack.jobs.names import DATABASE, ROLE
+from stack.jobs.names import DATABASE, POSTGRES_ALIAS, ROLE
 from stack.network import Networks
+from stack.world import World
 
-ALIAS = "postgres"
 STOP_GRACE_S = 60
 
 
@@ -27,16 +27,17 @@ class Database(pulumi.ComponentResource):
         self,
         name: str,
         config: settings.Database,
-        site: settings.Site,
+        world: World,
         networks: Networks,
         retirement: settings.Retirement,
         *,
         provider: docker.Provider,
     ) -> None:
+        site = world.site
         super().__init__("coder-pilot:database:Database", name, None, pulumi.ResourceOptions(providers=[provider]))
         child = pulumi.ResourceOptions(parent=self)
         password = passwords.declare("postgres-password", 32, child)
-        image = docker.RemoteImage("postgres-image", name=config.image, keep_locally=True, opts=child)
+        image = containers.image("postgres-image", config.image, world.generation("postgres-image"), child)
         directory = job.declare(
             "data-directory",
             "data_directory",
@@ -54,7 +55,9 @@ class Database(pulumi.ComponentResource):
             "postgres",
             containers.Service(
                 name=site.postgres_container,
-                stack=site.name,
+                site=site,
+                owner=world.owner,
+                generation=world.generation("postgres"),
                 image_id=image.image_id,
                 environment={
                     "POSTGRES_USER": ROLE,
@@ -62,7 +65,7 @@ class Database(pulumi.ComponentResource):
                     "POSTGRES_DB": DATABASE,
                     "PGDATA": "/var/lib/postgresql/data",
                 },
-                networks=[docker.ContainerNetworksAdvancedArgs(name=networks.control, aliases=[ALIAS])],
+                networks=[docker.ContainerNetworksAdvancedArgs(name=networks.control, aliases=[POSTGRES_ALIAS])],
                 mounts=[
                     docker.ContainerMountArgs(
                         type="bind", source=f"{site.data_dir}/postgres", target="/var/lib/postgresql/data"
@@ -87,12 +90,16 @@ class Database(pulumi.ComponentResource):
                 "ROLE": ROLE,
                 "DATABASE": DATABASE,
                 "ROLE_PASSWORD": password.result,
+                # A container that was made anew may have the data of another state, with another password.
+                "GENERATION": world.generation("postgres").apply(str),
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self.container]),
         )
         self.connection_url = pulumi.Output.secret(
             password.result.apply(
-                lambda value: f"postgres://{ROLE}:{quote(value, safe='')}@{ALIAS}:5432/{DATABASE}?sslmode=disable"
+                lambda value: (
+                    f"postgres://{ROLE}:{quote(value, safe='')}@{POSTGRES_ALIAS}:5432/{DATABASE}?sslmode=disable"
+                )
             )
         )
         self.register_outputs({"container": self.container.name})

@@ -15,7 +15,6 @@ from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
 from stack.control_plane import AGENT_URL
 from stack.jobs import names, pilot_file
-from stack.network import Networks
 from stack.workspace_image import PARTS
 
 SOURCES = CHECKOUT / "terraform-template"
@@ -67,7 +66,6 @@ class Template(pulumi.ComponentResource):
         name: str,
         config: settings.Workspaces,
         site: settings.Site,
-        networks: Networks,
         built_images: pulumi.Input[str],
         alive: Alive,
         *,
@@ -79,20 +77,26 @@ class Template(pulumi.ComponentResource):
         variables = {
             **_variables(config),
             "name_prefix": site.name,
-            "workspace_network": networks.workspaces,
+            # Not the resource's output: for a network that is replaced, the engine would ask Coder, which is away then,
+            # what becomes of the template.
+            "workspace_network": names.workspaces_network(site.name),
             "agent_url": AGENT_URL,
             "built_images": built_images,
         }
         # The digest of a variable is not the variable: the message may be read by everybody.
         digest = pulumi.Output.unsecret(pulumi.Output.all(**variables).apply(lambda values: content_digest(values)))
+        declared = {
+            "name": names.TEMPLATE,
+            "display_name": "Project workspace",
+            "description": "code-server with Claude Code; the home volume stays when the workspace is parked",
+            "icon": "/icon/code.svg",
+            "default_ttl_ms": config.idle_ttl_ms,
+            "activity_bump_ms": config.idle_bump_ms,
+            "allow_user_cancel_workspace_jobs": True,
+        }
         template = coderd.Template(
             "template",
-            name=names.TEMPLATE,
-            display_name="Project workspace",
-            description="code-server with Claude Code; the home volume stays when the workspace is parked",
-            icon="/icon/code.svg",
-            default_ttl_ms=config.idle_ttl_ms,
-            activity_bump_ms=config.idle_bump_ms,
+            **declared,
             versions=[
                 coderd.TemplateVersionArgs(
                     # No name: Coder makes one up. A name that derives from the contents is taken when a template is
@@ -117,13 +121,21 @@ class Template(pulumi.ComponentResource):
                 additional_secret_outputs=["__meta"],
             ),
         )
+        active = pulumi.Output.unsecret(template.versions).apply(lambda versions: str(versions[0].id))
         job.declare(
             "template-record",
             "record_template",
             environment={
                 "DATA_DIRECTORY": site.data_dir,
                 "TEMPLATE_ID": template.id,
-                "DEFAULT_TTL_MS": str(config.idle_ttl_ms),
+                "TEMPLATE": active.apply(
+                    lambda version: json.dumps(
+                        # An unlicensed server refuses to deprecate, and not to take that back.
+                        {**declared, "deprecation_message": "", "active_version_id": version}
+                    )
+                ),
+                # Another one where somebody changed the template in Coder.
+                "SETTING": alive.template_setting,
                 "CODER_URL": alive.coder_url,
                 "CODER_TOKEN": token,
             },

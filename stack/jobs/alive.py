@@ -1,39 +1,91 @@
-"""Say whether Coder answers and which generation of our API token it should know; `ensure` repairs what is not well.
+"""Say whether Coder answers, which generation of our API token it should know, and whether our template is there as we
+declared it; `ensure` repairs what is not well.
 
 Run by an invoke on every operation, between the containers and the coderd provider: the provider contacts Coder
 whenever it is loaded, so a stopped Coder would block everything.
 
     python3 -m stack.jobs.alive look      changes nothing (previews)
-    python3 -m stack.jobs.alive ensure    starts stopped containers, restarts a Coder that lost the engine, and waits
+    python3 -m stack.jobs.alive ensure    starts stopped containers, restarts a Coder that lost the engine, lets
+                                          workspaces back into their network, and waits
 
-Prints one JSON object: {"answers": bool, "token_generation": int or null, "problem": str or null}. A problem is
-no failure here: the program raises it, so that it stands alone and not in an invoke's traceback.
+Prints one JSON object:
+    {"answers": bool, "generations": {"token": 1, "template-record": 0}, "differences": [str],
+     "problem": str or null}
+without generations while Coder or its database does not answer. A generation is one more than the last where what it
+counts is to be made anew. A problem is no failure here: the program raises it, so that it stands alone and not in an
+invoke's traceback.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from stack.jobs import coder, engine, pilot_file, postgres, program
+from stack.jobs import coder, engine, names, pilot_file, postgres, program
 
 # A token about to expire is replaced while everything still works.
 RENEW_BEFORE_DAYS = 14
 PING_TIMEOUT_S = 5
+WORDS = {
+    "name": "its name",
+    "display_name": "its display name",
+    "description": "its description",
+    "icon": "its icon",
+    "default_ttl_ms": "autostop",
+    "activity_bump_ms": "activity bump",
+    "allow_user_cancel_workspace_jobs": "who may cancel builds",
+    "deprecation_message": "deprecation",
+    "active_version_id": "the active version",
+}
+"""What of a template is declared, and what a person calls it."""
 
 
-def _wanted_generation() -> int:
-    """The generation that the token should have: one more than the last when Coder no longer knows that one."""
-    generation = pilot_file.token_generation(program.variable("DATA_DIRECTORY"))
-    name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{generation}")
-    known = postgres.query(
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What Coder's database says."""
+
+    generations: Mapping[str, int]
+    differences: Sequence[str]
+    lost_template: bool
+
+
+def _look() -> Found:
+    """Ask the database, in one call, for our token and our template.
+
+    Raises:
+        engine.JobError: it does not answer, or is not Coder's yet.
+    """
+    record = pilot_file.read(program.variable("DATA_DIRECTORY"))
+    token, template = pilot_file.token_generation(program.variable("DATA_DIRECTORY")), record.get("template")
+    name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{token}")
+    identifier = postgres.literal(str(record.get("template_id")))
+    rows = postgres.query(
         program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        f"SELECT 1 FROM api_keys WHERE token_name = {name}"  # noqa: S608  a quoted literal
-        f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days';",
+        "SELECT 'token' FROM api_keys"  # noqa: S608  quoted literals
+        f" WHERE token_name = {name} AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
+        "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
+        " 'icon', icon, 'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,"
+        " 'allow_user_cancel_workspace_jobs', allow_user_cancel_workspace_jobs, 'deprecation_message', deprecated,"
+        f" 'active_version_id', active_version_id) FROM templates WHERE NOT deleted AND id::text = {identifier};\n",
     )  # fmt: skip
-    return generation if known else generation + 1
+    counted = record.get("generations") or {}
+    setting = int(counted.get("template-record", 0))
+    live = next((json.loads(row) for row in rows if row.startswith("{")), None)
+    differences = []
+    lost = bool(template) and live is None
+    if changed := [WORDS[key] for key, value in (template or {}).items() if live and live.get(key) != value]:
+        setting += 1
+        differences.append(f"the template was changed in Coder ({', '.join(changed)}): it is set back")
+    return Found(
+        generations={"token": token if "token" in rows else token + 1, "template-record": setting},
+        differences=differences,
+        lost_template=lost,
+    )
 
 
 def _find(container: str) -> engine.State | None:
@@ -45,13 +97,13 @@ def _find(container: str) -> engine.State | None:
     return found if found and found.running else None
 
 
-def _probe(url: str, found: engine.State | None) -> int | None:
-    """The wanted generation, None while Coder or its database does not answer."""
+def _probe(url: str, found: engine.State | None) -> Found | None:
+    """What the database says, None while Coder or its database does not answer."""
     # The container first: somebody else's server may hold the port where ours is stopped.
     if found is None or not (found.healthy or coder.answers(url)):
         return None
     try:
-        return _wanted_generation()
+        return _look()
     except engine.JobError:
         return None
 
@@ -74,6 +126,13 @@ def _lost_the_engine(container: str, found: engine.State) -> bool:
     return False
 
 
+def _join() -> None:
+    """Let running workspaces that were cut off from their network find Coder again; one that ended meanwhile may go."""
+    for container in json.loads(program.variable("CUT_OFF")):
+        with contextlib.suppress(engine.JobError):
+            engine.docker("network", "connect", program.variable("WORKSPACES_NETWORK"), container)
+
+
 def _start(url: str, coder_container: str, postgres_container: str) -> None:
     role, database = program.variable("ROLE"), program.variable("DATABASE")
     engine.start_and_wait(postgres_container, lambda: postgres.ready(postgres_container, role, database))
@@ -85,18 +144,41 @@ def main() -> None:
     coder_container, postgres_container = program.variable("CODER_CONTAINER"), program.variable("POSTGRES_CONTAINER")
     ensure = sys.argv[1:] == ["ensure"]
     problem = None
-    found = _find(coder_container)
-    generation = _probe(url, found)
+    container = _find(coder_container)
+    found = _probe(url, container)
     try:
-        if ensure and found and generation is not None and _lost_the_engine(coder_container, found):
+        if ensure:
+            _join()
+        if ensure and container and found and _lost_the_engine(coder_container, container):
             engine.docker("restart", coder_container)
-            generation = None
-        if ensure and generation is None:
+            found = None
+        if ensure and found is None:
             _start(url, coder_container, postgres_container)
-            generation = _wanted_generation()
+            found = _look()
+        if found and found.lost_template:
+            # The program cannot make it anew by itself: the engine refuses to replace what was adopted once.
+            raise engine.JobError(f"the template {names.TEMPLATE} was deleted in Coder: `make up` makes it anew")
+        if ensure and found:
+            _note(found.generations)
     except engine.JobError as error:
         problem = str(error)
-    print(json.dumps({"answers": generation is not None, "token_generation": generation, "problem": problem}))
+    answer = {
+        "answers": found is not None,
+        "generations": found.generations if found else {},
+        "differences": found.differences if found else (),
+        "problem": problem,
+    }
+    print(json.dumps(answer))
+
+
+def _note(generations: Mapping[str, int]) -> None:
+    """Keep what was counted, so that the next `up` takes it for done."""
+    data_directory = program.variable("DATA_DIRECTORY")
+    before = pilot_file.read(data_directory).get("generations") or {}
+    # The token's is written by who makes it.
+    after = {**before, **{key: value for key, value in generations.items() if value and key != "token"}}
+    if after != before:
+        pilot_file.update(data_directory, generations=after)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Make the data directory, and refuse one that the wanted Postgres cannot read.
 
-`remove` is run when the stack is destroyed and Postgres is gone. It does nothing unless PURGE is true; then it removes
-what the pilot made in the directory, and the directory where nothing else is in it.
+`remove` is run when the stack is destroyed and its containers are gone, and notes that. With PURGE=true it removes what
+the pilot made in the directory, and the directory where nothing else is in it.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def main() -> None:
     if sys.argv[1:] == ["remove"]:
         if program.variable("PURGE") == "true":
             remove(directory, image)
+        elif directory.exists():
+            pilot_file.update(str(directory), containers=None, networks=None)
         return
     try:
         (directory / POSTGRES).mkdir(parents=True, exist_ok=True)

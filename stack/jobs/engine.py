@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 CALL_TIMEOUT_S = 60
 READY_TIMEOUT_S = 180
@@ -48,6 +49,32 @@ def docker(*arguments: str, stdin: str | None = None, timeout_s: float = CALL_TI
     return done.stdout.removesuffix("\n")
 
 
+def inspect(*names: str, host: str | None = None) -> list[dict[str, Any]]:
+    """What the engine says of those containers, networks, volumes and images that it has; the rest is left out.
+
+    Args:
+        host: the engine's address, else that of the environment.
+
+    Raises:
+        JobError: the engine does not answer.
+    """
+    if not names:
+        return []
+    try:
+        done = subprocess.run(
+            ["docker", *(("--host", host) if host else ()), "inspect", *names], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=CALL_TIMEOUT_S,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise JobError("the command `docker` is not on PATH: install Docker's command line") from None
+    except subprocess.TimeoutExpired:
+        raise JobError(f"`docker inspect` did not end within {CALL_TIMEOUT_S} s") from None
+    if any("no such object" not in line.lower() for line in done.stderr.splitlines()):
+        raise JobError(f"`docker inspect` failed: {done.stderr.strip()}")
+    found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return found
+
+
 def state(container: str) -> State | None:
     """The container's state, None where the engine has no such container.
 
@@ -87,7 +114,7 @@ def start_and_wait(container: str, ready: Callable[[], bool], timeout_s: float =
     """
     found = state(container)
     if found is None:
-        raise JobError(f"the container {container} is gone: run `make heal`")
+        raise JobError(f"the container {container} is gone: run `make up`")
     if not found.running:
         docker("start", container)
     restarts_before = found.restarts
@@ -95,7 +122,7 @@ def start_and_wait(container: str, ready: Callable[[], bool], timeout_s: float =
     while not ready():
         found = state(container)
         if found is None:
-            raise JobError(f"the container {container} vanished while it was waited for: run `make heal`")
+            raise JobError(f"the container {container} vanished while it was waited for: run `make up`")
         if found.restarts - restarts_before >= RESTARTS_TOLERATED:
             raise JobError(f"the container {container} keeps ending; its last log lines:\n{log_tail(container)}")
         if time.monotonic() > deadline_s:

@@ -11,6 +11,8 @@ PROJECT = "coder-pilot"
 
 STACK_LABEL = "coder-pilot.stack"
 """Label of every container, network, volume and image of a stack; its value is the setting `name`."""
+OWNER_LABEL = "coder-pilot.owner"
+"""Label of the pilot's own containers: the checkout and the stack that it belongs to, as <folder>:<stack>."""
 WORKSPACE_LABEL = "coder.workspace_id"
 """Label of a workspace's container and volume; its value is the id in Coder."""
 
@@ -21,6 +23,12 @@ TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
 """What the names of our API tokens begin with; a number follows."""
 
 LOOPBACK = "127.0.0.1"
+
+CODER_ALIAS = "coder"
+POSTGRES_ALIAS = "postgres"
+"""What the two are called on their networks."""
+
+RESTART_POLICY = "unless-stopped"
 
 
 def coder_container(stack: str) -> str:

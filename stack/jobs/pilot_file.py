@@ -1,18 +1,25 @@
 """`pilot.json` beside the data: what a new state adopts. No secret is in it.
 
 For example:
-    {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000}
+    {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000,
+     "owner": "/home/me/coder-pilot:local", "docker_host": "unix:///var/run/docker.sock",
+     "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1}}
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 NAME = "pilot.json"
+STATE_FOLDER = ".pulumi-state"
 
 
-def read(data_directory: str) -> dict[str, object]:
+def read(data_directory: str) -> dict[str, Any]:
     """The file's contents, {} where it is missing, unreadable or no JSON object."""
     try:
         value = json.loads((Path(data_directory) / NAME).read_text())
@@ -23,10 +30,55 @@ def read(data_directory: str) -> dict[str, object]:
 
 def update(data_directory: str, **values: object) -> None:
     """Set `values` and keep the rest; None removes. Written beside and renamed, so that no reader sees half of it."""
-    merged = {**read(data_directory), **values}
-    partial = Path(data_directory) / f"{NAME}.partial"
-    partial.write_text(json.dumps({key: value for key, value in merged.items() if value is not None}, indent=2) + "\n")
-    partial.replace(Path(data_directory) / NAME)
+    folder = Path(data_directory)
+    # Jobs and hooks of one `up` run side by side: without the lock one would lose what the other wrote.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        merged = {**read(data_directory), **values}
+        kept = {key: value for key, value in merged.items() if value is not None}
+        partial = folder / f"{NAME}.partial"
+        partial.write_text(json.dumps(kept, indent=2) + "\n")
+        partial.replace(folder / NAME)
+    finally:
+        os.close(descriptor)
+
+
+def record_container(data_directory: str, container: Mapping[str, Any], owner: str, docker_host: str) -> None:
+    """Note that `up` made the container, as the engine tells it, and its networks; for whom and where."""
+    before = read(data_directory)
+    joined = container["NetworkSettings"]["Networks"]
+    update(
+        data_directory,
+        owner=owner,
+        docker_host=docker_host,
+        containers={**(before.get("containers") or {}), container["Name"].removeprefix("/"): container["Id"]},
+        networks={**(before.get("networks") or {}), **{name: each["NetworkID"] for name, each in joined.items()}},
+    )
+
+
+def containers(data_directory: str) -> dict[str, str]:
+    """The ids of the containers that `up` made, by name; {} once the pilot is retired."""
+    value = read(data_directory).get("containers")
+    return {str(key): str(item) for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def record_data_directory(checkout: Path, stack: str, data_directory: str) -> None:
+    """Note in the checkout where the stack's database is: where that was changed, only the checkout can tell."""
+    if (checkout / STATE_FOLDER).is_dir():
+        _data_directory_file(checkout, stack).write_text(f"{data_directory}\n")
+
+
+def last_data_directory(checkout: Path, stack: str) -> str:
+    """Where the stack's database was, "" where nobody noted it."""
+    try:
+        return _data_directory_file(checkout, stack).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _data_directory_file(checkout: Path, stack: str) -> Path:
+    return checkout / STATE_FOLDER / f"{stack}.data-directory"
 
 
 def token_generation(data_directory: str) -> int:

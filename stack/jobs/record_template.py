@@ -1,12 +1,35 @@
-"""Write the template beside the data, and bring a new idle time to the workspaces that have the earlier one.
+"""Hold Coder's template to what is declared, write it beside the data, and bring a new idle time to the workspaces that
+have the earlier one.
 
-A later state adopts the template by its id, see stack/template.py. Coder gives a template's idle time to new workspaces
-alone; one that its owner gave another time keeps that.
+The provider compares with Pulumi's state, and so does not see what somebody changed in the dashboard. A later state
+adopts the template by its id, see stack/template.py. Coder gives a template's idle time to new workspaces alone; one
+that its owner gave another time keeps that.
 """
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from stack.jobs import coder, engine, pilot_file, program
+
+# Coder takes a missing one of these for false or zero.
+KEPT = (
+    "allow_user_autostart", "allow_user_autostop", "failure_ttl_ms",
+    "time_til_dormant_ms", "time_til_dormant_autodelete_ms", "require_active_version", "use_classic_parameter_flow",
+)  # fmt: skip
+
+
+def _hold(api: coder.Api, template_id: str, declared: dict[str, Any]) -> None:
+    live = api.call("GET", f"/api/v2/templates/{template_id}")
+    if not isinstance(live, dict):
+        raise engine.JobError("Coder answered the question for the template with something else than an object")
+    fields = {key: value for key, value in declared.items() if key != "active_version_id"}
+    if live["active_version_id"] != declared["active_version_id"]:
+        api.call("PATCH", f"/api/v2/templates/{template_id}/versions", {"id": declared["active_version_id"]})
+    if any(live.get(key) != value for key, value in fields.items()):
+        kept = {key: live[key] for key in KEPT if key in live}
+        api.call("PATCH", f"/api/v2/templates/{template_id}", {**kept, **fields})
 
 
 def _bring(api: coder.Api, template_id: str, before_ms: int, now_ms: int) -> None:
@@ -17,15 +40,16 @@ def _bring(api: coder.Api, template_id: str, before_ms: int, now_ms: int) -> Non
 
 def main() -> None:
     directory, template_id = program.variable("DATA_DIRECTORY"), program.variable("TEMPLATE_ID")
-    now_ms = int(program.variable("DEFAULT_TTL_MS"))
-    before_ms = pilot_file.default_ttl_ms(directory)
-    if before_ms is not None and before_ms != now_ms:
-        api = coder.Api(url=program.variable("CODER_URL"), token=program.variable("CODER_TOKEN"))
-        try:
+    declared = json.loads(program.variable("TEMPLATE"))
+    before_ms, now_ms = pilot_file.default_ttl_ms(directory), declared["default_ttl_ms"]
+    api = coder.Api(url=program.variable("CODER_URL"), token=program.variable("CODER_TOKEN"))
+    try:
+        _hold(api, template_id, declared)
+        if before_ms is not None and before_ms != now_ms:
             _bring(api, template_id, before_ms, now_ms)
-        except coder.ApiError as error:
-            raise engine.JobError(f"the new idle time did not reach every workspace: {error}") from None
-    pilot_file.update(directory, template_id=template_id, default_ttl_ms=now_ms)
+    except coder.ApiError as error:
+        raise engine.JobError(f"the template, or its idle time in a workspace, could not be set: {error}") from None
+    pilot_file.update(directory, template_id=template_id, default_ttl_ms=now_ms, template=declared)
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ def assert_whole(pilot: Pilot, before: Belongings) -> None:
     pilot.up("--expect-no-changes")
 
 
-def furnished(pilot: Pilot) -> dict[str, Any]:
+def furnished(pilot: Pilot, name: str = "demo") -> dict[str, Any]:
     """A new running workspace with files in its home."""
-    workspace = pilot.create_workspace("demo")
+    workspace = pilot.create_workspace(name)
     script = "mkdir -p ~/kept/deep && echo marker > ~/kept/marker && head -c 100000 /dev/urandom > ~/kept/deep/random"
     docker("exec", container_of(workspace["id"]), "sh", "-c", f"HOME=/home/coder; {script}")
     return workspace

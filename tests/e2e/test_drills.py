@@ -35,6 +35,7 @@ from tests.e2e.retirement_fixture import (
     belongings,
     checksum,
     command,
+    container_of,
     furnished,
     identity,
     kill_at,
@@ -74,20 +75,12 @@ def test_a_kill_at_any_moment_of_up_and_of_destroy_is_mended_by_one_command(
     moments = random.Random(seed)  # noqa: S311  the same moments on every run
     command(pilot, "down")
     kill_at(pilot, moments.uniform(0.3, UP_TAKES_S), "up")
-    command(pilot, "heal")
+    command(pilot, "up")
     assert_whole(pilot, owned)
     kill_at(pilot, moments.uniform(0.3, DESTROY_TAKES_S), "destroy")
     command(pilot, "down")
     assert left_over(pilot) == []
     pilot.up()
-    assert_whole(pilot, owned)
-
-
-@pytest.mark.parametrize("gone", [("server",), ("postgres",), ("postgres", "server")], ids="+".join)
-def test_heal_brings_back_containers_that_were_removed(pilot: Pilot, owned: Belongings, gone: tuple[str, ...]) -> None:
-    docker("rm", "--force", *(f"{pilot.name}-{name}" for name in gone))
-    assert "run `make heal`" in pilot.up(check=False)
-    command(pilot, "heal")
     assert_whole(pilot, owned)
 
 
@@ -172,13 +165,15 @@ def _ran_anew(before: dict[str, tuple[str, str]]) -> bool:
     return all(now[name][0] == then[0] and now[name][1] > then[1] for name, then in before.items())
 
 
-def test_with_the_state_lost_and_everything_running_heal_takes_over(
+def test_with_the_state_lost_and_everything_running_make_up_takes_it_in(
     pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
 ) -> None:
     new_state(pilot)
-    assert "already" in pilot.up(check=False)
-    command(pilot, "heal")
+    assert "run `make up`, which takes it in" in pilot.up(check=False)
+    command(pilot, "up")
     assert_whole(pilot, owned)
+    # Coder and Postgres were made anew; a workspace runs on meanwhile.
+    assert docker("exec", container_of(workspace["id"]), "cat", "/home/coder/kept/marker") == "marker"
     pilot.transition(workspace["id"], "stop")
 
 
@@ -243,13 +238,13 @@ def test_postgres_killed_under_load_loses_nothing(pilot: Pilot, owned: Belonging
     sql(pilot, "DELETE FROM api_keys WHERE token_name LIKE 'key-%'")
 
 
-def test_a_template_deleted_in_the_dashboard_is_made_anew_by_heal(make_pilot: Callable[..., Pilot]) -> None:
+def test_a_template_deleted_in_the_dashboard_is_made_anew_by_make_up(make_pilot: Callable[..., Pilot]) -> None:
     bare = make_pilot()
     bare.up()
     (template,) = bare.call("GET", "/api/v2/templates")
     bare.call("DELETE", f"/api/v2/templates/{template['id']}")
-    bare.up("--expect-no-changes")  # a plain `up` does not see it
-    assert f"Coder has no template {template['id']} any more" in command(bare, "heal")
+    assert "was deleted in Coder: `make up` makes it anew" in bare.up(check=False)
+    assert f"Coder has no template {template['id']} any more" in command(bare, "up")
     (made,) = bare.call("GET", "/api/v2/templates")
     assert made["id"] != template["id"]
     bare.up("--expect-no-changes")
@@ -262,7 +257,7 @@ def test_a_template_deleted_in_the_dashboard_is_made_anew_by_heal(make_pilot: Ca
     bare.state_file.write_text(json.dumps(kept))
     (bare.data / "pilot.json").unlink()
     assert "409" in bare.up(check=False)
-    command(bare, "heal")
+    command(bare, "up")
     assert [each["id"] for each in bare.call("GET", "/api/v2/templates", token=_admin(bare))] == [made["id"]]
     bare.up("--expect-no-changes")
 
@@ -270,7 +265,7 @@ def test_a_template_deleted_in_the_dashboard_is_made_anew_by_heal(make_pilot: Ca
     bare.call("DELETE", f"/api/v2/templates/{made['id']}")
     command(bare, "down")
     assert bare.up(check=False)
-    command(bare, "heal")
+    command(bare, "up")
     assert len(bare.call("GET", "/api/v2/templates", token=_admin(bare))) == 1
     bare.up("--expect-no-changes")
 
@@ -303,7 +298,7 @@ def test_a_disk_that_is_full_during_up_is_mended_by_space_and_up(
     filler.unlink()
     # What initdb left behind half-made is an empty cluster's: nothing of anybody's is in it.
     cramped.up(check=False)
-    command(cramped, "heal")
+    command(cramped, "up")
     cramped.up("--expect-no-changes")
     command(cramped, "down")
 

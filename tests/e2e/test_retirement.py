@@ -68,7 +68,7 @@ def test_without_retirement_a_template_and_a_network_could_not_be_removed(
     assert "active endpoints" in attached.stderr
 
 
-def test_a_second_up_while_one_runs_is_refused_and_so_is_heal(pilot: Pilot, owned: Belongings) -> None:
+def test_a_second_up_while_one_runs_is_refused_and_so_is_make_up(pilot: Pilot, owned: Belongings) -> None:
     first = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--stack", pilot.stack, "--non-interactive"],
         cwd=pilot.directory, env=variables(pilot), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -82,7 +82,7 @@ def test_a_second_up_while_one_runs_is_refused_and_so_is_heal(pilot: Pilot, owne
         # On a busy machine it would end before the others begin.
         first.send_signal(signal.SIGSTOP)
         second = pilot.up(check=False)
-        third = command(pilot, "heal", check=False)
+        third = command(pilot, "up", check=False)
     finally:
         first.send_signal(signal.SIGCONT)
         first.wait(120)
@@ -191,7 +191,7 @@ def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends
     command(pilot, "down")
     assert left_over(pilot) == []
     kill_at(pilot, "Container coder creating", "up")
-    command(pilot, "heal")
+    command(pilot, "up")
     assert_whole(pilot, owned)
 
 

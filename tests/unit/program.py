@@ -30,7 +30,8 @@ LOCAL: Mapping[str, str] = {
 }
 
 # What the jobs would print; anything that looks at them is under test, they are not.
-ALIVE = {"answers": True, "token_generation": 1, "problem": None}
+ALIVE = {"answers": True, "generations": {"token": 1, "template-record": 0}, "differences": [], "problem": None}
+WORLD = {"generations": {}, "differences": [], "cut_off": [], "problem": None}
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 RECORD = json.dumps({"incomplete": []})
 TOKEN = "token-of-the-admin"  # what the mock of the job prints
@@ -96,8 +97,14 @@ def _secret_paths(value: Any, path: str) -> Iterator[str]:
 
 
 class _Mocks(mocks.Mocks):
-    def __init__(self, declared: Declared, alive: Mapping[str, object], tailnet: Mapping[str, object]) -> None:
-        self.declared, self.alive, self.tailnet = declared, alive, tailnet
+    def __init__(
+        self,
+        declared: Declared,
+        alive: Mapping[str, object],
+        tailnet: Mapping[str, object],
+        world: Mapping[str, object],
+    ) -> None:
+        self.declared, self.alive, self.tailnet, self.world = declared, alive, tailnet, world
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         outputs: dict[str, Any] = dict(args.inputs)
@@ -119,6 +126,8 @@ class _Mocks(mocks.Mocks):
             answer = self.tailnet
         elif "stack.jobs.workspace_images" in args.args["command"]:
             answer = dict.fromkeys(json.loads(args.args["environment"]["BASES"]), 1)
+        elif "stack.jobs.world" in args.args["command"]:
+            answer = self.world
         return {"stdout": json.dumps(answer), **args.args}, []
 
 
@@ -148,12 +157,13 @@ def declare(
     *,
     alive: Mapping[str, object] = ALIVE,
     tailnet: Mapping[str, object] = TAILNET,
+    world: Mapping[str, object] = WORLD,
     preview: bool = False,
     secrets: tuple[str, ...] = (),
 ) -> Declared:
     """Run the program with `config` over the defaults of Pulumi.yaml."""
     declared = Declared()
-    recorder = _Mocks(declared, alive, tailnet)
+    recorder = _Mocks(declared, alive, tailnet, world)
     # Whatever an earlier run left in Pulumi would be taken for part of this one.
     reset_options()
     SETTINGS.rpc_manager.clear()

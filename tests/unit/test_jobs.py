@@ -200,6 +200,10 @@ class World:
     socket_answers: bool = True
     started: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    cut_off: list[str] = field(default_factory=list)
+    joined: list[str] = field(default_factory=list)
+    template: list[dict[str, object]] = field(default_factory=list)
+    """Our template's row in Coder's database, if it is there."""
 
 
 @pytest.fixture
@@ -229,12 +233,18 @@ def look(
                 world.restarted.append(arguments[1])
             if "--unix-socket" in arguments and not world.socket_answers:
                 raise engine.JobError("`docker exec` failed: ")
-            return "1" if "psql" in arguments and world.token_known else ""
+            if arguments[:3] == ("network", "connect", "coder-workspaces"):
+                world.joined.append(arguments[3])
+            if "psql" not in arguments:
+                return ""
+            return "\n".join([*(["token"] if world.token_known else []), *map(json.dumps, world.template)])
 
         monkeypatch.setattr(engine, "state", state)
         monkeypatch.setattr(engine, "docker", docker)
         monkeypatch.setattr(coder, "answers", lambda _: world.answers and all(world.running.values()))
         monkeypatch.setattr("sys.argv", ["alive", mode])
+        monkeypatch.setenv("CUT_OFF", json.dumps(world.cut_off))
+        monkeypatch.setenv("WORKSPACES_NETWORK", "coder-workspaces")
         alive.main()
         found: dict[str, object] = json.loads(capsys.readouterr().out)
         return found
@@ -252,7 +262,8 @@ def test_a_token_that_coder_no_longer_knows_asks_for_the_next_generation(
 ) -> None:
     pilot_file.update(str(tmp_path), token_generation=7)
     world = World(running=dict(BOTH), token_known=known)
-    assert look(world, mode) == {"answers": True, "token_generation": generation, "problem": None}
+    generations = {"token": generation, "template-record": 0}
+    assert look(world, mode) == {"answers": True, "generations": generations, "differences": [], "problem": None}
     assert world.started == []
 
 
@@ -261,7 +272,7 @@ def test_an_up_starts_what_is_stopped_and_a_preview_does_not(
     look: Callable[[World, str], dict[str, object]], stopped: list[str]
 ) -> None:
     world = World(running={**BOTH, **dict.fromkeys(stopped, False)}, answers=False)
-    assert look(world, "look") == {"answers": False, "token_generation": None, "problem": None}
+    assert look(world, "look") == {"answers": False, "generations": {}, "differences": [], "problem": None}
     assert world.started == []
     assert look(world, "ensure")["answers"] is True
     assert world.started == stopped
@@ -295,14 +306,33 @@ def test_a_container_that_is_gone_is_a_problem_with_its_remedy_on_up_alone(
 ) -> None:
     world = World(running={"coder-postgres": True}, answers=False)
     assert look(world, "look")["problem"] is None
-    assert look(world, "ensure")["problem"] == "the container coder-server is gone: run `make heal`"
+    assert look(world, "ensure")["problem"] == "the container coder-server is gone: run `make up`"
+
+
+def test_an_up_lets_workspaces_back_into_their_network_and_a_preview_does_not(
+    look: Callable[[World, str], dict[str, object]],
+) -> None:
+    world = World(running=dict(BOTH), cut_off=["coder-admin-demo"])
+    look(world, "look")
+    assert world.joined == []
+    look(world, "ensure")
+    assert world.joined == ["coder-admin-demo"]
 
 
 HOUR_MS = 3_600_000
+DECLARED = {"name": "project", "display_name": "Project workspace", "active_version_id": "v1"}
 
 
 @pytest.fixture
-def record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], list[tuple[str, object]]]:
+def changed() -> dict[str, object]:
+    """What somebody changed in the template; to be filled by the test."""
+    return {}
+
+
+@pytest.fixture
+def record(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, object]
+) -> Callable[[int], list[tuple[str, object]]]:
     """Records the template with an idle time; what Coder, which has four workspaces, was told."""
     told: list[tuple[str, object]] = []
     shown = [
@@ -314,6 +344,8 @@ def record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], l
 
     def call(api: coder.Api, method: str, path: str, body: Any = None) -> object:
         assert (api.url, api.token) == ("http://127.0.0.1:7080", "a-token")
+        if path == "/api/v2/templates/ours" and method == "GET":
+            return {**DECLARED, "default_ttl_ms": json.loads(os.environ["TEMPLATE"])["default_ttl_ms"], **changed}
         if method == "GET":
             return {"workspaces": shown}
         told.append((f"{method} {path}", body))
@@ -321,7 +353,8 @@ def record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], l
 
     def run(ttl_ms: int) -> list[tuple[str, object]]:
         for name, value in {
-            "DATA_DIRECTORY": str(tmp_path), "TEMPLATE_ID": "ours", "DEFAULT_TTL_MS": str(ttl_ms),
+            "DATA_DIRECTORY": str(tmp_path), "TEMPLATE_ID": "ours",
+            "TEMPLATE": json.dumps({**DECLARED, "default_ttl_ms": ttl_ms}),
             "CODER_URL": "http://127.0.0.1:7080", "CODER_TOKEN": "a-token",
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)
@@ -339,7 +372,35 @@ def test_a_new_idle_time_reaches_the_workspaces_that_have_the_earlier_one(
     assert record(2 * HOUR_MS) == []
     assert record(2 * HOUR_MS) == []
     assert record(HOUR_MS) == [("PUT /api/v2/workspaces/as-the-template/ttl", {"ttl_ms": HOUR_MS})]
-    assert pilot_file.read(str(tmp_path)) == {"template_id": "ours", "default_ttl_ms": HOUR_MS}
+    assert pilot_file.read(str(tmp_path)) == {
+        "template_id": "ours", "default_ttl_ms": HOUR_MS, "template": {**DECLARED, "default_ttl_ms": HOUR_MS},
+    }  # fmt: skip
+
+
+def test_a_template_that_somebody_changed_is_set_back_and_what_is_not_declared_stays(
+    record: Callable[[int], list[tuple[str, object]]], changed: dict[str, object]
+) -> None:
+    changed |= {"active_version_id": "v2", "failure_ttl_ms": 5}
+    assert record(HOUR_MS) == [("PATCH /api/v2/templates/ours/versions", {"id": "v1"})]
+    changed |= {"active_version_id": "v1", "display_name": "Mine"}
+    ours = {"name": "project", "display_name": "Project workspace", "default_ttl_ms": HOUR_MS, "failure_ttl_ms": 5}
+    assert record(HOUR_MS) == [("PATCH /api/v2/templates/ours", ours)]
+
+
+def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
+    look: Callable[[World, str], dict[str, object]], tmp_path: Path
+) -> None:
+    declared = {**DECLARED, "default_ttl_ms": HOUR_MS}
+    pilot_file.update(str(tmp_path), token_generation=1, template_id="ours", template=declared)
+    world = World(running=dict(BOTH), template=[{**declared, "default_ttl_ms": 0, "display_name": "Mine"}])
+    said = ["the template was changed in Coder (its display name, autostop): it is set back"]
+    for mode, generation in (("look", 1), ("ensure", 1)):
+        found = look(world, mode)
+        assert (found["differences"], found["generations"]) == (said, {"token": 1, "template-record": generation})
+    world.template = [{**declared, "description": "of no matter to a pilot that does not declare it"}]
+    assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1}
+    world.template = []
+    assert look(world, "ensure")["problem"] == "the template project was deleted in Coder: `make up` makes it anew"
 
 
 def test_an_idle_time_that_coder_refuses_is_tried_again(
@@ -352,7 +413,7 @@ def test_an_idle_time_that_coder_refuses_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(coder.Api, "call", refuse)
-        with pytest.raises(engine.JobError, match="the new idle time did not reach every workspace: PUT: 500 down"):
+        with pytest.raises(engine.JobError, match="could not be set: PUT: 500 down"):
             record(HOUR_MS)
     assert record(HOUR_MS) == [("PUT /api/v2/workspaces/as-the-template/ttl", {"ttl_ms": HOUR_MS})]
 

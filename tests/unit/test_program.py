@@ -13,6 +13,7 @@ from tests.unit.program import ALIVE, CHECKOUT, LOCAL, TOKEN, Declared, Registra
 
 DECLARATION_S_MAX = 1.5
 CONTAINER = "docker:index/container:Container"
+NETWORK = "docker:index/network:Network"
 COMMAND = "command:local:Command"
 TEMPLATE = "coderd:index/template:Template"
 
@@ -204,23 +205,23 @@ def test_a_preview_only_looks_and_an_up_ensures() -> None:
         for preview in (True, False)
     }
     assert asked == {
-        True: {"alive look", "workspace_images look"},
-        False: {"alive ensure", "workspace_images tend"},
+        True: {"alive look", "workspace_images look", "world look"},
+        False: {"alive ensure", "workspace_images tend", "world ensure"},
     }
 
 
 def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
-    problem = "the container coder-server is gone: run `make heal`"
+    problem = "the container coder-server is gone: run `make up`"
     with pytest.raises(Exception, match=problem):
         declare(LOCAL, alive={**ALIVE, "answers": False, "problem": problem})
 
 
 def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot: Declared) -> None:
-    """Else it asks the coderd provider for a diff before it replaces a container whose Coder is down."""
+    """Else it asks the coderd provider for a diff before it replaces a container or network whose Coder is down."""
     for name in ("admin-account", "coderd", "template", "template-record"):
         request = pilot.one(name).request
         properties = [urn for each in request.propertyDependencies.values() for urn in each.urns]
-        assert not [urn for urn in (*request.dependencies, *properties) if CONTAINER in urn], name
+        assert not [urn for urn in (*request.dependencies, *properties) if CONTAINER in urn or NETWORK in urn], name
 
 
 def test_the_retirement_is_the_first_to_go_and_does_not_wait_for_the_template(pilot: Declared) -> None:

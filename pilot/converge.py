@@ -1,0 +1,129 @@
+"""What `make up` does beside `pulumi up`: it repairs a state that a killed `pulumi` left, or that no longer knows the
+pilot that runs. Touches files alone while there is nothing to repair; deletes no data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from pilot import state
+from pilot.configuration import PROJECT, PilotError
+from pilot.session import Session
+from stack import declared
+from stack.jobs import names, pilot_file, postgres, world
+from stack.settings import Site
+
+CONTAINER = "docker:index/container:Container"
+NETWORK = "docker:index/network:Network"
+NETWORKS = 2
+
+
+def owner(session: Session) -> str:
+    """The mark of this checkout and stack, as stack/world.py writes it."""
+    return f"{PROJECT.resolve()}:{session.stack}"
+
+
+def say_words(words: Iterable[str]) -> None:
+    """Hand the owner's words, as in stack/jobs/world.py, to every `pulumi` that is opened from now on."""
+    os.environ.update({world.WORDS[word]: "yes" for word in words})
+
+
+def refuse_other_owner(session: Session) -> None:
+    """Refuse to touch a pilot that belongs to another checkout or stack, unless it is taken over.
+
+    Raises:
+        PilotError: it does; with both ways to go on.
+        engine.JobError: the engine does not answer.
+    """
+    site, mark = session.settings.site, owner(session)
+    other = world.other_owner(site.name, mark, site.data_dir, world.listed())
+    if other and os.environ.get(world.WORDS["TAKE_OVER"]) != "yes":
+        raise PilotError(world.refusal_of_owner(other, mark))
+
+
+def refuse_whatever_up_refuses(session: Session) -> None:
+    """Refuse, before anything is removed for it, what the `up` after it would refuse.
+
+    Raises:
+        PilotError: the settings would leave data behind, or the pilot is another checkout's.
+        engine.JobError: the engine does not answer.
+    """
+    if problem := world.refusal(declared.of(session.settings, owner(session), PROJECT.resolve(), session.stack)):
+        raise PilotError(problem)
+
+
+def converge(session: Session) -> int:
+    """Make the stack what the program says; the exit code of the last `pulumi up`.
+
+    Raises:
+        PilotError: another `pulumi` is at work, or the pilot is another checkout's.
+        engine.JobError: the engine does not answer.
+    """
+    recover(session, refuse_whatever_up_refuses)
+    code = up(session)
+    # Where Postgres did not run before, it does now and can be asked.
+    return up(session) if code != 0 and _agree_on_template(session) else code
+
+
+def recover(session: Session, refuse: Callable[[Session], None] = refuse_other_owner) -> None:
+    """Make the state usable after a `pulumi` was killed, and remove what it does not know and the next `up` makes.
+
+    Args:
+        refuse: raises a PilotError where nothing may be removed.
+
+    Raises:
+        PilotError: another `pulumi` is at work, or the pilot is another checkout's.
+        engine.JobError: the engine refused.
+    """
+    state.clear_lock(session)
+    cut_short = state.clear_pending(session)
+    if not cut_short and _knows_what_runs(session):
+        return
+    refuse(session)
+    state.remove_orphans(session, session.settings.site.name)
+    _agree_on_template(session)
+
+
+def _knows_what_runs(session: Session) -> bool:
+    """Whether the state has the containers that the last `up` made; compares two files."""
+    known = state.resources(session)
+    containers = {each.get("id") for each in known if each["type"] == CONTAINER}
+    made = pilot_file.containers(session.settings.site.data_dir)
+    return containers == set(made.values()) and sum(each["type"] == NETWORK for each in known) == NETWORKS
+
+
+def up(session: Session) -> int:
+    """`pulumi up`; its exit code."""
+    return session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
+
+
+def _agree_on_template(session: Session) -> bool:
+    """Make state and pilot.json agree with Coder's database about the template; whether they did not.
+
+    One that is gone would be taken for there, or adopted, which cannot succeed. One that nobody recorded, because a
+    `pulumi` was killed right after it made it, would be made a second time, which Coder refuses.
+    """
+    site = session.settings.site
+    if not postgres.ready(site.postgres_container, names.ROLE, names.DATABASE):
+        return False
+    if not ask(site, "SELECT 1 WHERE to_regclass('templates') IS NOT NULL;"):
+        return False
+    known = dict(row.split("|", 1) for row in ask(site, "SELECT id, name FROM templates WHERE NOT deleted;"))
+    recorded = pilot_file.template_id(site.data_dir)
+    in_state = {each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"}
+    lost = {each for each in (recorded, *in_state) if each is not None and each not in known}
+    if lost:
+        state.say(f"Coder has no template {', '.join(sorted(lost))} any more")
+    if lost & in_state:
+        state.forget_template(session)
+    ours = next((each for each, name in known.items() if name == names.TEMPLATE), None)
+    # With a template in the state, pilot.json follows at the next change of it.
+    adopts = not in_state - lost and recorded != ours
+    if adopts:
+        pilot_file.update(site.data_dir, template_id=ours, template=None)
+    return bool(lost & in_state) or adopts
+
+
+def ask(site: Site, sql: str) -> list[str]:
+    """Rows of Coder's database."""
+    return postgres.query(site.postgres_container, names.ROLE, names.DATABASE, sql)

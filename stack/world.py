@@ -1,0 +1,74 @@
+"""Looks at what runs before anything is declared, and refuses what would leave data behind or is another's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+
+from stack import declared, job, settings
+from stack.jobs.world import WORDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What the look found."""
+
+    site: settings.Site
+    owner: str
+    """The checkout and the stack that the pilot belongs to."""
+    docker_host: pulumi.Output[str]
+    """The engine's address, known once nothing stands against an `up`: what needs the engine waits for it."""
+    cut_off: pulumi.Output[str]
+    """JSON list of workspaces' containers that run without their network."""
+    _generations: pulumi.Output[Mapping[str, int]]
+
+    def generation(self, part: str) -> pulumi.Output[int]:
+        """One more than the last where the part of that logical name is to be made anew."""
+        return self._generations.apply(lambda found: found.get(part, 0))
+
+
+def owner() -> str:
+    """The mark of this checkout and stack: `pulumi` runs the program in the project's folder."""
+    return f"{Path.cwd()}:{pulumi.get_stack()}"
+
+
+def look(config: settings.Settings) -> World:
+    """Compare what runs with what is declared; on `up`, make way for what is to be made anew.
+
+    An invoke, not a resource: it runs on every operation, and shows no change.
+
+    Raises:
+        pulumi.RunError: the settings would leave the living pilot's data behind, or it is another checkout's.
+    """
+    site, mark = config.site, owner()
+    found = command.local.run_output(
+        command=job.line("world", "look" if pulumi.runtime.is_dry_run() else "ensure"),
+        environment={
+            "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
+            "DOCKER_HOST": site.docker_host,
+            **{variable: os.environ.get(variable, "") for variable in WORDS.values()},
+        },
+        logging=command.local.Logging.NONE,
+    ).stdout.apply(json.loads)
+
+    def docker_host(answer: Mapping[str, Any]) -> str:
+        if answer["problem"]:
+            raise pulumi.RunError(str(answer["problem"]))
+        for each in answer["differences"]:
+            pulumi.log.warn(f"{each}: it is made anew")
+        return site.docker_host
+
+    return World(
+        site=site,
+        owner=mark,
+        docker_host=found.apply(docker_host),
+        cut_off=found.apply(lambda answer: json.dumps(answer["cut_off"])),
+        _generations=found.apply(lambda answer: dict(answer["generations"])),
+    )

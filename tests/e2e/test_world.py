@@ -1,0 +1,226 @@
+"""An `up` that exits 0 leaves the world of a fresh one, whatever was done behind its back or changed in the settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.pilot_fixture import Pilot, docker, eventually
+from tests.e2e.retirement_fixture import (
+    Belongings,
+    belongings,
+    command,
+    container_of,
+    furnished,
+    identity,
+)
+from tests.e2e.workspace_fixture import editor_answers
+from tests.e2e.world_fixture import world_of
+from toolchain.pieces import POSTGRES_IMAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived:
+    """A pilot with a running and a parked workspace, each with files in its home, and its world when it was whole."""
+
+    pilot: Pilot
+    running: dict[str, Any]
+    parked: dict[str, Any]
+    world: dict[str, Any]
+    owned: Belongings
+
+    def assert_whole(self) -> None:
+        """The world is what it was, a second `up` changes nothing, and who was at work still is."""
+        assert world_of(self.pilot) == self.world
+        self.pilot.up("--expect-no-changes")
+        assert belongings(self.pilot) == self.owned
+        eventually(lambda: editor_answers(self.pilot, self.running), timeout_s=60, what="the editor that was open")
+
+
+@pytest.fixture(scope="module")
+def lived(pilot: Pilot) -> Lived:
+    parked = furnished(pilot, "parked")
+    running = furnished(pilot, "running")
+    pilot.transition(parked["id"], "stop")
+    return Lived(pilot=pilot, running=running, parked=parked, world=world_of(pilot), owned=belongings(pilot))
+
+
+def _server(lived: Lived) -> str:
+    return f"{lived.pilot.name}-server"
+
+
+def _everything_gone(lived: Lived) -> None:
+    name = lived.pilot.name
+    docker("rm", "--force", f"{name}-server", f"{name}-postgres")
+    docker("network", "disconnect", "--force", f"{name}-workspaces", container_of(lived.running["id"]))
+    docker("network", "rm", f"{name}-control", f"{name}-workspaces")
+
+
+def _cut_off(lived: Lived) -> None:
+    for container in (_server(lived), container_of(lived.running["id"])):
+        docker("network", "disconnect", f"{lived.pilot.name}-workspaces", container)
+
+
+def _another_in_its_place(lived: Lived) -> None:
+    # As tools do that "recreate" a container: with its labels.
+    docker("rm", "--force", _server(lived))
+    label = f"coder-pilot.stack={lived.pilot.name}"
+    docker("run", "--detach", "--name", _server(lived), "--label", label, POSTGRES_IMAGE, "sleep", "1000")
+
+
+def _other_limits(lived: Lived) -> None:
+    docker("update", "--memory", "1g", "--memory-swap", "2g", "--restart", "no", _server(lived))
+    docker("network", "connect", "bridge", f"{lived.pilot.name}-postgres")
+
+
+def _paused(lived: Lived) -> None:
+    docker("pause", _server(lived))
+
+
+def _template(lived: Lived) -> dict[str, Any]:
+    (found,) = lived.pilot.call("GET", "/api/v2/templates")
+    return dict(found)
+
+
+def _template_changed(lived: Lived) -> None:
+    template = _template(lived)
+    lived.pilot.call(
+        "PATCH", f"/api/v2/templates/{template['id']}",
+        {"name": "mine", "display_name": "Mine", "default_ttl_ms": 0, "activity_bump_ms": 0},
+    )  # fmt: skip
+
+
+def _template_edited(lived: Lived) -> None:
+    pilot, template = lived.pilot, _template(lived)
+    active = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}")
+    variables = pilot.call("GET", f"/api/v2/templateversions/{active['id']}/variables")
+    made = pilot.call(
+        "POST", f"/api/v2/organizations/{template['organization_id']}/templateversions",
+        {
+            "template_id": template["id"], "storage_method": "file", "file_id": active["job"]["file_id"],
+            "provisioner": "terraform", "tags": {"scope": "organization"},
+            "user_variable_values": [{"name": each["name"], "value": each["value"]} for each in variables],
+        },
+    )  # fmt: skip
+
+    def built() -> bool:
+        return bool(pilot.call("GET", f"/api/v2/templateversions/{made['id']}")["job"]["status"] == "succeeded")
+
+    eventually(built, timeout_s=60, what="the edited version")
+    pilot.call("PATCH", f"/api/v2/templates/{template['id']}/versions", {"id": made["id"]})
+
+
+def _control_network_gone(lived: Lived) -> None:
+    for part in ("server", "postgres"):
+        docker("network", "disconnect", "--force", f"{lived.pilot.name}-control", f"{lived.pilot.name}-{part}")
+    docker("network", "rm", f"{lived.pilot.name}-control")
+
+
+def _another_network_in_its_place(lived: Lived) -> None:
+    network, workspace = f"{lived.pilot.name}-workspaces", container_of(lived.running["id"])
+    for container in (_server(lived), workspace):
+        docker("network", "disconnect", "--force", network, container)
+    docker("network", "rm", network)
+    docker("network", "create", network)
+    docker("network", "connect", "--alias", "coder", network, _server(lived))
+    docker("network", "connect", network, workspace)
+
+
+def _postgres_gone(lived: Lived) -> None:
+    docker("rm", "--force", f"{lived.pilot.name}-postgres")
+
+
+def _both_stopped(lived: Lived) -> None:
+    docker("stop", _server(lived), f"{lived.pilot.name}-postgres")
+
+
+def _record_lost(lived: Lived) -> None:
+    (lived.pilot.data / "pilot.json").unlink()
+    docker("rm", "--force", _server(lived))
+
+
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (_everything_gone, "the network {name}-workspaces is gone"),
+        (_cut_off, "{name}-server is cut off from the network {name}-workspaces"),
+        (_another_in_its_place, "{name}-server was made by somebody else"),
+        (_other_limits, "{name}-server has another memory limit"),
+        (_template_changed, "the template was changed in Coder (its name, its display name, autostop, activity bump"),
+        pytest.param(_template_edited, "changed in Coder (the active version)", marks=pytest.mark.drill),
+        pytest.param(_paused, "", marks=pytest.mark.drill),
+        pytest.param(_both_stopped, "", marks=pytest.mark.drill),
+        pytest.param(_control_network_gone, "the network {name}-control is gone", marks=pytest.mark.drill),
+        pytest.param(_another_network_in_its_place, "was made by somebody else", marks=pytest.mark.drill),
+        pytest.param(_postgres_gone, "{name}-postgres is gone", marks=pytest.mark.drill),
+    ],
+)
+def test_what_was_done_behind_its_back_is_said_and_put_right_by_a_plain_up(
+    lived: Lived, happens: Callable[[Lived], None], said: str
+) -> None:
+    happens(lived)
+    shown = lived.pilot.pulumi("preview") if said else ""
+    assert said.format(name=lived.pilot.name) in shown
+    assert said.format(name=lived.pilot.name) in lived.pilot.up()
+    lived.assert_whole()
+
+
+REFUSED = {
+    "name": ("another-name", "pulumi config set name"),
+    "dataDir": ("{directory}/elsewhere", "`make down`, `sudo mv -T"),
+}
+
+
+def _ids(lived: Lived) -> list[tuple[str, str]]:
+    return [identity(each) for each in (_server(lived), f"{lived.pilot.name}-postgres")]
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_a_setting_that_would_leave_the_data_behind_is_refused_and_nothing_is_touched(lived: Lived, key: str) -> None:
+    value, told = REFUSED[key]
+    before, kept = _ids(lived), lived.pilot.config[key]
+    lived.pilot.write_config(**{key: value.format(directory=lived.pilot.directory)})
+    try:
+        assert told in lived.pilot.pulumi("preview", check=False)
+        assert told in lived.pilot.up(check=False)
+        assert told in command(lived.pilot, "up", check=False)
+    finally:
+        lived.pilot.write_config(**{key: kept})
+    assert _ids(lived) == before
+    assert not (lived.pilot.directory / "elsewhere").exists()
+
+
+def test_another_checkout_is_refused_and_named_until_it_takes_the_pilot_over(lived: Lived, tmp_path: Path) -> None:
+    pilot, second = lived.pilot, _second_checkout(lived.pilot, tmp_path / "second")
+    before = _ids(lived)
+    for words in (("up",), ("down",), ("up", "--new-database")):
+        said = command(second, *words, check=False)
+        assert f"belongs to the stack test in {pilot.directory}; nothing was touched" in said, words
+        assert "`make up STACK=test TAKE_OVER=yes`" in said, words
+    assert f"belongs to the stack test in {pilot.directory}" in second.up(check=False)
+    assert _ids(lived) == before
+
+    command(second, "up", "--take-over")
+    assert f"in {second.directory}" in pilot.up(check=False)
+    command(pilot, "up", "--take-over")
+    pilot.variables.pop("token", None)
+    lived.assert_whole()
+
+
+def _second_checkout(pilot: Pilot, directory: Path) -> Pilot:
+    """Another checkout with the same settings and a state of its own."""
+    shutil.copytree(pilot.directory, directory, ignore=shutil.ignore_patterns("data", ".pulumi-state", "Pulumi.test*"))
+    (directory / ".pulumi-state").mkdir()
+    variables = {key: value for key, value in pilot.variables.items() if key != "token"}
+    second = Pilot(
+        directory=directory, name=pilot.name, config=dict(pilot.config),
+        variables={**variables, "PULUMI_HOME": str(directory / "home")},
+    )  # fmt: skip
+    second.write_config()
+    second.pulumi("stack", "init")
+    return second

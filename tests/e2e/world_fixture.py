@@ -1,0 +1,71 @@
+"""The world of a pilot, as far as it is declared: two pilots with the same settings have the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.e2e.pilot_fixture import Pilot, docker
+from tests.e2e.retirement_fixture import sql
+
+MADE_AT_RANDOM = ("PASSWORD", "CONNECTION_URL")
+TEMPLATE = (
+    "name", "display_name", "description", "icon", "default_ttl_ms", "activity_bump_ms", "deprecated",
+    "allow_user_cancel_workspace_jobs",
+)  # fmt: skip
+
+
+def world_of(pilot: Pilot) -> dict[str, Any]:
+    """What runs and what Coder says, with the pilot's own name, port and folder taken out."""
+    (template,) = [each for each in pilot.call("GET", "/api/v2/templates") if each["name"] == "project"]
+    variables = sql(
+        pilot,
+        "SELECT name || '=' || value FROM template_version_variables"  # noqa: S608  an id of Coder's
+        f" WHERE template_version_id = '{template['active_version_id']}' AND NOT sensitive ORDER BY name",
+    )
+    world = {
+        "server": _container(f"{pilot.name}-server"),
+        "postgres": _container(f"{pilot.name}-postgres"),
+        "networks": {
+            part: _pick(_inspect(f"{pilot.name}-{part}"), "Internal", "Labels") for part in ("control", "workspaces")
+        },
+        "template": _pick(template, *TEMPLATE),
+        "variables": variables,
+        "admin": _pick(pilot.call("GET", "/api/v2/users/me"), "username", "email"),
+    }
+    text = json.dumps(world, sort_keys=True)
+    own = {str(pilot.data): "DATA", str(pilot.directory): "FOLDER", pilot.name: "NAME", pilot.config["port"]: "PORT"}
+    for value, word in own.items():
+        text = text.replace(value, word)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _inspect(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(docker("inspect", name))[0]
+    return found
+
+
+def _pick(record: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: record.get(key) for key in keys}
+
+
+def _container(name: str) -> dict[str, Any]:
+    found = _inspect(name)
+    config, host = found["Config"], found["HostConfig"]
+    assert found["State"]["Status"] == "running"
+    return {
+        "image": found["Image"],
+        "environment": sorted(each for each in config["Env"] if not any(word in each for word in MADE_AT_RANDOM)),
+        "mounts": sorted((each["Type"], each["Source"], each["Destination"], each["RW"]) for each in found["Mounts"]),
+        "networks": {
+            network: sorted(set(joined["Aliases"] or []) - {found["Id"][:12]})
+            for network, joined in found["NetworkSettings"]["Networks"].items()
+        },
+        "health": config["Healthcheck"],
+        **_pick(config, "Labels", "StopTimeout"),
+        **_pick(
+            host, "PortBindings", "Memory", "MemorySwap", "NanoCpus", "RestartPolicy", "GroupAdd", "SecurityOpt",
+            "LogConfig", "Privileged", "CapAdd",
+        ),
+    }  # fmt: skip

@@ -1,0 +1,258 @@
+"""What runs is compared with what is declared: each difference is found, each refusal comes before anything is touched,
+and what nobody declared counts for nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack import declared, settings
+from stack.jobs import engine, pilot_file, world
+from stack.jobs.world import Declared
+from tests.unit.program import LOCAL, defaults
+
+OWNER = "/home/me/coder-pilot:local"
+RECORD = {
+    "owner": OWNER,
+    "docker_host": "unix:///var/run/docker.sock",
+    "containers": {"coder-server": "c1", "coder-postgres": "p1"},
+    "networks": {"coder-control": "n1", "coder-workspaces": "n2"},
+}
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Declared:
+    config = settings.parse({**defaults(), **LOCAL, "dataDir": str(tmp_path)}, tmp_path)
+    return declared.of(config, OWNER, tmp_path, "local")
+
+
+def _joined(**networks: list[str]) -> dict[str, Any]:
+    ids = {"control": "n1", "workspaces": "n2"}
+    return {f"coder-{name}": {"NetworkID": ids[name], "Aliases": aliases} for name, aliases in networks.items()}
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> dict[str, Any]:
+    """As the engine tells a pilot that is whole."""
+
+    def container(name: str, identifier: str, memory_mb: int, cpus: int, networks: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "Id": identifier,
+            "Name": f"/{name}",
+            "State": {"Paused": False},
+            "Mounts": [],
+            "Config": {"Labels": {"coder-pilot.stack": "coder", "coder-pilot.owner": OWNER}},
+            "HostConfig": {
+                "Memory": memory_mb << 20,
+                "MemorySwap": memory_mb << 20,
+                "NanoCpus": cpus * 10**9,
+                "RestartPolicy": {"Name": "unless-stopped"},
+                # What the daemon adds by itself.
+                "LogConfig": {"Config": {"labels": "of daemon.json"}},
+            },
+            "NetworkSettings": {"Networks": networks},
+        }
+
+    postgres = container("coder-postgres", "p1", 1024, 1, _joined(control=["postgres", "p1"]))
+    postgres["Mounts"] = [{"Destination": "/var/lib/postgresql/data", "Source": f"{tmp_path}/postgres"}]
+    labels = {"coder-pilot.stack": "coder"}
+    return {
+        "coder": container("coder-server", "c1", 2048, 2, _joined(control=["c1"], workspaces=["coder", "c1"])),
+        "postgres": postgres,
+        "control": {"Id": "n1", "Name": "coder-control", "Internal": True, "Labels": labels, "Containers": {}},
+        "workspaces": {"Id": "n2", "Name": "coder-workspaces", "Internal": False, "Labels": labels, "Containers": {}},
+        "coder-image": {},
+        "postgres-image": {},
+    }
+
+
+def test_a_pilot_that_is_whole_shows_no_difference(wanted: Declared, live: dict[str, Any]) -> None:
+    assert world.compare(wanted, live, RECORD) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (lambda live: live.pop("coder"), {"coder": "coder-server is gone"}),
+        (
+            lambda live: (live.pop("coder"), live.pop("coder-image")),
+            {"coder": "coder-server is gone", "coder-image": "its image example/coder:v1 is gone"},
+        ),
+        (lambda live: live.pop("coder-image"), {}),
+        (lambda live: live["coder"].update(Id="c2"), {"coder": "coder-server was made by somebody else"}),
+        (lambda live: live["coder"]["HostConfig"].update(Memory=1), {"coder": "coder-server has another memory limit"}),
+        (
+            lambda live: live["coder"]["HostConfig"].update(MemorySwap=-1),
+            {"coder": "coder-server has another memory limit"},
+        ),
+        (
+            lambda live: live["postgres"]["HostConfig"].update(NanoCpus=0),
+            {"postgres": "coder-postgres has another CPU limit"},
+        ),
+        (
+            lambda live: live["postgres"]["HostConfig"]["RestartPolicy"].update(Name="no"),
+            {"postgres": "coder-postgres has another restart policy"},
+        ),
+        (
+            lambda live: live["coder"]["NetworkSettings"]["Networks"].pop("coder-workspaces"),
+            {"coder": "coder-server is cut off from the network coder-workspaces"},
+        ),
+        (
+            lambda live: live["coder"]["NetworkSettings"]["Networks"]["coder-workspaces"].update(Aliases=None),
+            {"coder": "coder-server is not called coder on the network coder-workspaces"},
+        ),
+        (
+            lambda live: live["postgres"]["NetworkSettings"]["Networks"].update(bridge={}),
+            {"postgres": "coder-postgres is on the network bridge as well"},
+        ),
+        (lambda live: live.pop("control"), {"control": "the network coder-control is gone"}),
+        (
+            lambda live: live["workspaces"].update(Id="n9"),
+            {"workspaces": "the network coder-workspaces was made by somebody else"},
+        ),
+    ],
+)
+def test_every_change_behind_our_back_is_found_in_its_part_and_said(
+    wanted: Declared, live: dict[str, Any], change: Change, differs: dict[str, str]
+) -> None:
+    change(live)
+    assert world.compare(wanted, live, RECORD) == {part: [text] for part, text in differs.items()}
+
+
+def test_a_pilot_that_was_never_up_or_is_retired_has_nothing_to_differ(wanted: Declared) -> None:
+    assert world.compare(wanted, {}, {"owner": OWNER}) == {}
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, wanted: Declared, live: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[dict[str, Any], list[str]]]:  # fmt: skip
+    """Runs the job in a mode; what it printed, and what it had the engine do."""
+
+    def job(
+        mode: str = "ensure", rows: str = "", homes: str = "", change: Change = lambda _: None, **variables: str
+    ) -> tuple[dict[str, Any], list[str]]:
+        found, done = copy.deepcopy(live), []
+        change(found)
+
+        def docker(*arguments: str, **_: object) -> str:
+            if arguments[0] == "ps":
+                return rows
+            if arguments[:2] == ("volume", "ls"):
+                return homes
+            done.append(" ".join(arguments))
+            return ""
+
+        monkeypatch.setattr(engine, "docker", docker)
+        monkeypatch.setattr(world, "_live", lambda _: found)
+        monkeypatch.setattr("sys.argv", ["world", mode])
+        for name in world.WORDS.values():
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"DECLARED": json.dumps(vars(wanted)), **variables}.items():
+            monkeypatch.setenv(name, value)
+        world.main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer, done
+
+    pilot_file.update(str(tmp_path), **RECORD)
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").touch()
+    return job
+
+
+def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by_a_preview(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path
+) -> None:
+    gone: Change = lambda live: live.pop("coder")  # noqa: E731
+    assert run("look", change=gone)[0]["generations"] == {"coder": 1}
+    assert run("ensure", change=gone)[0]["generations"] == {"coder": 1}
+    assert run("look")[0] == {"generations": {"coder": 1}, "differences": [], "cut_off": [], "problem": None}
+    assert pilot_file.read(str(tmp_path))["generations"] == {"coder": 1}
+    assert run("ensure", change=gone)[0]["generations"] == {"coder": 2}
+
+
+def _foreign(live: dict[str, Any]) -> None:
+    live["coder"]["Id"] = "c2"
+    live["coder"]["State"]["Paused"] = True
+    live["workspaces"]["Id"] = "n9"
+    live["workspaces"]["Containers"] = {"w1": {}}
+
+
+def test_what_stands_in_the_place_of_a_part_goes_and_nobody_on_a_network_is_stopped(
+    run: Callable[..., tuple[dict[str, Any], list[str]]],
+) -> None:
+    row = "w1\tcoder-admin-demo\tcoder\t\t1234\trunning\tcoder-workspaces"
+    answer, done = run("look", rows=row, change=_foreign)
+    assert (answer["cut_off"], done) == (["coder-admin-demo"], [])
+    answer, done = run("ensure", rows=row, change=_foreign)
+    assert answer["cut_off"] == ["coder-admin-demo"]
+    assert done == [
+        "unpause coder-server", "stop --time 60 coder-server", "rm --force coder-server",
+        "network disconnect --force n9 w1", "network rm n9",
+    ]  # fmt: skip
+
+
+OTHER = "/home/me/second:local"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rows": f"x\tcoder-server\tcoder\t{OTHER}\t\trunning\ty"}, "belongs to the stack local in /home/me/second"),
+        ({"owner": OTHER}, "make up STACK=local TAKE_OVER=yes"),
+        ({"rows": f"x\told-server\told\t{OWNER}\t\texited\ty"}, "pulumi config set name old"),
+        ({"docker_host": "unix:///other.sock"}, "pulumi config set dockerHost unix:///other.sock"),
+        ({"mount": "/srv/old/postgres"}, "sudo mv -T /srv/old"),
+        ({"empty": True, "homes": "coder-1-home\ncoder-2-home"}, "coder-1-home, coder-2-home"),
+        ({"stranger": "coder"}, "docker rename coder-server"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["look", "ensure"])
+def test_what_would_leave_data_behind_or_is_anothers_is_refused_and_nothing_is_touched(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path, mode: str, wrong: dict[str, Any], told: str
+) -> None:
+    for key in wrong.keys() & {"owner", "docker_host"}:
+        pilot_file.update(str(tmp_path), **{key: wrong[key]})
+    if wrong.get("empty"):
+        (tmp_path / "postgres" / "PG_VERSION").unlink()
+    before = (tmp_path / pilot_file.NAME).read_text()
+
+    def change(live: dict[str, Any]) -> None:
+        # Something is to be made anew as well.
+        live.pop("control")
+        if "mount" in wrong:
+            live["postgres"]["Mounts"][0]["Source"] = wrong["mount"]
+        if "stranger" in wrong:
+            live[wrong["stranger"]]["Config"]["Labels"] = None
+
+    answer, done = run(mode, rows=wrong.get("rows", ""), homes=wrong.get("homes", ""), change=change)
+    assert told in answer["problem"]
+    assert (answer["differences"], answer["generations"], done) == ([], {}, [])
+    assert (tmp_path / pilot_file.NAME).read_text() == before
+
+
+def test_the_owners_words_let_an_up_go_on(run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path) -> None:
+    (tmp_path / "postgres" / "PG_VERSION").unlink()
+    pilot_file.update(str(tmp_path), owner=OTHER)
+    words = dict.fromkeys(world.WORDS.values(), "yes")
+    assert run(homes="coder-1-home", **words)[0]["problem"] is None
+    for name in words:
+        assert run(homes="coder-1-home", **{**words, name: ""})[0]["problem"] is not None, name
+
+
+def test_an_empty_directory_is_refused_where_the_last_one_has_the_database(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path, wanted: Declared
+) -> None:
+    (tmp_path / "postgres" / "PG_VERSION").unlink()
+    assert run()[0]["problem"] is None
+    last = tmp_path / "last"
+    (last / "postgres" / "base").mkdir(parents=True)
+    moved = {**vars(wanted), "last_data_directory": str(last)}
+    assert f"`sudo mv -T {last} {tmp_path}`" in run(DECLARED=json.dumps(moved))[0]["problem"]
