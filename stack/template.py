@@ -13,7 +13,7 @@ import pulumi_coderd as coderd
 from stack import job, settings
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
-from stack.control_plane import AGENT_URL
+from stack.control_plane import agent_url
 from stack.jobs import names, pilot_file
 from stack.network import Networks
 from stack.workspace_image import PARTS
@@ -80,7 +80,7 @@ class Template(pulumi.ComponentResource):
             **_variables(config),
             "name_prefix": site.name,
             "workspace_network": networks.workspaces,
-            "agent_url": AGENT_URL,
+            "agent_url": agent_url(site),
             "built_images": built_images,
         }
         # The digest of a variable is not the variable: the message may be read by everybody.
