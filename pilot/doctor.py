@@ -23,9 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration
+from pilot import configuration, health
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
+from pilot.server import admin
 from pilot.session import (
     BUILT_IMAGE_PREFIX,
     PASSPHRASE,
@@ -35,6 +36,7 @@ from pilot.session import (
     give_up,
     has_passphrase,
     images_of,
+    open_session,
     passphrase_fits,
     passphrase_variable,
     programs,
@@ -334,6 +336,22 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix or START_TAILSCALED)
 
 
+def _health(subject: Subject) -> Iterator[Finding]:
+    stack, running = subject.stack, ("ps", "--quiet", "--filter", f"name=^{subject.settings.site.coder_container}$")
+    if not has_passphrase() or not _state(stack).exists() or not subject.docker(*running):
+        return
+    try:
+        with admin(open_session(stack)) as api:
+            troubles = health.troubles(api)
+    except PilotError as error:
+        yield Finding(check="health", level="warning", found=str(error), fix=f"make up STACK={stack}")
+        return
+    for each in troubles:
+        yield Finding(check="health", level="warning", found=each, fix="docs/runbooks.md, Coder's health")
+    if not troubles:
+        yield Finding(check="health", level="ok", found="Coder's health: ok")
+
+
 def _passphrase(stack: str) -> Iterator[Finding]:
     chosen = passphrase_variable()
     file = Path(os.environ[chosen]) if chosen == PASSPHRASE_VARIABLES[1] else PASSPHRASE
@@ -399,7 +417,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _images, _port, _disk, _tailnet,
+    _programs, _engine, _images, _port, _disk, _tailnet, _health,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""
