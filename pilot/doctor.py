@@ -44,7 +44,7 @@ from pilot.session import (
     salted_file,
     with_state,
 )
-from stack.jobs import names
+from stack.jobs import disk, names
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
@@ -284,13 +284,23 @@ def _port(subject: Subject) -> Iterator[Finding]:
 
 def _disk(subject: Subject) -> Iterator[Finding]:
     there = next(folder for folder in (subject.data, *subject.data.parents) if folder.exists())
-    free_gb = shutil.disk_usage(there).free // 2**30
+    free_gb = _free_gb(there)
     found = f"{free_gb} GiB free for {subject.data}"
     level: Level = "problem" if free_gb < DISK_MIN_GB else "warning" if free_gb < DISK_GOOD_GB else "ok"
-    yield Finding(check="disk", level=level, found=found, fix="" if level == "ok" else "docker system df, df -h")
+    root = Path(subject.docker("info", "--format", "{{.DockerRootDir}}") or there)
+    fix = "" if level == "ok" else disk.advice(subject.data, root)
+    yield Finding(check="disk", level=level, found=found, fix=fix)
+    if root.exists() and root.stat().st_dev != there.stat().st_dev and (free_gb := _free_gb(root)) < DISK_GOOD_GB:
+        level = "problem" if disk.full(root) else "warning"
+        found = f"{free_gb} GiB free for Docker's images and volumes, {root}"
+        yield Finding(check="docker disk", level=level, found=found, fix=disk.advice(root, root))
     if not os.access(there, os.W_OK | os.X_OK) and not (subject.data / "postgres").exists():
         fix = f"sudo install -d -o {getpass.getuser()} {subject.data}"
         yield Finding(check="data", level="problem", found=f"{there} is not yours to write", fix=fix)
+
+
+def _free_gb(folder: Path) -> int:
+    return shutil.disk_usage(folder).free // 2**30
 
 
 def _memory(_: str) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
 from pilot.session import open_session
+from stack.jobs import disk
 from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
@@ -58,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
+    if told := disk.full(session.settings.site.data_dir):
+        print(f"\n{told}")
     return 0
 
 

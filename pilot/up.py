@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from urllib.parse import urlsplit
 
 from pilot import heal, new_state
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
+from stack.jobs import disk
 from stack.jobs.names import LOOPBACK
 
 
@@ -28,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else heal.up(session)
     if code == 0:
         print(box(welcome(session)))
+    elif told := disk.full(session.settings.site.data_dir):
+        print(f"error: {told}", file=sys.stderr)
     return code
 
 

@@ -17,7 +17,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from stack.jobs import coder, engine, pilot_file, postgres, program
+from stack.jobs import coder, disk, engine, pilot_file, postgres, program
 
 # A token about to expire is replaced while everything still works.
 RENEW_BEFORE_DAYS = 14
@@ -95,7 +95,7 @@ def main() -> None:
             _start(url, coder_container, postgres_container)
             generation = _wanted_generation()
     except engine.JobError as error:
-        problem = str(error)
+        problem = disk.explained(str(error), program.variable("DATA_DIRECTORY"))
     print(json.dumps({"answers": generation is not None, "token_generation": generation, "problem": problem}))
 
 

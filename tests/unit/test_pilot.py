@@ -459,6 +459,36 @@ def test_doctor_warns_of_too_few_watches_of_files(
     assert wanted in told.fix
 
 
+def _answers(monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
+    """Let the engine answer by the words after the dot of the format."""
+    monkeypatch.setattr(
+        doctor.Subject, "docker", lambda _, *words: answers.get(words[-1].strip("{}").rpartition(".")[2])
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "docker_gb", "told"),
+    [
+        (50, 50, {"disk": "ok"}),
+        (9, 50, {"disk": "warning"}),
+        (1, 50, {"disk": "problem"}),
+        (50, 9, {"disk": "ok", "docker disk": "warning"}),
+        (50, 0, {"disk": "ok", "docker disk": "problem"}),
+    ],
+)
+def test_doctor_tells_the_disk_of_the_data_and_dockers_own(
+    project: Path, monkeypatch: pytest.MonkeyPatch, free_gb: int, docker_gb: int, told: dict[str, str]
+) -> None:
+    elsewhere = next(each for each in ("/proc", "/sys") if Path(each).stat().st_dev != project.stat().st_dev)
+    _answers(monkeypatch, DockerRootDir=elsewhere)
+    monkeypatch.setattr(doctor, "_free_gb", lambda folder: docker_gb if str(folder) == elsewhere else free_gb)
+    monkeypatch.setattr(doctor.disk, "full", lambda _: None if docker_gb else "full")
+    found = list(doctor._disk(_subject(dataDir=str(project))))
+    assert {each.check: each.level for each in found} == told
+    assert all(each.fix.endswith(f"see `df -h {elsewhere if each.check == 'docker disk' else project}`")
+               for each in found if each.level != "ok")  # fmt: skip
+
+
 def test_doctor_tells_a_missing_engine(project: Path, tmp_path: Path) -> None:
     subject = _subject(dockerHost=f"unix://{tmp_path}/none.sock", dockerSocket=f"{tmp_path}/none.sock")
     (bad,) = doctor._engine(subject)
