@@ -17,8 +17,8 @@ help: ## list the commands
 up: ## bring the pilot up, from nothing to a URL (STACK=local) [NEW_STATE=yes]
 	@$(PILOT) up $(if $(filter yes,$(NEW_STATE)),--new-state)
 
-down: ## retire the pilot; homes, database and backups stay
-	@$(PILOT) down
+down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes]
+	@$(PILOT) down $(if $(filter yes,$(WITHOUT_DUMP)),--without-dump)
 
 preview: ## say what `make up` would change
 	@$(PILOT) preview

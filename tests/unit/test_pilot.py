@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pilot import configuration, doctor, new_state, preview, restore, session, state, status, up, workspace
+from pilot import configuration, doctor, down, new_state, preview, restore, session, state, status, up, workspace
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
 from stack.jobs import engine
@@ -487,6 +487,50 @@ def test_doctor_tells_the_disk_of_the_data_and_dockers_own(
     assert {each.check: each.level for each in found} == told
     assert all(each.fix.endswith(f"see `df -h {elsewhere if each.check == 'docker disk' else project}`")
                for each in found if each.level != "ok")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("could_begin", "full", "words", "healed", "told"),
+    [
+        (True, None, [], False, None),
+        (False, None, [], True, None),
+        (False, "the disk is full", [], False, "the disk is full. Then run `make down` again, or `make down WITHOUT"),
+        (False, "the disk is full", ["--without-dump"], True, None),
+    ],
+)
+def test_a_destroy_that_could_not_dump_is_not_healed(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    could_begin: bool,
+    full: str | None,
+    words: list[str],
+    healed: bool,
+    told: str | None,
+) -> None:
+    did: list[str] = []
+    opened = session.Session(
+        stack="x", settings=_subject().settings, environment={}, config_file=project / "x", published=False
+    )
+    monkeypatch.setattr(down, "open_session", lambda _: opened)
+    monkeypatch.setattr(down.heal, "recover", lambda _: None)
+    monkeypatch.setattr(down.heal, "heal", lambda _: did.append("healed") or 1)
+    monkeypatch.setattr(down.state, "resources", lambda _: [{"urn": "a::retire", "inputs": {"environment": {}}}])
+    monkeypatch.setattr(down.state, "forget_template", lambda _: None)
+    monkeypatch.setattr(down.disk, "full", lambda _: full)
+    monkeypatch.setattr(down, "_could_begin", lambda _: could_begin)
+    said: list[str | None] = []
+    monkeypatch.setattr(
+        session.Session, "pulumi", lambda self, *_: said.append(self.environment.get("CODER_PILOT_WITHOUT_DUMP")) or 255
+    )
+    parser = argparse.ArgumentParser()
+    down.configure(parser)
+    if told:
+        with pytest.raises(PilotError, match=told):
+            down.run(parser.parse_args(["--stack", "x", *words]))
+    else:
+        assert down.run(parser.parse_args(["--stack", "x", *words])) == 255
+    assert did == ["healed"] * healed
+    assert set(said) == {"yes" if words else None}
 
 
 def test_doctor_tells_a_missing_engine(project: Path, tmp_path: Path) -> None:
