@@ -60,6 +60,9 @@ DOCKER_MIN = (20, 10)
 DISK_MIN_GB = 2
 DISK_GOOD_GB = 10
 MEMORY_GOOD_MB = 2048
+DAEMON = Path("/etc/docker/daemon.json")
+PRUNE_FILTERS_LOST = 28
+"""Docker's command line of this major version and later skips each label in `pruneFilters` (seen with 28.2.2)."""
 START_TAILSCALED = "sudo systemctl start tailscaled"
 INOTIFY = Path("/proc/sys/fs/inotify")
 INOTIFY_GOOD = {"max_user_instances": 512, "max_user_watches": 524288}
@@ -241,6 +244,40 @@ def _engine(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="socket", level="problem", found=f"{socket_path} is no socket", fix=fix)
     else:
         yield Finding(check="socket", level="ok", found=f"{socket_path}, group {socket_path.stat().st_gid}")
+
+
+def _sudo(subject: Subject) -> Iterator[Finding]:
+    # Engines of before say nothing of it, so their file is looked at as well.
+    try:
+        set_there = json.loads(DAEMON.read_text()).get("no-new-privileges") is True
+    except (OSError, ValueError, AttributeError):
+        set_there = False
+    if set_there or "name=no-new-privileges" in (subject.docker("info", "--format", "{{.SecurityOptions}}") or ""):
+        fix = f"take `no-new-privileges` out of {DAEMON} or dockerd's options, `sudo systemctl restart docker`"
+        found = "dockerd runs with no-new-privileges: `sudo` fails in every workspace"
+        yield Finding(check="sudo", level="warning", found=found, fix=fix)
+
+
+def _prune(subject: Subject) -> Iterator[Finding]:
+    file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    kept = f"label!={names.STACK_LABEL}"
+    client = subject.docker("version", "--format", "{{.Client.Version}}")
+    if client is None:
+        return
+    found = (
+        "`docker volume prune --all`, and before Docker 23 any prune of volumes, deletes the homes of parked workspaces"
+    )
+    if int(client.split(".")[0]) >= PRUNE_FILTERS_LOST:
+        fix = f"prune with `--filter {kept}`: `docker` {client} ignores labels in the `pruneFilters` of {file}"
+        yield Finding(check="prune", level="ok", found=found, fix=fix)
+        return
+    try:
+        filters = json.loads(file.read_text()).get("pruneFilters") or []
+    except (OSError, ValueError, AttributeError):
+        filters = []
+    if kept not in filters:
+        fix = f'add "pruneFilters": ["{kept}"] to {file}, which keeps them, and containers and networks of ours'
+        yield Finding(check="prune", level="ok", found=found, fix=fix)
 
 
 def _images(subject: Subject) -> Iterator[Finding]:
@@ -427,7 +464,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _images, _port, _disk, _tailnet, _health,
+    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

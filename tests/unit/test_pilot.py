@@ -490,6 +490,48 @@ def test_doctor_tells_the_disk_of_the_data_and_dockers_own(
 
 
 @pytest.mark.parametrize(
+    ("options", "file", "warns"),
+    [
+        ("[name=seccomp,profile=default]", None, False),
+        ("[name=seccomp,profile=default name=no-new-privileges]", None, True),
+        ("[]", '{"no-new-privileges": true}', True),
+        ("[]", '{"no-new-privileges": false}', False),
+        ("[]", "[]", False),
+    ],
+)
+def test_doctor_warns_of_an_engine_that_forbids_sudo(
+    project: Path, monkeypatch: pytest.MonkeyPatch, options: str, file: str | None, warns: bool
+) -> None:
+    monkeypatch.setattr(doctor, "DAEMON", project / "daemon.json")
+    if file is not None:
+        (project / "daemon.json").write_text(file)
+    _answers(monkeypatch, SecurityOptions=options)
+    assert [each.level for each in doctor._sudo(_subject())] == ["warning"] * warns
+
+
+@pytest.mark.parametrize(
+    ("client", "file", "fix"),
+    [
+        ("27.5.1", None, 'add "pruneFilters": ["label!=coder-pilot.stack"] to '),
+        ("20.10.24+dfsg1", '{"pruneFilters": ["label!=other"]}', "add "),
+        ("20.10.24+dfsg1", "nonsense", "add "),
+        ("20.10.24+dfsg1", '{"pruneFilters": ["label!=coder-pilot.stack"]}', None),
+        ("28.2.2", '{"pruneFilters": ["label!=coder-pilot.stack"]}', "prune with `--filter label!=coder-pilot.stack`"),
+    ],
+)
+def test_doctor_says_how_homes_live_through_a_prune_unless_they_do(
+    project: Path, monkeypatch: pytest.MonkeyPatch, client: str, file: str | None, fix: str | None
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(project))
+    if file is not None:
+        (project / "config.json").write_text(file)
+    _answers(monkeypatch, Version=client)
+    found = list(doctor._prune(_subject()))
+    assert [each.level for each in found] == (["ok"] if fix else [])
+    assert not fix or found[0].fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
     ("could_begin", "full", "words", "healed", "told"),
     [
         (True, None, [], False, None),
