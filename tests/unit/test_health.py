@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -35,7 +36,9 @@ def _troubles(status: int, answer: Any, *, delay_s: float = 0) -> list[str]:
         def do_GET(self) -> None:  # noqa: N802  http.server's name
             assert self.path == "/api/v2/debug/health"
             time.sleep(delay_s)
-            self.answer(status, answer)
+            # Who did not wait for it has hung up.
+            with contextlib.suppress(BrokenPipeError):
+                self.answer(status, answer)
 
     with serving(Handler) as url:
         return health.troubles(Api(url=url, token="a-token"))
