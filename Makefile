@@ -18,8 +18,8 @@ up: ## bring the pilot up, or put it right (STACK=local) [NEW_STATE=yes] [TAKE_O
 	@$(PILOT) up $(if $(filter yes,$(NEW_STATE)),--new-state) $(if $(filter yes,$(TAKE_OVER)),--take-over) \
 		$(if $(filter yes,$(NEW_DATABASE)),--new-database)
 
-down: ## retire the pilot; homes, database and backups stay
-	@$(PILOT) down
+down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes]
+	@$(PILOT) down $(if $(filter yes,$(WITHOUT_DUMP)),--without-dump)
 
 preview: ## say what `make up` would change
 	@$(PILOT) preview

@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
     module.configure(own)
     from pilot.configuration import PilotError
-    from stack.jobs import processes
+    from stack.jobs import disk, processes
     from stack.jobs.engine import JobError
     from toolchain.paths import PULUMI_HOME
 
@@ -47,8 +47,10 @@ def main(words: Sequence[str]) -> int:
         for home in homes:
             processes.end_left_behind(home)
         return int(module.run(arguments))
-    except (PilotError, JobError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (PilotError, JobError, OSError) as error:
+        if isinstance(error, OSError) and not disk.is_meant(str(error)):
+            raise
+        print(f"error: {_told(str(error), arguments.stack)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -56,6 +58,19 @@ def main(words: Sequence[str]) -> int:
     finally:
         for home in homes:
             processes.end_left_behind(home)
+
+
+def _told(error: str, stack: str) -> str:
+    """The error; one about space with the disk that is full."""
+    from pilot import configuration
+    from stack.jobs import disk
+
+    if not disk.is_meant(error):
+        return error
+    try:
+        return disk.explained(error, configuration.settings(stack).site.data_dir)
+    except configuration.PilotError:
+        return error
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import backups, postgres
+from stack.jobs import backups, disk, engine, postgres
 from stack.jobs.names import DATABASE, ROLE
 
 
@@ -38,7 +38,10 @@ def back_up(session: Session) -> Path:
         )
     dump = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=name)
     file = dump.with_name(f"{name}{backups.STATE_SUFFIX}")
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(session.read("stack", "export"))
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(session.read("stack", "export"))
+    except OSError as error:
+        raise engine.JobError(disk.explained(f"{dump} was made, but no state: {error}", site.data_dir)) from None
     backups.prune(site.data_dir, session.settings.retirement.backups_kept)
     return dump

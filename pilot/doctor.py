@@ -23,9 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration
+from pilot import configuration, health
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
+from pilot.server import admin
 from pilot.session import (
     BUILT_IMAGE_PREFIX,
     PASSPHRASE,
@@ -35,6 +36,7 @@ from pilot.session import (
     give_up,
     has_passphrase,
     images_of,
+    open_session,
     passphrase_fits,
     passphrase_variable,
     programs,
@@ -42,7 +44,7 @@ from pilot.session import (
     salted_file,
     with_state,
 )
-from stack.jobs import names
+from stack.jobs import disk, names
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
@@ -58,6 +60,9 @@ DOCKER_MIN = (20, 10)
 DISK_MIN_GB = 2
 DISK_GOOD_GB = 10
 MEMORY_GOOD_MB = 2048
+DAEMON = Path("/etc/docker/daemon.json")
+PRUNE_FILTERS_LOST = 28
+"""Docker's command line of this major version and later skips each label in `pruneFilters` (seen with 28.2.2)."""
 START_TAILSCALED = "sudo systemctl start tailscaled"
 INOTIFY = Path("/proc/sys/fs/inotify")
 INOTIFY_GOOD = {"max_user_instances": 512, "max_user_watches": 524288}
@@ -241,6 +246,40 @@ def _engine(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="socket", level="ok", found=f"{socket_path}, group {socket_path.stat().st_gid}")
 
 
+def _sudo(subject: Subject) -> Iterator[Finding]:
+    # Engines of before say nothing of it, so their file is looked at as well.
+    try:
+        set_there = json.loads(DAEMON.read_text()).get("no-new-privileges") is True
+    except (OSError, ValueError, AttributeError):
+        set_there = False
+    if set_there or "name=no-new-privileges" in (subject.docker("info", "--format", "{{.SecurityOptions}}") or ""):
+        fix = f"take `no-new-privileges` out of {DAEMON} or dockerd's options, `sudo systemctl restart docker`"
+        found = "dockerd runs with no-new-privileges: `sudo` fails in every workspace"
+        yield Finding(check="sudo", level="warning", found=found, fix=fix)
+
+
+def _prune(subject: Subject) -> Iterator[Finding]:
+    file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    kept = f"label!={names.STACK_LABEL}"
+    client = subject.docker("version", "--format", "{{.Client.Version}}")
+    if client is None:
+        return
+    found = (
+        "`docker volume prune --all`, and before Docker 23 any prune of volumes, deletes the homes of parked workspaces"
+    )
+    if int(client.split(".")[0]) >= PRUNE_FILTERS_LOST:
+        fix = f"prune with `--filter {kept}`: `docker` {client} ignores labels in the `pruneFilters` of {file}"
+        yield Finding(check="prune", level="ok", found=found, fix=fix)
+        return
+    try:
+        filters = json.loads(file.read_text()).get("pruneFilters") or []
+    except (OSError, ValueError, AttributeError):
+        filters = []
+    if kept not in filters:
+        fix = f'add "pruneFilters": ["{kept}"] to {file}, which keeps them, and containers and networks of ours'
+        yield Finding(check="prune", level="ok", found=found, fix=fix)
+
+
 def _images(subject: Subject) -> Iterator[Finding]:
     shown = subject.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}")
     if shown is None:
@@ -282,13 +321,23 @@ def _port(subject: Subject) -> Iterator[Finding]:
 
 def _disk(subject: Subject) -> Iterator[Finding]:
     there = next(folder for folder in (subject.data, *subject.data.parents) if folder.exists())
-    free_gb = shutil.disk_usage(there).free // 2**30
+    free_gb = _free_gb(there)
     found = f"{free_gb} GiB free for {subject.data}"
     level: Level = "problem" if free_gb < DISK_MIN_GB else "warning" if free_gb < DISK_GOOD_GB else "ok"
-    yield Finding(check="disk", level=level, found=found, fix="" if level == "ok" else "docker system df, df -h")
+    root = Path(subject.docker("info", "--format", "{{.DockerRootDir}}") or there)
+    fix = "" if level == "ok" else disk.advice(subject.data, root)
+    yield Finding(check="disk", level=level, found=found, fix=fix)
+    if root.exists() and root.stat().st_dev != there.stat().st_dev and (free_gb := _free_gb(root)) < DISK_GOOD_GB:
+        level = "problem" if disk.full(root) else "warning"
+        found = f"{free_gb} GiB free for Docker's images and volumes, {root}"
+        yield Finding(check="docker disk", level=level, found=found, fix=disk.advice(root, root))
     if not os.access(there, os.W_OK | os.X_OK) and not (subject.data / "postgres").exists():
         fix = f"sudo install -d -o {getpass.getuser()} {subject.data}"
         yield Finding(check="data", level="problem", found=f"{there} is not yours to write", fix=fix)
+
+
+def _free_gb(folder: Path) -> int:
+    return shutil.disk_usage(folder).free // 2**30
 
 
 def _memory(_: str) -> Iterator[Finding]:
@@ -332,6 +381,22 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         # A command alone is shown without its quotes.
         alone = re.fullmatch("`([^`]*)`", fix)
         yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix or START_TAILSCALED)
+
+
+def _health(subject: Subject) -> Iterator[Finding]:
+    stack, running = subject.stack, ("ps", "--quiet", "--filter", f"name=^{subject.settings.site.coder_container}$")
+    if not has_passphrase() or not _state(stack).exists() or not subject.docker(*running):
+        return
+    try:
+        with admin(open_session(stack)) as api:
+            troubles = health.troubles(api)
+    except PilotError as error:
+        yield Finding(check="health", level="warning", found=str(error), fix=f"make up STACK={stack}")
+        return
+    for each in troubles:
+        yield Finding(check="health", level="warning", found=each, fix="docs/runbooks.md, Coder's health")
+    if not troubles:
+        yield Finding(check="health", level="ok", found="Coder's health: ok")
 
 
 def _passphrase(stack: str) -> Iterator[Finding]:
@@ -399,7 +464,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _images, _port, _disk, _tailnet,
+    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

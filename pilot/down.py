@@ -1,23 +1,31 @@
 """Retire a stack: stop every workspace, dump the database, remove containers and networks. Homes, database and
-backups stay, and `up` brings all of it back. Works with Coder dead, too."""
+backups stay, and `up` brings all of it back. Works with Coder dead, too; with Postgres dead, --without-dump."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import os
+import subprocess
 import sys
 
 from pilot import converge, new_state, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import engine
+from stack.jobs import disk, engine, pilot_file, retire
 from stack.jobs.names import STACK_LABEL
 from stack.settings import Site
+from toolchain.paths import CHECKOUT
+
+LOOK_TIMEOUT_S = 120
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
     parser.add_argument("--yes", action="store_true", help="with purgeOnDestroy: do not ask")
+    parser.add_argument("--without-dump", action="store_true", help="do not dump the database; its files stay")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     if _purges(session) and not arguments.yes and not _agreed(session.settings.site):
         print("nothing was done")
         return 1
-    return _destroy(session) and _destroy_after_repair(session)
+    if arguments.without_dump:
+        # The job runs from the state, which knows nothing of it: the plugin passes its environment on.
+        session = dataclasses.replace(session, environment={**session.environment, retire.WITHOUT_DUMP: "yes"})
+    code = _destroy(session)
+    return code if code == 0 or _could_begin(session) else _destroy_after_repair(session)
 
 
 def _runs(session: Session) -> bool:
@@ -58,12 +70,31 @@ def _destroy(session: Session) -> int:
     return code
 
 
+def _could_begin(session: Session) -> bool:
+    """Whether Coder answers, knows our token and is there to be retired: what stopped `destroy` then is its own end.
+
+    A database that could not be dumped, above all. To repair would change nothing, and hide what was said.
+    """
+    if not any(each["urn"].endswith("::retire") for each in state.resources(session)):
+        return False
+    site = session.settings.site
+    shown = subprocess.run(
+        [sys.executable, "-m", "stack.jobs.alive", "look"], cwd=CHECKOUT, env={**os.environ, **site.environment()},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=LOOK_TIMEOUT_S,
+    ).stdout  # fmt: skip
+    answer = json.loads(shown)
+    return bool(answer["answers"]) and answer["generations"].get("token") == pilot_file.token_generation(site.data_dir)
+
+
 def _destroy_after_repair(session: Session) -> int:
     """`destroy` cannot begin where Coder does not answer or no longer knows our token: an `up` fixes that.
 
     Where even that fails, Coder cannot come back. Then the template, which `destroy` would not touch anyway, is
     dropped from the state with its provider, the one thing that needs Coder; the rest can go without.
     """
+    dumps = not _purges(session) and retire.WITHOUT_DUMP not in session.environment
+    if dumps and (told := disk.full(session.settings.site.data_dir)):
+        raise PilotError(f"{told}. Then run `make down` again, or `make down WITHOUT_DUMP=yes`")
     state.say("the stack cannot be destroyed as it is: repairing it first")
     if converge.converge(session) == 0:
         return _destroy(session)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pilot.configuration import PilotError
 from pilot.session import Session
+from stack.jobs import disk
 from stack.jobs.coder import Api, ApiError
 
 
@@ -33,7 +34,8 @@ def admin(session: Session) -> Iterator[Api]:
                 api.call("POST", "/api/v2/users/logout")
     except ApiError as error:
         advice = "" if error.status else f"; run `make up STACK={session.stack}`, which starts what is stopped"
-        raise PilotError(f"Coder at {anonymous.url}: {error}{advice}") from None
+        told = disk.explained(f"Coder at {anonymous.url}: {error}{advice}", session.settings.site.data_dir)
+        raise PilotError(told) from None
 
 
 def agents(workspace: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""Show the stack: its containers with health and memory, and every workspace with its state and deadline."""
+"""Show the stack: its containers with health and memory, every workspace with its state and deadline, and what Coder
+reports of its own health."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pilot import health
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
-from pilot.session import Session, open_session
+from pilot.session import open_session
+from stack.jobs import disk
+from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
 DOCKER_TIMEOUT_S = 30
@@ -35,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [[each["Names"], each["Status"], memory.get(each["ID"], "")] for each in sorted(servers, key=_name)]
     print(table(["CONTAINER", "STATE", "MEMORY"], rows))
     try:
-        workspaces = _workspaces(session)
+        with admin(session) as api:
+            workspaces, troubles = _workspaces(api), health.troubles(api)
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
         return 1
@@ -51,6 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY"]
     print(table(heads, rows) if rows else "no workspaces: run `make workspace NAME=demo`")
+    print()
+    for line in troubles or ["ok"]:
+        print(f"Coder's health: {line}")
+    if told := disk.full(session.settings.site.data_dir):
+        print(f"\n{told}")
     return 0
 
 
@@ -73,9 +83,8 @@ def deadline(build: Mapping[str, Any], now: datetime.datetime) -> str:
     return f"in {left_min // 60} h {left_min % 60:02} min" if left_min >= 60 else f"in {left_min} min"
 
 
-def _workspaces(session: Session) -> list[dict[str, Any]]:
-    with admin(session) as api:
-        answer = api.call("GET", "/api/v2/workspaces?limit=0")
+def _workspaces(api: Api) -> list[dict[str, Any]]:
+    answer = api.call("GET", "/api/v2/workspaces?limit=0")
     return sorted(answer["workspaces"], key=lambda each: str(each["name"])) if isinstance(answer, dict) else []
 
 

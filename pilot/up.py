@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from urllib.parse import urlsplit
 
 from pilot import converge, new_state
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
+from stack.jobs import disk
 from stack.jobs.names import LOOPBACK
 from stack.jobs.world import WORDS
 
@@ -37,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else converge.converge(session)
     if code == 0:
         print(box(welcome(session)))
+    elif told := disk.full(session.settings.site.data_dir):
+        print(f"error: {told}", file=sys.stderr)
     return code
 
 

@@ -15,10 +15,6 @@ from stack.jobs.port import holder
 from stack.network import Networks
 from stack.world import World
 
-INTERNAL_PORT = 7080
-AGENT_URL = f"http://{CODER_ALIAS}:{INTERNAL_PORT}"
-"""Where workspaces find Coder: needs neither the tailnet's names nor its certificates."""
-
 SOCKET_IN_CONTAINER = "/var/run/docker.sock"
 STOP_GRACE_S = 30
 BUILDS_AT_ONCE = 10
@@ -42,10 +38,18 @@ def socket_group(socket: str) -> pulumi.Output[str]:
         ) from None
 
 
-def _environment(access_url: pulumi.Output[str], connection_url: pulumi.Input[str]) -> Mapping[str, pulumi.Input[str]]:
+def agent_url(site: settings.Site) -> str:
+    """Where workspaces find Coder: needs neither the tailnet's names nor its certificates."""
+    return f"http://{CODER_ALIAS}:{site.port}"
+
+
+def _environment(
+    port: int, access_url: pulumi.Output[str], connection_url: pulumi.Input[str]
+) -> Mapping[str, pulumi.Input[str]]:
     return {
         "CODER_ACCESS_URL": access_url,
-        "CODER_HTTP_ADDRESS": f"0.0.0.0:{INTERNAL_PORT}",
+        # The port of the access URL: Coder's health check asks that URL from inside.
+        "CODER_HTTP_ADDRESS": f"0.0.0.0:{port}",
         "CODER_PG_CONNECTION_URL": connection_url,
         "CODER_SECURE_AUTH_COOKIE": access_url.apply(lambda url: str(url.startswith("https://")).lower()),
         # Nothing leaves the box unasked.
@@ -121,15 +125,15 @@ class ControlPlane(pulumi.ComponentResource):
                 owner=world.owner,
                 generation=world.generation("coder"),
                 image_id=image.image_id,
-                environment=_environment(pulumi.Output.from_input(url), database.connection_url),
+                environment=_environment(site.port, pulumi.Output.from_input(url), database.connection_url),
                 networks=[
                     docker.ContainerNetworksAdvancedArgs(name=networks.control),
                     docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[CODER_ALIAS]),
                 ],
                 mounts=[docker.ContainerMountArgs(type="bind", source=site.docker_socket, target=SOCKET_IN_CONTAINER)],
-                ports=[docker.ContainerPortArgs(internal=INTERNAL_PORT, external=site.port, ip=LOOPBACK)],
+                ports=[docker.ContainerPortArgs(internal=site.port, external=site.port, ip=LOOPBACK)],
                 supplementary_groups=[socket_group(site.docker_socket)],
-                health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{INTERNAL_PORT}/healthz",
+                health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{site.port}/healthz",
                 stop_grace_s=STOP_GRACE_S,
                 memory_mb=config.memory_mb,
                 cpus=config.cpus,

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar, get_type_hints
+from typing import Annotated, Generic, Literal, TypeVar, cast, get_type_hints
 
 from stack.jobs import names
 
 T = TypeVar("T")
 
+HTTP_PORT = 80
 HTTPS_PORT = 443
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
@@ -62,7 +63,7 @@ class Site:
     name: Annotated[str, Key("name", _matching(_NAME, "2 to 32 small letters, digits and hyphens, a letter first"))]
     """Prefix of every Docker name: two stacks with different names live on one engine."""
     port: Annotated[int, Key("port", _whole(1, 65535))]
-    """TCP port on 127.0.0.1 where Coder answers; with the tailnet on, also its plain http port there."""
+    """TCP port on 127.0.0.1, and on the tailnet for http, where Coder answers; if it changes, update workspaces."""
     data_dir: Annotated[str, Key("dataDir", _data_dir)]
     """Where the database and the backups live on the Docker host; relative to the checkout, or absolute."""
     docker_host: Annotated[str, Key("dockerHost", _docker_host)]
@@ -115,8 +116,8 @@ class Database:
 class ControlPlane:
     """Coder's server."""
 
-    access_url: Annotated[str | None, Key("accessUrl", _optional(_url))]
-    """The URL that people use; empty: derived from the tailnet, else http://127.0.0.1:<port>."""
+    access_url: Annotated[str | None, Key("accessUrl", _optional(_origin))]
+    """The URL that people use, without a path; empty: derived from the tailnet, else http://127.0.0.1:<port>."""
     image: Annotated[str, Key("coderImage", _image)]
     """Coder's image with tag or digest."""
     memory_mb: Annotated[int, Key("coderMemory", memory_mb)]
@@ -344,6 +345,24 @@ def _variables(text: str) -> Mapping[str, str]:
 
 _url = _matching(re.compile(r"https?://[^/\s?#]+(/[^\s?#]*)?"), "an http:// or https:// address")
 
+_ORIGIN = re.compile(r"https?://([^/\s?#@:\[\]]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_LOOPBACK = re.compile(r"127\.[0-9.]+|\[::1\]|(?:[^.]+\.)*localhost")
+
+
+def _origin(text: str) -> str:
+    # Coder's own scripts put paths behind it: with a slash at its end they would have two.
+    return _matching(_ORIGIN, "an http:// or https:// address without a path")(text.removesuffix("/"))
+
+
+def _reachable(url: str, port: int) -> str:
+    """`url`; where it is of this machine alone, and not Coder's, the one that is."""
+    host = cast(re.Match[str], _ORIGIN.fullmatch(url))[1]
+    if not _LOOPBACK.fullmatch(host):
+        return url
+    own = f"http://{host if host.endswith('localhost') else names.LOOPBACK}:{port}"
+    return url if own in (url, f"{url}:{HTTP_PORT}") else own
+
+
 _GROUPS = get_type_hints(Settings)
 KEYS: Mapping[str, tuple[str, str, Key]] = {
     hint.__metadata__[0].name: (group, field, hint.__metadata__[0])
@@ -379,6 +398,12 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
         problems.append(
             "port is 443, which the tailnet's https address needs: run `pulumi config set port 7080`, "
             "or `pulumi config set tailnet false`"
+        )
+    url, port = parsed.get("accessUrl"), parsed.get("port")
+    if isinstance(url, str) and isinstance(port, int) and (reachable := _reachable(url, port)) != url:
+        problems.append(
+            f"accessUrl is {values['accessUrl']}, but on this machine Coder answers on port {port} alone, with http: "
+            f"run `pulumi config set accessUrl {reachable}`"
         )
     if problems:
         raise SettingsError(problems)

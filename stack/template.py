@@ -13,7 +13,7 @@ import pulumi_coderd as coderd
 from stack import job, settings
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
-from stack.control_plane import AGENT_URL
+from stack.control_plane import agent_url
 from stack.jobs import names, pilot_file
 from stack.workspace_image import PARTS
 
@@ -80,7 +80,7 @@ class Template(pulumi.ComponentResource):
             # Not the resource's output: for a network that is replaced, the engine would ask Coder, which is away then,
             # what becomes of the template.
             "workspace_network": names.workspaces_network(site.name),
-            "agent_url": AGENT_URL,
+            "agent_url": agent_url(site),
             "built_images": built_images,
         }
         # The digest of a variable is not the variable: the message may be read by everybody.

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from stack.jobs import coder, engine, names, pilot_file, postgres, program
+from stack.jobs import coder, disk, engine, names, pilot_file, postgres, program
 
 # A token about to expire is replaced while everything still works.
 RENEW_BEFORE_DAYS = 14
@@ -161,7 +161,7 @@ def main() -> None:
         if ensure and found:
             _note(found.generations)
     except engine.JobError as error:
-        problem = str(error)
+        problem = disk.explained(str(error), program.variable("DATA_DIRECTORY"))
     answer = {
         "answers": found is not None,
         "generations": found.generations if found else {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from stack.jobs import engine
+from stack.jobs import disk, engine
 
 FOLDER = "backups"
 DUMP_SUFFIX = ".dump"
@@ -41,10 +42,12 @@ def dump(container: str, role: str, database: str, data_directory: str, *, name:
             _in_container(container, command, stdout=stream)
         check(container, partial)
         partial.replace(file)
-    except OSError as error:
-        raise engine.JobError(f"the dump could not be written: {error}; free some space in {folder}") from None
+    except (OSError, engine.JobError) as error:
+        raise engine.JobError(disk.explained(str(error), data_directory)) from None
     finally:
-        partial.unlink(missing_ok=True)
+        # What was wrong before is to be told.
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return file
 
 

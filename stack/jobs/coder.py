@@ -34,7 +34,7 @@ class Api:
     url: str
     token: str = ""
 
-    def call(self, method: str, path: str, body: object = None) -> object:
+    def call(self, method: str, path: str, body: object = None, *, timeout_s: float = CALL_TIMEOUT_S) -> object:
         """One request; the answer's JSON, None for an empty one.
 
         Raises:
@@ -50,7 +50,7 @@ class Api:
             },
         )
         try:
-            with _opener.open(request, timeout=CALL_TIMEOUT_S) as answer:
+            with _opener.open(request, timeout=timeout_s) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, f"{method} {path}: {error.code} {_reason(error.read())}") from None

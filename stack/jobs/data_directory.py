@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from stack.jobs import backups, engine, pilot_file, program
+from stack.jobs import backups, disk, engine, pilot_file, program
 
 POSTGRES = "postgres"
 SAMPLES = "samples.jsonl"
@@ -86,6 +86,8 @@ def main() -> None:
         (directory / POSTGRES).mkdir(parents=True, exist_ok=True)
         (directory / backups.FOLDER).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
+        if disk.is_meant(str(error)):
+            raise engine.JobError(disk.explained(str(error), directory)) from None
         raise engine.JobError(
             f"the data directory cannot be made: {error}; create it as root, "
             f"`sudo install -d -o $USER {directory}`, or choose another, `pulumi config set dataDir <directory>`"

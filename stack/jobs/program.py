@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from stack.jobs import disk
 from stack.jobs.engine import JobError
 
 
@@ -22,9 +23,12 @@ def variable(name: str) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a job; a JobError becomes one message and exit code 1."""
+    """Run a job; a JobError, and a full disk, become one message and exit code 1."""
     try:
         main()
-    except JobError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (JobError, OSError) as error:
+        if isinstance(error, OSError) and not disk.is_meant(str(error)):
+            raise
+        folder = os.environ.get("DATA_DIRECTORY")
+        print(f"error: {disk.explained(str(error), folder) if folder else error}", file=sys.stderr)
         sys.exit(1)

@@ -2,8 +2,10 @@
 
 Coder stops the workspaces, all at once: their containers go, their home volumes stay. A workspace that Coder cannot
 stop, because it is dead, no longer knows our token or fails at it, is found by its label and its container removed
-all the same: Docker would not remove a network that something is attached to. What could not be done is a warning and
-no failure, for a `destroy` that fails half-way helps nobody, and nothing that is skipped here loses anything.
+all the same: Docker would not remove a network that something is attached to. What could not be done so far is a
+warning and no failure, for a `destroy` that fails half-way helps nobody, and nothing that is skipped loses anything.
+A database that cannot be dumped is a failure: Postgres and Coder stay, and the next `destroy` goes on from here. With
+CODER_PILOT_WITHOUT_DUMP=yes in the environment of `pulumi destroy` there is no dump.
 
 With PURGE=true Coder deletes the workspaces, and the volumes that carry our label go too; the data directory's turn
 comes when Postgres is gone, see data_directory.py. `list` only prints which volumes those are, one a line.
@@ -15,16 +17,18 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from stack.jobs import backups, coder, engine, program
+from stack.jobs import backups, coder, data_directory, engine, program
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
 SETTLE_TIMEOUT_S = 300
 POLL_INTERVAL_S = 0.25
 STOP_GRACE_S = 10
+WITHOUT_DUMP = "CODER_PILOT_WITHOUT_DUMP"
 BUILDING = ("pending", "running", "canceling")
 
 
@@ -112,14 +116,28 @@ def settle(
 
 
 def _through_coder(api: coder.Api, transition: str) -> list[str]:
-    # Each stop is two seconds of Terraform's CPU time. The server is about to go: let it have all cores until then.
-    with contextlib.suppress(engine.JobError):
-        engine.docker("update", "--cpus", str(os.cpu_count() or 1), program.variable("CODER_CONTAINER"))
-    try:
-        return settle(api, transition, _say)
-    except coder.ApiError as error:
-        reason = "no longer knows our token" if error.status in (401, 403) else f"cannot be asked ({error})"
-        return [f"Coder {reason}: no workspace was told to {transition}"]
+    # Each stop is two seconds of Terraform's CPU time.
+    with _all_cores(program.variable("CODER_CONTAINER")):
+        try:
+            return settle(api, transition, _say)
+        except coder.ApiError as error:
+            reason = "no longer knows our token" if error.status in (401, 403) else f"cannot be asked ({error})"
+            return [f"Coder {reason}: no workspace was told to {transition}"]
+
+
+@contextlib.contextmanager
+def _all_cores(container: str) -> Iterator[None]:
+    """Lift the container's limit of CPUs, where it has one: it may stay, if there can be no dump."""
+    limit = 0.0
+    with contextlib.suppress(engine.JobError, ValueError):
+        limit = int(engine.docker("container", "inspect", "--format", "{{.HostConfig.NanoCpus}}", container)) / 1e9
+    if limit:
+        with contextlib.suppress(engine.JobError):
+            engine.docker("update", "--cpus", str(os.cpu_count() or 1), container)
+    yield
+    if limit:
+        with contextlib.suppress(engine.JobError):
+            engine.docker("update", "--cpus", str(limit), container)
 
 
 def _labelled(kind: str, *filters: str) -> list[str]:
@@ -157,18 +175,42 @@ def _remove_images(stack: str) -> None:
         engine.docker("image", "rm", "--force", *set(found))
 
 
-def _dump() -> list[str]:
-    directory = program.variable("DATA_DIRECTORY")
+def _dump() -> None:
+    """Dump the database, if there is one.
+
+    Raises:
+        engine.JobError: it could not be dumped.
+    """
+    directory, container = program.variable("DATA_DIRECTORY"), program.variable("POSTGRES_CONTAINER")
+    files = Path(directory) / data_directory.POSTGRES
+    if os.environ.get(WITHOUT_DUMP) == "yes":
+        _say(f"the database is not dumped, as you said; its files stay in {files}")
+        return
     try:
         file = backups.dump(
-            program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-            directory, name=backups.timestamp(),
-        )  # fmt: skip
+            container, program.variable("ROLE"), program.variable("DATABASE"), directory, name=backups.timestamp()
+        )
         backups.prune(directory, int(program.variable("BACKUPS_KEPT")))
     except engine.JobError as error:
-        return [f"the database was not dumped, its files stay in {directory}/postgres: {error}"]
+        if not _has_database(files, container):
+            _say("there is no database yet, and so no dump")
+            return
+        raise engine.JobError(
+            f"the database was not dumped, so Postgres and Coder stay: {error}. Then run `make down` again, or "
+            f"`make down WITHOUT_DUMP=yes`, which leaves the database's files alone in {files}"
+        ) from None
     _say(f"dumped the database to {file}")
-    return []
+
+
+def _has_database(files: Path, container: str) -> bool:
+    """Whether Postgres ever made one; yes where nobody can tell."""
+    image = ""
+    with contextlib.suppress(engine.JobError):
+        image = engine.docker("container", "inspect", "--format", "{{.Image}}", container)
+    try:
+        return data_directory.data_major(files, image) is not None
+    except (engine.JobError, OSError, ValueError):
+        return True
 
 
 def _say(text: str) -> None:
@@ -186,10 +228,10 @@ def main() -> None:
     if purge:
         warnings += _remove_volumes(stack)
         _remove_images(stack)
-    else:
-        warnings += _dump()
     for each in warnings:
         _say(f"warning: {each}")
+    if not purge:
+        _dump()
 
 
 if __name__ == "__main__":

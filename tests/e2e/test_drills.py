@@ -8,6 +8,7 @@ the whole host's reboot, is the accident, it befalls a box of the test's own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -293,14 +294,53 @@ def test_a_disk_that_is_full_during_up_is_mended_by_space_and_up(
     with filler.open("wb") as stream:
         stream.write(bytes(150 * 1024 * 1024))
     cramped = make_pilot(dataDir=str(small_disk / "data"))
-    said = cramped.up(check=False)
-    assert "No space left on device" in said
+    full = f"the disk of {cramped.data} ran out of space"
+    said = command(cramped, "up", check=False)
+    assert full in said
+    assert "sudo install" not in said
     filler.unlink()
     # What initdb left behind half-made is an empty cluster's: nothing of anybody's is in it.
     cramped.up(check=False)
     command(cramped, "up")
     cramped.up("--expect-no-changes")
+
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+    assert full in command(cramped, "status")
+    assert full in command(cramped, "backup", check=False)
+    found = {each["check"]: each for each in json.loads(command(cramped, "doctor", "--json", check=False))}
+    assert found["disk"]["level"] == "problem"
+    assert f"remove old dumps in {cramped.data}/backups" in found["disk"]["fix"]
+    said = command(cramped, "down", check=False)
+    assert full in said
+    assert "make down WITHOUT_DUMP=yes" in said
+    assert "repairing" not in said
+    assert {f"{cramped.name}-server", f"{cramped.name}-postgres"} <= set(left_over(cramped))
+    filler.unlink()
     command(cramped, "down")
+    assert left_over(cramped) == []
+
+
+def test_a_postgres_that_is_dead_for_good_is_retired_by_a_word_and_its_files_stay(
+    pilot: Pilot, owned: Belongings
+) -> None:
+    docker("stop", f"{pilot.name}-postgres")
+    control = pilot.data / "postgres" / "global" / "pg_control"
+    whole = control.read_bytes()
+    with control.open("r+b") as stream:
+        stream.write(bytes(200))
+    try:
+        said = command(pilot, "down", check=False)
+        assert "the database was not dumped, so Postgres and Coder stay" in said
+        assert f"{pilot.name}-server" in left_over(pilot)
+        command(pilot, "down", "--without-dump")
+        assert left_over(pilot) == []
+    finally:
+        with control.open("r+b") as stream:
+            stream.write(whole)
+    pilot.up()
+    assert_whole(pilot, owned)
 
 
 def _copies(pilot: Pilot, table: str, rows: str, change: dict[str, str]) -> None:

@@ -61,6 +61,14 @@ def test_the_outputs_let_the_admin_in(pilot: Pilot) -> None:
     assert outputs["workspaceNetwork"] == f"{pilot.name}-workspaces"
 
 
+def test_coder_reports_no_error_of_itself(pilot: Pilot) -> None:
+    report = pilot.call("GET", "/api/v2/debug/health")
+    assert {name: each["severity"] for name, each in report.items() if isinstance(each, dict)} == {
+        "derp": "ok", "access_url": "ok", "websocket": "ok", "database": "ok", "workspace_proxy": "ok",
+        "provisioner_daemons": "ok",
+    }  # fmt: skip
+
+
 def test_a_second_up_and_a_refreshed_preview_change_nothing(pilot: Pilot) -> None:
     pilot.up("--expect-no-changes")
     pilot.pulumi("preview", "--refresh", "--expect-no-changes")
@@ -68,7 +76,8 @@ def test_a_second_up_and_a_refreshed_preview_change_nothing(pilot: Pilot) -> Non
 
 
 def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> None:
-    assert docker("port", f"{pilot.name}-server") == f"7080/tcp -> 127.0.0.1:{pilot.config['port']}"
+    port = pilot.config["port"]
+    assert docker("port", f"{pilot.name}-server") == f"{port}/tcp -> 127.0.0.1:{port}"
     assert docker("port", f"{pilot.name}-postgres") == ""
     networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", f"{pilot.name}-postgres"))
     assert set(networks) == {f"{pilot.name}-control"}
@@ -84,7 +93,7 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
     ).splitlines()
     networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
     assert set(networks) == {f"{pilot.name}-workspaces"}
-    assert _reaches(container, "coder", 7080)
+    assert _reaches(container, "coder", int(pilot.config["port"]))
     address = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
                      f"{pilot.name}-postgres")  # fmt: skip
     assert re.fullmatch(r"[\d.]+", address)

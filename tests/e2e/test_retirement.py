@@ -147,12 +147,18 @@ def test_a_destroyed_pilot_comes_back_whole_with_a_new_state_and_new_passwords(
     assert docker("exec", container_of(workspace["id"]), "cat", "/home/coder/kept/marker") == "marker"
 
 
-def test_with_the_token_revoked_down_retires_through_coder(pilot: Pilot, owned: Belongings) -> None:
+def test_with_the_token_revoked_down_retires_through_coder_and_ends_before_containers_go_where_it_cannot_dump(
+    pilot: Pilot, owned: Belongings
+) -> None:
     for token in pilot.call("GET", "/api/v2/users/me/keys/tokens"):
         pilot.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
-    said = command(pilot, "down")
+    docker("exec", "--user", "0", f"{pilot.name}-postgres", "sh", "-c", "mv $(command -v pg_dump) /tmp/aside")
+    said = command(pilot, "down", check=False)
     assert "workspaces to stop: admin/demo" in said
     assert "stopped without Coder" not in said
+    assert "the database was not dumped, so Postgres and Coder stay" in said
+    assert {f"{pilot.name}-server", f"{pilot.name}-postgres"} <= set(left_over(pilot))
+    command(pilot, "down", "--without-dump")
     assert left_over(pilot) == []
     assert "is down already" in command(pilot, "down")
     pilot.up()

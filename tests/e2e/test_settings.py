@@ -84,10 +84,12 @@ def test_every_command_works_on_this_stack(clone: Clone, values: dict[str, str],
     assert found["settings"]["level"] == "ok"
     assert f"{clone.port} is ours, {clone.name}-server has it" in found["port"]["found"]
     assert str(data) in found["disk"]["found"]
+    assert found["health"]["found"] == "Coder's health: ok"
 
     shown = clone.make("status").stdout
     assert {line.split()[0] for line in shown.splitlines()[1:3]} == {f"{clone.name}-postgres", f"{clone.name}-server"}
     assert "no workspaces" in shown  # Coder itself answered, at its port
+    assert "Coder's health: ok" in shown
 
     dump = Path(clone.make("backup").stdout.strip())
     assert dump.parent == data / "backups"

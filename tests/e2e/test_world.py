@@ -1,4 +1,4 @@
-"""An `up` that exits 0 leaves the world of a fresh one, whatever was done behind its back or changed in the settings."""
+"""An `up` that exits 0 leaves the world of a fresh one, whatever was done behind its back or set."""
 
 from __future__ import annotations
 

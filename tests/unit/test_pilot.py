@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pilot import configuration, doctor, new_state, preview, restore, session, state, status, up, workspace
+from pilot import configuration, doctor, down, new_state, preview, restore, session, state, status, up, workspace
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
 from stack.jobs.coder import Api
@@ -450,6 +450,122 @@ def test_doctor_warns_of_too_few_watches_of_files(
     (told,) = doctor._inotify("x")
     assert told.level == level
     assert wanted in told.fix
+
+
+def _answers(monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
+    """Let the engine answer by the words after the dot of the format."""
+    monkeypatch.setattr(
+        doctor.Subject, "docker", lambda _, *words: answers.get(words[-1].strip("{}").rpartition(".")[2])
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "docker_gb", "told"),
+    [
+        (50, 50, {"disk": "ok"}),
+        (9, 50, {"disk": "warning"}),
+        (1, 50, {"disk": "problem"}),
+        (50, 9, {"disk": "ok", "docker disk": "warning"}),
+        (50, 0, {"disk": "ok", "docker disk": "problem"}),
+    ],
+)
+def test_doctor_tells_the_disk_of_the_data_and_dockers_own(
+    project: Path, monkeypatch: pytest.MonkeyPatch, free_gb: int, docker_gb: int, told: dict[str, str]
+) -> None:
+    elsewhere = next(each for each in ("/proc", "/sys") if Path(each).stat().st_dev != project.stat().st_dev)
+    _answers(monkeypatch, DockerRootDir=elsewhere)
+    monkeypatch.setattr(doctor, "_free_gb", lambda folder: docker_gb if str(folder) == elsewhere else free_gb)
+    monkeypatch.setattr(doctor.disk, "full", lambda _: None if docker_gb else "full")
+    found = list(doctor._disk(_subject(dataDir=str(project))))
+    assert {each.check: each.level for each in found} == told
+    assert all(each.fix.endswith(f"see `df -h {elsewhere if each.check == 'docker disk' else project}`")
+               for each in found if each.level != "ok")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "warns"),
+    [
+        ("[name=seccomp,profile=default]", None, False),
+        ("[name=seccomp,profile=default name=no-new-privileges]", None, True),
+        ("[]", '{"no-new-privileges": true}', True),
+        ("[]", '{"no-new-privileges": false}', False),
+        ("[]", "[]", False),
+    ],
+)
+def test_doctor_warns_of_an_engine_that_forbids_sudo(
+    project: Path, monkeypatch: pytest.MonkeyPatch, options: str, file: str | None, warns: bool
+) -> None:
+    monkeypatch.setattr(doctor, "DAEMON", project / "daemon.json")
+    if file is not None:
+        (project / "daemon.json").write_text(file)
+    _answers(monkeypatch, SecurityOptions=options)
+    assert [each.level for each in doctor._sudo(_subject())] == ["warning"] * warns
+
+
+@pytest.mark.parametrize(
+    ("client", "file", "fix"),
+    [
+        ("27.5.1", None, 'add "pruneFilters": ["label!=coder-pilot.stack"] to '),
+        ("20.10.24+dfsg1", '{"pruneFilters": ["label!=other"]}', "add "),
+        ("20.10.24+dfsg1", "nonsense", "add "),
+        ("20.10.24+dfsg1", '{"pruneFilters": ["label!=coder-pilot.stack"]}', None),
+        ("28.2.2", '{"pruneFilters": ["label!=coder-pilot.stack"]}', "prune with `--filter label!=coder-pilot.stack`"),
+    ],
+)
+def test_doctor_says_how_homes_live_through_a_prune_unless_they_do(
+    project: Path, monkeypatch: pytest.MonkeyPatch, client: str, file: str | None, fix: str | None
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(project))
+    if file is not None:
+        (project / "config.json").write_text(file)
+    _answers(monkeypatch, Version=client)
+    found = list(doctor._prune(_subject()))
+    assert [each.level for each in found] == (["ok"] if fix else [])
+    assert not fix or found[0].fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("could_begin", "full", "words", "repaired", "told"),
+    [
+        (True, None, [], False, None),
+        (False, None, [], True, None),
+        (False, "the disk is full", [], False, "the disk is full. Then run `make down` again, or `make down WITHOUT"),
+        (False, "the disk is full", ["--without-dump"], True, None),
+    ],
+)
+def test_a_destroy_that_could_not_dump_is_not_repaired(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    could_begin: bool,
+    full: str | None,
+    words: list[str],
+    repaired: bool,
+    told: str | None,
+) -> None:
+    did: list[str] = []
+    opened = session.Session(
+        stack="x", settings=_subject().settings, environment={}, config_file=project / "x", published=False
+    )
+    monkeypatch.setattr(down, "open_session", lambda _: opened)
+    monkeypatch.setattr(down.converge, "recover", lambda _: None)
+    monkeypatch.setattr(down.converge, "converge", lambda _: did.append("repaired") or 1)
+    monkeypatch.setattr(down.state, "resources", lambda _: [{"urn": "a::retire", "inputs": {"environment": {}}}])
+    monkeypatch.setattr(down.state, "forget_template", lambda _: None)
+    monkeypatch.setattr(down.disk, "full", lambda _: full)
+    monkeypatch.setattr(down, "_could_begin", lambda _: could_begin)
+    said: list[str | None] = []
+    monkeypatch.setattr(
+        session.Session, "pulumi", lambda self, *_: said.append(self.environment.get("CODER_PILOT_WITHOUT_DUMP")) or 255
+    )
+    parser = argparse.ArgumentParser()
+    down.configure(parser)
+    if told:
+        with pytest.raises(PilotError, match=told):
+            down.run(parser.parse_args(["--stack", "x", *words]))
+    else:
+        assert down.run(parser.parse_args(["--stack", "x", *words])) == 255
+    assert did == ["repaired"] * repaired
+    assert set(said) == {"yes" if words else None}
 
 
 def test_doctor_tells_a_missing_engine(project: Path, tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ def test_only_coder_is_published_and_only_on_loopback(pilot: Declared) -> None:
     assert (port["ip"], port["external"], port["internal"]) == ("127.0.0.1", 7080, 7080)
 
 
+def test_coder_listens_inside_on_the_port_of_its_address_and_workspaces_and_the_health_check_know_it() -> None:
+    other = declare({**LOCAL, "port": "7081"})
+    coder = other.one("coder")
+    (port,) = coder.inputs["ports"]
+    assert (port["external"], port["internal"]) == (7081, 7081)
+    assert _environment(coder)["CODER_HTTP_ADDRESS"] == "0.0.0.0:7081"
+    assert "http://127.0.0.1:7081/healthz" in coder.inputs["healthcheck"]["tests"][1]
+    variables = {each["name"]: each["value"] for each in _version(other)["tfVars"]}
+    assert variables["agent_url"] == "http://coder:7081"
+
+
 def test_postgres_is_on_the_internal_control_network_alone(pilot: Declared) -> None:
     assert [each["name"] for each in pilot.one("postgres").inputs["networksAdvanced"]] == ["coder-control"]
     assert pilot.one("control").inputs["internal"] is True

@@ -179,36 +179,91 @@ def test_a_stop_that_never_ends_is_given_up_in_time(server: Coder) -> None:
     assert _settle(server, timeout_s=0.3) == ["Coder did not stop every workspace within 0 s"]
 
 
+@dataclass(kw_only=True)
+class Engine:
+    """A `docker` that has one workspace's container and a Coder with two CPUs, and writes down what it is told."""
+
+    folder: Path
+    pg_dump: str = 'echo "no such container" >&2; exit 1'
+
+    def retire(self, url: str, token: str = TOKEN, **variables: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / "docker").write_text(
+            f'#!/bin/sh\necho "$@" >> {self.folder}/calls\ncase "$1 $4" in\n"ps "*) echo coder-admin-demo;;\n'
+            f'"exec "*) {self.pg_dump};;\n*NanoCpus*) echo 2000000000;;\n*Image*) echo postgres:17;;\nesac\n'
+        )
+        (self.folder / "docker").chmod(0o755)
+        return subprocess.run(
+            [sys.executable, "-S", "-E", "-m", "stack.jobs.retire"],
+            cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
+            env={
+                "PATH": f"{self.folder}:/usr/bin:/bin", "CODER_URL": url, "CODER_TOKEN": token, "STACK": "coder",
+                "PURGE": "false", "DATA_DIRECTORY": str(self.folder / "data"), "POSTGRES_CONTAINER": "coder-postgres",
+                "CODER_CONTAINER": "coder-server", "ROLE": "coder", "DATABASE": "coder", "BACKUPS_KEPT": "7",
+                **variables,
+            },
+        )  # fmt: skip
+
+    @property
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text().splitlines()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """With a database in the data directory."""
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
+    (tmp_path / "data" / "postgres" / "PG_VERSION").write_text("17\n")
+    return Engine(folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("url", "token", "reason"),
     [("", "a-revoked-one", "no longer knows our token"), ("http://127.0.0.1:9", TOKEN, "cannot be asked")],
     ids=["revoked", "dead"],
 )
-def test_without_coder_labelled_containers_go_and_the_job_succeeds_with_a_warning(
-    server: Coder, tmp_path: Path, url: str, token: str, reason: str
+def test_without_coder_labelled_containers_go_with_a_warning(
+    server: Coder, engine: Engine, url: str, token: str, reason: str
 ) -> None:
-    # A `docker` that has one workspace's container, and writes down what it is told.
-    (tmp_path / "docker").write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
-        'case "$1" in ps) echo coder-admin-demo;; exec) echo "no such container" >&2; exit 1;; esac\n'
-    )
-    (tmp_path / "docker").chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-S", "-E", "-m", "stack.jobs.retire"],
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
-        env={
-            "PATH": f"{tmp_path}:/usr/bin:/bin", "CODER_URL": url or server.url, "CODER_TOKEN": token, "STACK": "coder",
-            "PURGE": "false", "DATA_DIRECTORY": str(tmp_path / "data"), "POSTGRES_CONTAINER": "coder-postgres",
-            "CODER_CONTAINER": "coder-server", "ROLE": "coder", "DATABASE": "coder", "BACKUPS_KEPT": "7",
-        },
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = engine.retire(url or server.url, token)
     assert f"warning: Coder {reason}" in done.stderr
     assert "warning: stopped without Coder: coder-admin-demo" in done.stderr
-    assert f"warning: the database was not dumped, its files stay in {tmp_path}/data/postgres" in done.stderr
     assert token not in done.stderr
-    first, *calls = (tmp_path / "calls").read_text().splitlines()
-    assert first == f"update --cpus {os.cpu_count()} coder-server"
-    assert calls[0].startswith("ps --all --filter label=coder-pilot.stack=coder --filter label=coder.workspace_id")
-    assert calls[1:3] == ["stop --time 10 coder-admin-demo", "rm --force coder-admin-demo"]
-    assert not any("volume" in call for call in calls)
+    start = engine.calls.index(next(call for call in engine.calls if call.startswith("ps ")))
+    listing, *rest = engine.calls[start:]
+    assert listing.startswith("ps --all --filter label=coder-pilot.stack=coder --filter label=coder.workspace_id")
+    assert rest[:2] == ["stop --time 10 coder-admin-demo", "rm --force coder-admin-demo"]
+    assert not any("volume" in call for call in engine.calls)
+
+
+def test_a_database_that_cannot_be_dumped_is_a_failure_with_its_reason_and_the_word_that_goes_on(
+    server: Coder, engine: Engine
+) -> None:
+    done = engine.retire(server.url)
+    assert done.returncode == 1
+    files = engine.folder / "data" / "postgres"
+    assert "error: the database was not dumped, so Postgres and Coder stay: `pg_dump` failed: no such" in done.stderr
+    assert f"`make down WITHOUT_DUMP=yes`, which leaves the database's files alone in {files}" in done.stderr
+    # After the workspaces: who comes again finds them stopped.
+    assert engine.calls.index("rm --force coder-admin-demo") < engine.calls.index(
+        next(call for call in engine.calls if "pg_dump" in call)
+    )
+
+
+def test_a_coder_that_stays_has_the_cpus_that_it_had(server: Coder, engine: Engine) -> None:
+    engine.retire(server.url)
+    updates = [call for call in engine.calls if call.startswith("update")]
+    assert updates == [f"update --cpus {os.cpu_count()} coder-server", "update --cpus 2.0 coder-server"]
+
+
+def test_there_is_no_dump_where_the_owner_says_so(server: Coder, engine: Engine) -> None:
+    done = engine.retire(server.url, CODER_PILOT_WITHOUT_DUMP="yes")
+    assert done.returncode == 0
+    assert "the database is not dumped, as you said" in done.stderr
+    assert not any("pg_dump" in call for call in engine.calls)
+
+
+def test_where_no_database_was_ever_made_there_is_nothing_to_dump(server: Coder, engine: Engine) -> None:
+    (engine.folder / "data" / "postgres" / "PG_VERSION").unlink()
+    done = engine.retire(server.url)
+    assert done.returncode == 0
+    assert "there is no database yet, and so no dump" in done.stderr

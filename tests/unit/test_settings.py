@@ -46,6 +46,9 @@ def test_the_defaults_of_the_project_are_good() -> None:
         ("dataDir", "/srv/pilot", "/srv/pilot"),
         ("dataDir", ".local/data", "/checkout/.local/data"),
         ("accessUrl", "https://coder.example.org", "https://coder.example.org"),
+        ("accessUrl", "https://coder.example.org/", "https://coder.example.org"),
+        ("accessUrl", "http://[fd00::1]:8080", "http://[fd00::1]:8080"),
+        ("anthropicBaseUrl", "http://host.docker.internal:4000/v1", "http://host.docker.internal:4000/v1"),
         ("coderImage", "a/b@sha256:" + "0" * 64, "a/b@sha256:" + "0" * 64),
         ("purgeOnDestroy", "true", True),
         ("serviceEnvironment", '{"A": "b"}', {"A": "b"}),
@@ -69,6 +72,9 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("dataDir", ""),
         ("dataDir", "/"),
         ("accessUrl", "coder.example.org"),
+        ("accessUrl", "https://coder.example.org/path"),
+        ("accessUrl", "http://127.0.0.1:7080//"),
+        ("accessUrl", "https://me@coder.example.org"),
         ("coderImage", "coder"),
         ("workspaceImages", ""),
         ("workspaceImages", "a/b:1,"),
@@ -112,6 +118,35 @@ def test_a_bad_value_is_refused_with_what_is_allowed_and_what_mends_it(key: str,
     assert f"{key} is {json.dumps(value)}, " in line
     assert "allowed is" in line
     assert f"`pulumi config set {key} <value>`" in line
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "fix"),
+    [
+        ("http://127.0.0.1:7081", "7080", "http://127.0.0.1:7080"),
+        ("http://localhost", "7080", "http://localhost:7080"),
+        ("http://coder.localhost:1", "7080", "http://coder.localhost:7080"),
+        ("https://localhost:7080", "7080", "http://localhost:7080"),
+        ("http://[::1]:7080", "7080", "http://127.0.0.1:7080"),
+        ("http://127.0.0.2:7080", "7080", "http://127.0.0.1:7080"),
+        ("http://127.0.0.1:7080", "7080", None),
+        ("http://coder.localhost:7080", "7080", None),
+        ("http://localhost", "80", None),
+        ("http://localhost.example.org:1", "7080", None),
+        ("http://framework:7081", "7080", None),
+    ],
+)
+def test_an_address_of_this_machine_alone_is_refused_where_coder_does_not_answer(
+    url: str, port: str, fix: str | None
+) -> None:
+    if fix is None:
+        assert _parse(accessUrl=url, port=port).control_plane.access_url == url
+        return
+    with pytest.raises(settings.SettingsError) as refused:
+        _parse(accessUrl=url, port=port)
+    (line,) = refused.value.problems
+    assert f"accessUrl is {url}, " in line
+    assert line.endswith(f": run `pulumi config set accessUrl {fix}`")
 
 
 def test_all_problems_are_reported_together() -> None:
