@@ -11,7 +11,10 @@ from stack.control_plane import TOKEN_LIFETIME_H
 
 
 class Admin(pulumi.ComponentResource):
-    """Declares the admin's password and the job that makes the server agree with it."""
+    """Declares the admin's password and the job that makes the server agree with it.
+
+    The generated password stays declared beside one of the owner's own, and counts again without that.
+    """
 
     password: pulumi.Output[str]
     token: pulumi.Output[str]
@@ -20,7 +23,9 @@ class Admin(pulumi.ComponentResource):
     def __init__(self, name: str, config: settings.Admin, site: settings.Site, alive: Alive) -> None:
         super().__init__("coder-pilot:admin:Admin", name, None, None)
         child = pulumi.ResourceOptions(parent=self)
-        password = passwords.declare("admin-password", 24, child)
+        self.password = passwords.declare("admin-password", 24, child).result
+        if config.password:
+            self.password = pulumi.Output.secret(str(config.password.plain))
         self.account = job.declare(
             "admin-account",
             "admin",
@@ -28,13 +33,12 @@ class Admin(pulumi.ComponentResource):
                 **site.environment(),
                 "ADMIN_USERNAME": config.username,
                 "ADMIN_EMAIL": config.email,
-                "ADMIN_PASSWORD": password.result,
+                "ADMIN_PASSWORD": self.password,
                 # One more than the last when Coder no longer knows that token: the job runs again and makes it.
                 "TOKEN_GENERATION": alive.token_generation,
                 "TOKEN_LIFETIME_H": str(TOKEN_LIFETIME_H),
             },
             opts=child,
         )
-        self.password = password.result
         self.token = pulumi.Output.secret(self.account.stdout)
         self.register_outputs({"username": config.username})
