@@ -5,7 +5,7 @@ import signal
 import pulumi_docker as docker
 
 from stack import configuration, outputs
-from stack.admin import Admin
+from stack.admin import Admin, check
 from stack.alive import look
 from stack.control_plane import ControlPlane
 from stack.database import Database
@@ -23,6 +23,7 @@ processes.end_left_behind(processes.home())
 
 config = configuration.load()
 site = config.site
+check(config.admin, site)
 provider = docker.Provider("docker", host=site.docker_host)
 url = config.control_plane.access_url or access_url(config.tailnet, site)
 

@@ -25,12 +25,17 @@ PING_TIMEOUT_S = 5
 
 
 def _wanted_generation() -> int:
-    """The generation that the token should have: one more than the last when Coder no longer knows that one."""
-    generation = pilot_file.token_generation(program.variable("DATA_DIRECTORY"))
+    """The generation that the token should have: one more than the last when Coder no longer knows that one, or the
+    admin has another password than the job gave it.
+    """
+    directory = program.variable("DATA_DIRECTORY")
+    generation, account = pilot_file.token_generation(directory), pilot_file.admin(directory)
     name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{generation}")
+    digest = postgres.literal(account.password_digest if account else "")
     known = postgres.query(
         program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        f"SELECT 1 FROM api_keys WHERE token_name = {name}"  # noqa: S608  a quoted literal
+        f"SELECT 1 FROM api_keys JOIN users ON users.id = user_id WHERE token_name = {name}"  # noqa: S608  quoted
+        f" AND {postgres.PASSWORD_DIGEST} = {digest}"
         f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days';",
     )  # fmt: skip
     return generation if known else generation + 1
