@@ -5,7 +5,7 @@ import signal
 import pulumi_docker as docker
 
 from stack import configuration, outputs
-from stack.admin import Admin
+from stack.admin import Admin, check
 from stack.alive import look
 from stack.control_plane import ControlPlane
 from stack.database import Database
@@ -24,6 +24,7 @@ processes.end_left_behind(processes.home())
 
 config = configuration.load()
 site = config.site
+check(config.admin, site)
 world = look_at_the_world(config)
 provider = docker.Provider("docker", host=world.docker_host)
 url = config.control_plane.access_url or access_url(config.tailnet, site)

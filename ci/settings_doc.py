@@ -14,8 +14,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 HEAD = """# Settings
 
 Written by `make docs` from `stack/settings.py` and `Pulumi.yaml`; do not edit it here. A stack's own values are in
-`Pulumi.<stack>.yaml`; `pulumi config set KEY VALUE --stack STACK` sets one. The next `make up` or `make doctor` reports
-everything that is wrong, all at once.
+`Pulumi.<stack>.yaml`; `pulumi config set KEY VALUE --stack STACK` sets one, and a secret one with `--secret` and
+without VALUE, for which it asks: `export PULUMI_CONFIG_PASSPHRASE_FILE=.passphrase` first, if the passphrase is the one
+that `make up` made. The next `make up` or `make doctor` reports everything that is wrong, all at once.
 """
 
 

@@ -63,9 +63,10 @@ def _destroy(session: Session) -> int:
     kept = not _purges(session)
     code = session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
     if code == 0 and kept:
+        password = "" if session.settings.admin.password else " and a new `make password`"
         print(
             f"retired; homes, database and backups are kept: `make up STACK={session.stack}` brings all of it back, "
-            "with stopped workspaces and a new `make password`"
+            f"with stopped workspaces{password}"
         )
     return code
 

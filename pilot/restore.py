@@ -65,6 +65,7 @@ def restore(session: Session, file: Path) -> int:
     # The dump's token has the name that ours has, and not its value.
     converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
     found = converge.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE}';")  # noqa: S608
-    pilot_file.update(site.data_dir, template_id=found[0] if found else None, template=None)
+    # The admin's account is found again by its address.
+    pilot_file.update(site.data_dir, template_id=found[0] if found else None, template=None, admin=None)
     state.forget_template(session)
     return converge.up(session)

@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import os
+
 import pulumi
 import pulumi_command as command
 
 from stack import job, passwords, settings
 from stack.alive import Alive
 from stack.control_plane import TOKEN_LIFETIME_H
+from stack.jobs import engine, names, pilot_file, postgres
+from stack.jobs.admin import taken
+
+
+def check(config: settings.Admin, site: settings.Site) -> None:
+    """Refuse what cannot become of the account, before anything is declared.
+
+    Raises:
+        pulumi.RunError: the account has another address, or another user has the name.
+    """
+    account = pilot_file.admin(site.data_dir)
+    if account is None:
+        return
+    if config.email.lower() != account.email.lower():
+        raise pulumi.RunError(
+            f"adminEmail is {config.email}, but the admin's address is {account.email} and Coder cannot change a "
+            f"user's: run `pulumi config set adminEmail {account.email}`"
+        )
+    if config.username != account.username and _is_taken(config.username, account.id, site):
+        raise pulumi.RunError(taken(config.username, account.username))
+
+
+def _is_taken(username: str, account: str, site: settings.Site) -> bool:
+    """Whether another user has the name; not where the database does not run, and the job has to find out."""
+    # Nothing else of the program looks at it, the provider has its own.
+    os.environ["DOCKER_HOST"] = site.docker_host
+    name, own = postgres.literal(username), postgres.literal(account)
+    try:
+        rows = postgres.query(
+            site.postgres_container, names.ROLE, names.DATABASE,
+            f"SELECT 1 FROM users WHERE NOT deleted AND lower(username) = lower({name})"  # noqa: S608  quoted
+            f" AND id <> {own};",
+        )  # fmt: skip
+    except engine.JobError:
+        return False
+    return bool(rows)
 
 
 class Admin(pulumi.ComponentResource):
-    """Declares the admin's password and the job that makes the server agree with it."""
+    """Declares the admin's password and the job that makes the server agree with it.
+
+    The generated password stays declared beside one of the owner's own, and counts again without that.
+    """
 
     password: pulumi.Output[str]
     token: pulumi.Output[str]
@@ -20,7 +61,10 @@ class Admin(pulumi.ComponentResource):
     def __init__(self, name: str, config: settings.Admin, site: settings.Site, alive: Alive) -> None:
         super().__init__("coder-pilot:admin:Admin", name, None, None)
         child = pulumi.ResourceOptions(parent=self)
-        password = passwords.declare("admin-password", 24, child)
+        self.password = passwords.declare("admin-password", 24, child).result
+        if config.password:
+            self.password = pulumi.Output.secret(str(config.password.plain))
+        before = pilot_file.notice(site.data_dir)
         self.account = job.declare(
             "admin-account",
             "admin",
@@ -28,13 +72,18 @@ class Admin(pulumi.ComponentResource):
                 **site.environment(),
                 "ADMIN_USERNAME": config.username,
                 "ADMIN_EMAIL": config.email,
-                "ADMIN_PASSWORD": password.result,
+                "ADMIN_PASSWORD": self.password,
                 # One more than the last when Coder no longer knows that token: the job runs again and makes it.
                 "TOKEN_GENERATION": alive.token_generation,
                 "TOKEN_LIFETIME_H": str(TOKEN_LIFETIME_H),
             },
             opts=child,
         )
-        self.password = password.result
+        # Not the job's standard error: on a terminal it is gone when the job is done.
+        self.account.stdout.apply(lambda _: self._show(before, pilot_file.notice(site.data_dir)))
         self.token = pulumi.Output.secret(self.account.stdout)
         self.register_outputs({"username": config.username})
+
+    def _show(self, before: dict[str, str] | None, now: dict[str, str] | None) -> None:
+        if now and now != before:
+            pulumi.log.warn(now["text"], self.account)

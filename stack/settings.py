@@ -24,7 +24,7 @@ HTTPS_PORT = 443
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
-_USERNAME = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
+_USERNAME = re.compile(r"(?!(?:new|create)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -178,10 +178,12 @@ class Tailnet:
 class Admin:
     """The first user."""
 
-    username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "letters, digits and single hyphens"))]
-    """The first user's name."""
+    username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "up to 32 letters, digits and single hyphens"))]
+    """The first user's name; another one renames the user in Coder."""
     email: Annotated[str, Key("adminEmail", _matching(_EMAIL, "an e-mail address"))]
-    """The first user's e-mail address, which is what the log-in form asks for."""
+    """The first user's e-mail address, which the log-in form asks for; Coder cannot change it once the user exists."""
+    password: Annotated[Encrypted[str] | None, Key("adminPassword", _password, "always")]
+    """The first user's password; unset: one is generated. Always with `pulumi config set --secret`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +294,13 @@ def slug(image: str) -> str:
 
 def _optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
     return lambda text: parse(text) if text else None
+
+
+def _password(text: str) -> str:
+    # The rest of its rules Coder knows. Its `reset-password` would read on after a line that begins as JSON does.
+    if not text.isprintable() or not 8 <= len(text.encode()) <= 64 or text[0] in "{[":
+        raise ValueError("8 to 64 printable characters, the first no { or [")
+    return text
 
 
 def _absolute(text: str) -> str:

@@ -1,15 +1,30 @@
 """Make the first admin and its API token, whatever state the server is in; print the token.
 
-No user yet: create it. A user with another password: reset it inside the container, as Coder's own command does.
-Then replace every API token of ours by a new one, and check it: a job that printed nothing would surface as a
-misleading error two resources later.
+No user yet: create it. A user with another password: reset it inside the container, as Coder's own command does, with
+a notice where it was changed in Coder. `adminUsername` is another than the one that was applied last: rename the
+account; one that was renamed in the dashboard keeps its name. Then replace every API token of ours by a new one, and
+check it: a job that printed nothing would surface as a misleading error two resources later.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
 from stack.jobs import coder, engine, pilot_file, postgres, program
+from stack.jobs.pilot_file import Admin
 
 NANOSECONDS_PER_HOUR = 3600 * 10**9
+
+
+def taken(username: str, before: str) -> str:
+    """What to do where another user has the name."""
+    return (
+        f"adminUsername is {username}, which another user of this Coder is called: choose another name, or run "
+        f"`pulumi config set adminUsername {before}`"
+    )
 
 
 def _first_user(api: coder.Api, email: str, username: str, password: str) -> None:
@@ -19,6 +34,7 @@ def _first_user(api: coder.Api, email: str, username: str, password: str) -> Non
     except coder.ApiError as error:
         if error.status != 404:
             raise
+    _refuse_weak(api, password)
     try:
         api.call(
             "POST", "/api/v2/users/first",
@@ -30,6 +46,45 @@ def _first_user(api: coder.Api, email: str, username: str, password: str) -> Non
             raise
 
 
+def _refuse_weak(api: coder.Api, password: str) -> None:
+    answer = api.call("POST", "/api/v2/users/validate-password", {"password": password})
+    if isinstance(answer, dict) and not answer.get("valid"):
+        # Those that we make are strong.
+        raise engine.JobError(
+            f"Coder does not take the adminPassword, {answer.get('details')}: "
+            "run `pulumi config set --secret adminPassword`"
+        )
+
+
+def _owners() -> list[Admin]:
+    rows = postgres.query(
+        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+        f"SELECT id, username, {postgres.PASSWORD_DIGEST}, email FROM users"  # noqa: S608  a constant
+        " WHERE NOT deleted AND 'owner' = ANY (rbac_roles) ORDER BY created_at;",
+    )  # fmt: skip
+    # The address last: it may hold the separator.
+    split = (row.split("|", 3) for row in rows)
+    return [Admin(id=key, username=name, password_digest=digest, email=email) for key, name, digest, email in split]
+
+
+def _find(owners: Sequence[Admin], recorded: Admin | None, email: str, username: str) -> Admin:
+    """The admin's account: the one that was recorded, else the one with the address of the settings.
+
+    Raises:
+        JobError: that has another address, or there is none; with the owner that is most likely meant.
+    """
+    ours = next((each for each in owners if recorded and each.id == recorded.id), None)
+    found = ours or next((each for each in owners if each.email.lower() == email.lower()), None)
+    if found and found.email.lower() == email.lower():
+        return found
+    likely = found or next((each for each in owners if each.username == username), owners[0] if owners else None)
+    raise engine.JobError(
+        f"this Coder has no owner with the address {email}, its owners are "
+        f"{', '.join(f'{each.username} ({each.email})' for each in owners) or 'none'}: "
+        f"run `pulumi config set adminEmail {likely.email if likely else '<address>'}`"
+    )
+
+
 def _session(api: coder.Api, email: str, password: str) -> str:
     answer = api.call("POST", "/api/v2/users/login", {"email": email, "password": password})
     if not isinstance(answer, dict) or not answer.get("session_token"):
@@ -37,64 +92,98 @@ def _session(api: coder.Api, email: str, password: str) -> str:
     return str(answer["session_token"])
 
 
-def _reset_password(email: str, username: str, password: str) -> None:
-    rows = postgres.query(
-        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        "SELECT username, email FROM users WHERE NOT deleted AND 'owner' = ANY (rbac_roles) ORDER BY created_at;",
-    )  # fmt: skip
-    owners = dict(row.split("|", 1) for row in rows)
-    if username not in owners:
-        raise engine.JobError(
-            f"this Coder has no owner called {username}, its owners are {', '.join(owners) or 'none'}: "
-            f"run `pulumi config set adminUsername {next(iter(owners), '<name>')}`"
-        )
-    if owners[username] != email:
-        raise engine.JobError(
-            f"the owner {username} has the address {owners[username]}, not {email}: "
-            f"run `pulumi config set adminEmail {owners[username]}`"
-        )
+def _reset_password(api: coder.Api, account: Admin, password: str) -> None:
+    _refuse_weak(api, password)
     # The database's URL is in the container's own environment; the password is asked for twice.
     engine.docker(
-        "exec", "--interactive", program.variable("CODER_CONTAINER"), "/opt/coder", "reset-password", username,
+        "exec", "--interactive", program.variable("CODER_CONTAINER"), "/opt/coder", "reset-password", account.username,
         stdin=f"{password}\n{password}\n",
     )  # fmt: skip
 
 
-def main() -> None:
+def _notify(account: Admin, recorded: Admin | None) -> None:
+    """Leave the notice that the account's password was set back, for the program to show.
+
+    The same hash as recorded: it is ours that changed, by the setting or with the state, and nothing of anybody's went.
+    """
+    if recorded and recorded.password_digest == account.password_digest:
+        return
+    what = "was changed in Coder: set back" if recorded else "was another one in Coder: set"
+    text = (
+        f"the password of {account.username} {what} to that of `make password`; to keep one of your own, "
+        "`pulumi config set --secret adminPassword`"
+    )
+    pilot_file.update(program.variable("DATA_DIRECTORY"), notice={"at": datetime.now(UTC).isoformat(), "text": text})
+    # Shown only where the job fails after all, and the program shows no notice.
+    print(text, file=sys.stderr)
+
+
+def _rename(api: coder.Api, account: Admin, username: str) -> None:
+    user = api.call("GET", f"/api/v2/users/{account.id}")
+    name = user.get("name", "") if isinstance(user, dict) else ""
+    try:
+        api.call("PUT", f"/api/v2/users/{account.id}/profile", {"username": username, "name": name})
+    except coder.ApiError as error:
+        if error.status != 409:
+            raise
+        raise engine.JobError(taken(username, account.username)) from None
+
+
+def _token(api: coder.Api, name: str, prefix: str) -> str:
+    tokens = api.call("GET", "/api/v2/users/me/keys/tokens")
+    for token in tokens if isinstance(tokens, list) else []:
+        if str(token["token_name"]).startswith(prefix):
+            api.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
+    answer = api.call(
+        "POST", "/api/v2/users/me/keys/tokens",
+        {
+            "token_name": name,
+            "scope": "all",
+            "lifetime": int(program.variable("TOKEN_LIFETIME_H")) * NANOSECONDS_PER_HOUR,
+        },
+    )  # fmt: skip
+    key = str(answer["key"]) if isinstance(answer, dict) and answer.get("key") else ""
+    if not key:
+        raise engine.JobError("Coder answered the request for an API token without one")
+    return key
+
+
+def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
+    """The token."""
     email, username = program.variable("ADMIN_EMAIL"), program.variable("ADMIN_USERNAME")
-    password = program.variable("ADMIN_PASSWORD")
-    prefix, generation = program.variable("TOKEN_PREFIX"), int(program.variable("TOKEN_GENERATION"))
+    password, prefix = program.variable("ADMIN_PASSWORD"), program.variable("TOKEN_PREFIX")
+    _first_user(anonymous, email, username, password)
+    owners, recorded = _owners(), pilot_file.admin(directory)
+    if recorded and recorded.id not in {each.id for each in owners}:
+        # Another database, or an account that is gone: what was recorded says nothing any more.
+        pilot_file.update(directory, admin=None)
+        recorded = None
+    account = _find(owners, recorded, email, username)
+    try:
+        session = _session(anonymous, email, password)
+    except coder.ApiError as error:
+        if error.status != 401:
+            raise
+        _reset_password(anonymous, account, password)
+        session = _session(anonymous, email, password)
+        _notify(account, recorded)
+        account = _find(_owners(), recorded, email, username)
+    api = coder.Api(url=anonymous.url, token=session)
+    if recorded and username not in (recorded.username, account.username):
+        _rename(api, account, username)
+    key = _token(api, f"{prefix}{generation}", prefix)
+    coder.Api(url=anonymous.url, token=key).call("GET", "/api/v2/users/me")
+    api.call("POST", "/api/v2/users/logout")
+    pilot_file.update(directory, token_generation=generation, admin=asdict(replace(account, username=username)))
+    return key
+
+
+def main() -> None:
     anonymous = coder.Api(url=program.variable("CODER_URL"))
     try:
-        _first_user(anonymous, email, username, password)
-        try:
-            session = _session(anonymous, email, password)
-        except coder.ApiError as error:
-            if error.status != 401:
-                raise
-            _reset_password(email, username, password)
-            session = _session(anonymous, email, password)
-        api = coder.Api(url=anonymous.url, token=session)
-        tokens = api.call("GET", "/api/v2/users/me/keys/tokens")
-        for token in tokens if isinstance(tokens, list) else []:
-            if str(token["token_name"]).startswith(prefix):
-                api.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
-        answer = api.call(
-            "POST", "/api/v2/users/me/keys/tokens",
-            {
-                "token_name": f"{prefix}{generation}",
-                "scope": "all",
-                "lifetime": int(program.variable("TOKEN_LIFETIME_H")) * NANOSECONDS_PER_HOUR,
-            },
-        )  # fmt: skip
-        key = str(answer["key"]) if isinstance(answer, dict) and answer.get("key") else ""
-        if not key:
-            raise engine.JobError("Coder answered the request for an API token without one")
-        coder.Api(url=anonymous.url, token=key).call("GET", "/api/v2/users/me")
-        api.call("POST", "/api/v2/users/logout")
+        key = _converge(anonymous, program.variable("DATA_DIRECTORY"), int(program.variable("TOKEN_GENERATION")))
     except coder.ApiError as error:
         raise engine.JobError(f"Coder at {anonymous.url} refused: {error}") from None
-    pilot_file.update(program.variable("DATA_DIRECTORY"), token_generation=generation)
     print(key)
 
 

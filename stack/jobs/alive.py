@@ -62,12 +62,16 @@ def _look() -> Found:
     """
     record = pilot_file.read(program.variable("DATA_DIRECTORY"))
     token, template = pilot_file.token_generation(program.variable("DATA_DIRECTORY")), record.get("template")
+    account = pilot_file.admin(program.variable("DATA_DIRECTORY"))
+    digest = postgres.literal(account.password_digest if account else "")
     name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{token}")
     identifier = postgres.literal(str(record.get("template_id")))
     rows = postgres.query(
         program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        "SELECT 'token' FROM api_keys"  # noqa: S608  quoted literals
-        f" WHERE token_name = {name} AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
+        # Another password than the job gave the admin counts as well.
+        "SELECT 'token' FROM api_keys JOIN users ON users.id = user_id"  # noqa: S608  quoted literals
+        f" WHERE token_name = {name} AND {postgres.PASSWORD_DIGEST} = {digest}"
+        f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
         "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
         " 'icon', icon, 'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,"
         " 'allow_user_cancel_workspace_jobs', allow_user_cancel_workspace_jobs, 'deprecation_message', deprecated,"

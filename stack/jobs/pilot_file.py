@@ -3,7 +3,8 @@
 For example:
     {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000,
      "owner": "/home/me/coder-pilot:local", "docker_host": "unix:///var/run/docker.sock",
-     "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1}}
+     "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1},
+     "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"}}
 """
 
 from __future__ import annotations
@@ -12,11 +13,24 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NAME = "pilot.json"
 STATE_FOLDER = ".pulumi-state"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admin:
+    """The account that `up` signs in with."""
+
+    id: str
+    username: str
+    """In the file, the setting that was applied last: the account may have been renamed in the dashboard since."""
+    email: str
+    password_digest: str
+    """Of Coder's own salted hash: it shows that the password was changed, and nobody can try passwords on it."""
 
 
 def read(data_directory: str) -> dict[str, Any]:
@@ -97,3 +111,18 @@ def default_ttl_ms(data_directory: str) -> int | None:
     """The idle time that the last state gave the template."""
     value = read(data_directory).get("default_ttl_ms")
     return value if isinstance(value, int) else None
+
+
+def admin(data_directory: str) -> Admin | None:
+    """The account as it was when `up` last signed in with it."""
+    value = read(data_directory).get("admin")
+    try:
+        return Admin(**value) if isinstance(value, dict) else None
+    except TypeError:
+        return None
+
+
+def notice(data_directory: str) -> dict[str, str] | None:
+    """What the last job had to tell: its "text", and "at" which time, which makes it another than an equal one."""
+    value = read(data_directory).get("notice")
+    return value if isinstance(value, dict) else None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from stack.jobs import engine
 
+PASSWORD_DIGEST = "encode(sha256(users.hashed_password), 'hex')"  # noqa: S105  an SQL expression
+"""Another exactly when a user's password in Coder is another."""
+
 
 def ready(container: str, role: str, database: str) -> bool:
     """Whether the server that stays accepts connections; the one that initialises does not listen on TCP."""

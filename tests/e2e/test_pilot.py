@@ -15,11 +15,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stack.jobs import processes
 from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually, free_port, request
+from tests.e2e.retirement_fixture import command
 from toolchain.paths import PULUMI_HOME
 from toolchain.recipes import link_or_copy
 
@@ -369,3 +371,64 @@ def test_at_most_one_provider_that_never_ends_is_left_by_pulumi_alone(pilot: Pil
     finally:
         processes.end_left_behind(home)
     assert left() == []
+
+
+OWN_PASSWORD = "a password of the owner's own"
+CHANGED_PASSWORD = "changed in the dashboard 1!"
+
+
+def _admin(pilot: Pilot, password: str = "") -> dict[str, Any]:
+    """The admin's account, signed in with `password` or with that of the outputs."""
+    outputs = pilot.outputs()
+    credentials = {"email": outputs["adminEmail"], "password": password or outputs["adminPassword"]}
+    pilot.variables["token"] = request(pilot.url, "POST", "/api/v2/users/login", credentials)["session_token"]
+    found: dict[str, Any] = pilot.call("GET", "/api/v2/users/me")
+    return found
+
+
+def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with_a_line(pilot: Pilot) -> None:
+    before = _admin(pilot)
+    pilot.call("PUT", "/api/v2/users/me/profile", {"username": "chief", "name": "The Chief"})
+    passwords = {"old_password": pilot.outputs()["adminPassword"], "password": CHANGED_PASSWORD}
+    # Coder drops the admin's tokens with it.
+    pilot.call("PUT", "/api/v2/users/me/password", passwords)
+    said = command(pilot, "status", check=False)
+    assert "was changed in Coder: `make up STACK=test` sets it back to that of `make password`; to keep" in said
+    said = pilot.up()
+    assert "warning: the password of chief was changed in Coder: set back to that of `make password`; to keep" in said
+    assert "`pulumi config set --secret adminPassword`" in said
+    after = _admin(pilot)
+    assert (after["id"], after["username"], after["name"]) == (before["id"], "chief", "The Chief")
+
+
+def test_the_admins_settings_change_the_account_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:
+    before = _admin(pilot)
+    containers = [_container(pilot, name) for name in ("server", "postgres")]
+    organization = before["organization_ids"][0]
+    taken = {"username": "taken", "email": "taken@example.org", "password": CHANGED_PASSWORD,
+             "organization_ids": [organization]}  # fmt: skip
+    other = pilot.call("POST", "/api/v2/users", taken)
+    # One that would replace a container stands beside what is refused.
+    pilot.write_config(adminUsername="Taken", coderMemory="1900MiB")
+    assert "`pulumi config set adminUsername admin`" in pilot.up(check=False)
+    pilot.write_config(adminUsername="boss", adminEmail="boss@example.org")
+    assert f"`pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
+    pilot.write_config(adminEmail=before["email"], coderMemory="2GiB")
+    assert [_container(pilot, name) for name in ("server", "postgres")] == containers
+    pilot.call("DELETE", f"/api/v2/users/{other['id']}")
+
+    pilot.pulumi("config", "set", "--secret", "adminPassword", OWN_PASSWORD)
+    said = pilot.up()
+    assert "was changed in Coder" not in said
+    after = _admin(pilot, OWN_PASSWORD)
+    assert (after["id"], after["username"], after["name"]) == (before["id"], "boss", before["name"])
+    assert command(pilot, "password").strip() == OWN_PASSWORD
+    for text in (said, pilot.state_file.read_text(), (pilot.data / "pilot.json").read_text()):
+        assert OWN_PASSWORD not in text
+    pilot.up("--expect-no-changes")
+
+    pilot.pulumi("config", "rm", "adminPassword")
+    pilot.write_config(adminUsername="admin")
+    pilot.up()
+    assert _admin(pilot)["username"] == "admin"
+    assert pilot.outputs()["adminPassword"] != OWN_PASSWORD

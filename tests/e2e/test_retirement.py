@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from stack.jobs import pilot_file
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import (
     Belongings,
@@ -162,6 +163,42 @@ def test_with_the_token_revoked_down_retires_through_coder_and_ends_before_conta
     assert left_over(pilot) == []
     assert "is down already" in command(pilot, "down")
     pilot.up()
+    assert_whole(pilot, owned)
+
+
+@pytest.mark.drill
+def test_an_admin_that_was_renamed_in_the_dashboard_goes_on_in_every_command(pilot: Pilot, owned: Belongings) -> None:
+    def rename(username: str) -> None:
+        pilot.variables.pop("token", None)
+        pilot.call("PUT", "/api/v2/users/me/profile", {"username": username, "name": ""})
+
+    rename("chief")
+    assert "chief/demo" in command(pilot, "status")
+    assert "/@chief/demo." in command(pilot, "workspace", "demo")
+    assert command(pilot, "password").strip() == pilot.outputs()["adminPassword"]
+    dump = command(pilot, "backup").strip()
+    command(pilot, "restore", dump)
+    pilot.pulumi("config", "set", "--secret", "adminPassword", "too weak")
+    said = pilot.up(check=False)
+    assert "Coder does not take the adminPassword, insecure password" in said
+    assert "too weak" not in said
+    pilot.pulumi("config", "rm", "adminPassword")
+    assert "chief/demo" in command(pilot, "status")
+    # By hand, which leaves the token: `up` sees it all the same.
+    line = ["docker", "exec", "--interactive", f"{pilot.name}-server", "/opt/coder", "reset-password", "chief"]
+    subprocess.run(line, input="an0ther password\n" * 2, text=True, check=True, timeout=60, capture_output=True)
+    assert "the password of chief was changed in Coder: set back" in pilot.up()
+    assert "workspaces to stop: chief/demo" in command(pilot, "down")
+    new_state(pilot)
+    pilot.write_config(adminEmail="chief@example.org")
+    assert "run `pulumi config set adminEmail admin@framework.local`" in command(pilot, "up", check=False)
+    # Where nothing is recorded, as by an earlier release, the job finds the same.
+    pilot_file.update(str(pilot.data), admin=None)
+    assert "run `pulumi config set adminEmail admin@framework.local`" in command(pilot, "up", check=False)
+    pilot.write_config(adminEmail="admin@framework.local")
+    assert "the password of chief was another one in Coder: set to that of" in command(pilot, "up")
+    assert "chief/demo" in command(pilot, "status")
+    rename("admin")
     assert_whole(pilot, owned)
 
 

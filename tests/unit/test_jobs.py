@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -47,7 +48,10 @@ ENVIRONMENT = {
 
 FIRST = ("GET", "/api/v2/users/first")
 CREATE = ("POST", "/api/v2/users/first")
+STRONG = ("POST", "/api/v2/users/validate-password")
 LOGIN = ("POST", "/api/v2/users/login")
+SHOW = ("GET", "/api/v2/users/an-id")
+RENAME = ("PUT", "/api/v2/users/an-id/profile")
 TOKENS = ("GET", "/api/v2/users/me/keys/tokens")
 MINT = ("POST", "/api/v2/users/me/keys/tokens")
 CHECK = ("GET", "/api/v2/users/me")
@@ -59,8 +63,13 @@ class FakeCoder:
     """The little of a Coder server that the jobs see; its tokens are by id."""
 
     password: str | None = None
+    identifier: str = "an-id"
+    username: str = "admin"
+    email: str = "admin@framework.local"
     tokens: dict[str, str] = field(default_factory=dict)
-    owners: tuple[str, ...] = ("admin|admin@framework.local",)
+    other_owners: tuple[str, ...] = ()
+    taken: str = ""
+    weak: str = ""
     minted: bool = True
     calls: list[tuple[str, str]] = field(default_factory=list)
     commands: list[tuple[str, ...]] = field(default_factory=list)
@@ -72,8 +81,17 @@ class FakeCoder:
             raise coder.ApiError(404, "no user")
         if (method, path) == CREATE:
             self.password = body["password"]
+        if (method, path) == STRONG:
+            return {"valid": not self.weak, "details": self.weak}
+        if (method, path) == SHOW:
+            return {"name": "Ada Lovelace"}
+        if (method, path) == RENAME:
+            if body["username"] == self.taken:
+                raise coder.ApiError(409, "A user with this username already exists.")
+            assert body["name"] == "Ada Lovelace"
+            self.username = body["username"]
         if (method, path) == LOGIN:
-            if body["password"] != self.password:
+            if (body["email"], body["password"]) != (self.email, self.password):
                 raise coder.ApiError(401, "wrong password")
             return {"session_token": "session"}
         if (method, path) == TOKENS:
@@ -93,8 +111,22 @@ class FakeCoder:
         self.commands.append(arguments)
         self.stdin.append(stdin or "")
         if "reset-password" in arguments:
+            assert arguments[-1] == self.username
             self.password = (stdin or "").splitlines()[0]
-        return "\n".join(self.owners) if "psql" in arguments else ""
+        own = f"{self.identifier}|{self.username}|digest of {self.password}|{self.email}"
+        return "\n".join([own, *self.other_owners]) if "psql" in arguments else ""
+
+    def known(self, directory: Path, username: str = "admin") -> None:
+        """Record the account as the last job would have."""
+        account = pilot_file.Admin(
+            id=self.identifier, username=username, email=self.email, password_digest=f"digest of {self.password}"
+        )
+        pilot_file.update(str(directory), admin=dataclasses.asdict(account))
+
+    @property
+    def resets(self) -> list[str]:
+        """The names of the accounts whose passwords were reset."""
+        return [command[-1] for command in self.commands if "reset-password" in command]
 
 
 @pytest.fixture
@@ -111,45 +143,155 @@ def test_a_server_without_users_gets_the_admin_and_a_token(
     server: FakeCoder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     admin.main()
-    assert server.calls == [FIRST, CREATE, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
-    assert server.commands == []
+    assert server.calls == [FIRST, STRONG, CREATE, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
+    assert server.resets == []
     assert capsys.readouterr().out == "new-secret\n"
     assert pilot_file.token_generation(str(tmp_path)) == 3
+    assert pilot_file.admin(str(tmp_path)) == pilot_file.Admin(
+        id="an-id", username="admin", email="admin@framework.local", password_digest=f"digest of {PASSWORD}"
+    )
+    assert PASSWORD not in pilot_file.read(str(tmp_path)).get("notice", "")
 
 
 def test_a_user_with_our_password_is_left_as_it_is(server: FakeCoder) -> None:
     server.password = PASSWORD
     admin.main()
     assert server.calls == [FIRST, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
-    assert server.commands == []
+    assert server.resets == []
 
 
 def test_another_password_is_reset_in_the_container_without_standing_in_an_argument(server: FakeCoder) -> None:
     server.password = OTHER_PASSWORD
     admin.main()
-    assert server.calls == [FIRST, LOGIN, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
-    assert server.commands[-1] == (
-        "exec", "--interactive", "coder-server", "/opt/coder", "reset-password", "admin",
-    )  # fmt: skip
-    assert server.stdin[-1] == f"{PASSWORD}\n{PASSWORD}\n"
+    assert server.calls == [FIRST, LOGIN, STRONG, LOGIN, TOKENS, MINT, CHECK, LOGOUT]
+    reset = ("exec", "--interactive", "coder-server", "/opt/coder", "reset-password", "admin")
+    assert server.stdin[server.commands.index(reset)] == f"{PASSWORD}\n{PASSWORD}\n"
     assert not [word for command in server.commands for word in command if PASSWORD in word]
 
 
+OTHERS = ("b-id|ada|x|ada@example.org", "c-id|admin|x|chief@example.org")
+
+
 @pytest.mark.parametrize(
-    ("owners", "remedy"),
+    ("others", "known", "remedy"),
     [
-        (("ada|ada@example.org",), "pulumi config set adminUsername ada"),
-        (("admin|ada@example.org",), "pulumi config set adminEmail ada@example.org"),
-        ((), "its owners are none"),
+        ((), False, "pulumi config set adminEmail boss@example.org"),
+        # The one that was recorded, else the one with the name of the settings, else the oldest.
+        (OTHERS, True, "pulumi config set adminEmail boss@example.org"),
+        (OTHERS, False, "pulumi config set adminEmail chief@example.org"),
+        (OTHERS[:1], False, "pulumi config set adminEmail boss@example.org"),
     ],
 )
-def test_a_server_with_other_owners_is_refused_with_what_mends_it(
-    server: FakeCoder, owners: tuple[str, ...], remedy: str
+def test_a_server_whose_owners_have_other_addresses_is_refused_with_the_one_that_is_meant(
+    server: FakeCoder, tmp_path: Path, others: tuple[str, ...], known: bool, remedy: str
 ) -> None:
-    server.password, server.owners = OTHER_PASSWORD, owners
+    server.password, server.username, server.email = PASSWORD, "boss", "boss@example.org"
+    server.other_owners = others
+    if known:
+        server.known(tmp_path)
     with pytest.raises(engine.JobError, match=remedy):
         admin.main()
-    assert server.tokens == {}
+    assert (server.tokens, server.resets, server.username) == ({}, [], "boss")
+
+
+def test_another_name_in_the_settings_renames_the_account_and_keeps_the_persons_own(
+    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.password = PASSWORD
+    server.known(tmp_path)
+    monkeypatch.setenv("ADMIN_USERNAME", "boss")
+    admin.main()
+    assert server.username == "boss"
+    server.calls.clear()
+    admin.main()
+    assert RENAME not in server.calls
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_account_that_was_renamed_in_the_dashboard_keeps_its_name_and_gets_its_password_back(
+    server: FakeCoder, tmp_path: Path, known: bool
+) -> None:
+    server.password = OTHER_PASSWORD
+    if known:
+        server.known(tmp_path)
+    server.username = "renamed"
+    admin.main()
+    assert (server.username, server.password, server.resets) == ("renamed", PASSWORD, ["renamed"])
+    assert (found := pilot_file.admin(str(tmp_path)))
+    assert found.username == "admin"
+    admin.main()
+    assert server.username == "renamed"
+
+
+def test_a_name_that_another_user_has_is_refused_with_the_setting(
+    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.password, server.taken = PASSWORD, "boss"
+    server.known(tmp_path)
+    monkeypatch.setenv("ADMIN_USERNAME", "boss")
+    with pytest.raises(engine.JobError, match=r"adminUsername is boss, .*`pulumi config set adminUsername admin`"):
+        admin.main()
+    assert (found := pilot_file.admin(str(tmp_path)))
+    assert found.username == "admin"
+
+
+def test_what_was_recorded_of_an_account_that_is_gone_counts_no_more(
+    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.password = PASSWORD
+    server.known(tmp_path, username="an-earlier-name")
+    server.identifier, server.email = "another-id", "boss@example.org"
+    with pytest.raises(engine.JobError, match="pulumi config set adminEmail boss@"):
+        admin.main()
+    assert pilot_file.admin(str(tmp_path)) is None
+    monkeypatch.setenv("ADMIN_EMAIL", "boss@example.org")
+    admin.main()
+    assert server.username == "admin"
+    assert (found := pilot_file.admin(str(tmp_path)))
+    assert found.id == "another-id"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [
+        # What the last job set is what is there: the settings or the state changed, and nobody in Coder.
+        (OTHER_PASSWORD, None),
+        ("a-third", "the password of admin was changed in Coder: set back to that of `make password`; to keep one"),
+        (None, "the password of admin was another one in Coder: set to that of `make password`; to keep one of your"),
+    ],
+)
+def test_only_a_password_that_was_changed_in_coder_is_set_back_with_a_notice(
+    server: FakeCoder, capsys: pytest.CaptureFixture[str], tmp_path: Path, recorded: str | None, told: str | None
+) -> None:
+    if recorded:
+        server.password = recorded
+        server.known(tmp_path)
+    server.password = OTHER_PASSWORD
+    admin.main()
+    notice = pilot_file.notice(str(tmp_path))
+    assert (notice or {"text": ""})["text"].startswith(told or "")
+    assert (notice is not None) == (told is not None)
+    assert (told is not None) == ("pulumi config set --secret adminPassword" in capsys.readouterr().err)
+    assert (account := pilot_file.admin(str(tmp_path)))
+    assert account.password_digest == f"digest of {PASSWORD}"
+    # The next job finds what this one left, and has nothing to tell.
+    admin.main()
+    assert pilot_file.notice(str(tmp_path)) == notice
+    pilot_file.update(str(tmp_path), notice=None)
+    server.password = "changed-once-more"
+    admin.main()
+    assert pilot_file.notice(str(tmp_path)) not in (None, notice)
+
+
+@pytest.mark.parametrize("there", [None, OTHER_PASSWORD])
+def test_a_password_that_coder_calls_weak_is_refused_before_it_is_used_with_the_setting_and_without_the_value(
+    server: FakeCoder, there: str | None
+) -> None:
+    server.password, server.weak = there, "insecure password, try using a longer password"
+    with pytest.raises(engine.JobError, match=r"a longer password: run `pulumi .* --secret adminPassword`") as refused:
+        admin.main()
+    assert PASSWORD not in str(refused.value)
+    assert (server.password, server.resets, CREATE in server.calls) == (there, [], False)
 
 
 def test_only_tokens_of_ours_are_replaced(server: FakeCoder) -> None:
@@ -265,6 +407,18 @@ def test_a_token_that_coder_no_longer_knows_asks_for_the_next_generation(
     generations = {"token": generation, "template-record": 0}
     assert look(world, mode) == {"answers": True, "generations": generations, "differences": [], "problem": None}
     assert world.started == []
+
+
+def test_the_look_asks_for_a_token_of_a_user_whose_password_is_the_one_that_was_set(
+    look: Callable[[World, str], dict[str, object]], server: FakeCoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(postgres, "query", lambda *arguments: asked.append(arguments[-1]) or ["1"])
+    world = World(running=dict(BOTH))
+    assert look(world, "look")["answers"]
+    server.known(tmp_path)
+    assert look(world, "look")["answers"]
+    assert [f"{postgres.PASSWORD_DIGEST} = ''" in asked[0], "= 'digest of None'" in asked[1]] == [True, True]
 
 
 @pytest.mark.parametrize("stopped", [["coder-server"], ["coder-postgres"], ["coder-postgres", "coder-server"]])

@@ -17,10 +17,23 @@ from typing import Any
 
 import pytest
 
-from pilot import configuration, doctor, down, new_state, preview, restore, session, state, status, up, workspace
+from pilot import (
+    configuration,
+    doctor,
+    down,
+    new_state,
+    preview,
+    restore,
+    server,
+    session,
+    state,
+    status,
+    up,
+    workspace,
+)
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
-from stack.jobs.coder import Api
+from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
 from stack.settings import parse
 
@@ -308,6 +321,36 @@ class Answers(Api):
 
     def call(self, method: str, path: str, body: object = None) -> object:
         return self.answers[path]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("status_code", "told"),
+    [
+        (
+            401,
+            "the password of me@example.org was changed in Coder: `make up STACK=x` sets it back .* to keep your own, "
+            "first `PULUMI_CONFIG_PASSPHRASE_FILE=.passphrase pulumi config set --secret adminPassword --stack x`",
+        ),
+        (503, "Coder at http://127.0.0.1:17001: down"),
+    ],
+)
+def test_a_password_that_coder_no_longer_takes_is_named_with_both_ways_out(
+    project: Path, monkeypatch: pytest.MonkeyPatch, status_code: int, told: str
+) -> None:
+    outputs = {"adminEmail": "me@example.org", "adminPassword": "s3cret"}
+    monkeypatch.setattr(session.Session, "outputs", lambda *_, **__: outputs)
+    opened = session.Session(
+        stack="x", settings=configuration.settings("x"), environment={}, config_file=project, published=True
+    )
+
+    def refuse(*_: object) -> object:
+        raise ApiError(status_code, "down")
+
+    monkeypatch.setattr(Api, "call", refuse)
+    with pytest.raises(PilotError, match=told) as refused, server.admin(opened):
+        pytest.fail("signed in")
+    assert "s3cret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def _workspace(job: str, agent: str = "connected", health: str = "healthy") -> dict[str, Any]:

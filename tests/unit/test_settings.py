@@ -88,6 +88,8 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("dockerHost", "tcp://127.0.0.1:2375"),
         ("dockerSocket", "docker.sock"),
         ("adminUsername", "the admin"),
+        ("adminUsername", "new"),
+        ("adminUsername", "a" * 33),
         ("adminEmail", "admin"),
         ("idleTtl", "2"),
         ("idleTtl", "0h"),
@@ -198,7 +200,8 @@ def test_a_value_that_is_encrypted_stays_so_and_is_not_in_what_is_printed() -> N
 def test_without_the_passphrase_an_encrypted_value_is_unknown() -> None:
     parsed = _parse(serviceEnvironment=Encrypted(), anthropicApiKey=Encrypted())
     assert parsed.workspaces.service_environment == parsed.workspaces.anthropic_api_key == Encrypted()
-    assert _parse().workspaces.anthropic_api_key is None
+    assert _parse(adminPassword=Encrypted()).admin.password == Encrypted()
+    assert _parse().workspaces.anthropic_api_key is _parse().admin.password is None
 
 
 @pytest.mark.parametrize(
@@ -214,6 +217,15 @@ def test_without_the_passphrase_an_encrypted_value_is_unknown() -> None:
             "serviceEnvironment",
             Encrypted(plain="s3cret"),
             "serviceEnvironment is encrypted, allowed is an object of strings",
+        ),
+        (
+            "adminPassword",
+            "a s3cret of mine",
+            "is stored in plain text: run `pulumi config set --secret adminPassword`",
+        ),
+        *(
+            ("adminPassword", Encrypted(plain=value), "adminPassword is encrypted, allowed is 8 to 64 printable char")
+            for value in ("", "s3cret", "s3cret" * 11, "s3cret\ns3cret", '["s3cret", "s3cret"]')
         ),
     ],
 )
