@@ -6,7 +6,7 @@ import argparse
 import socket
 from urllib.parse import urlsplit
 
-from pilot import heal, new_state
+from pilot import heal, new_state, world
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
 from stack.jobs.names import LOOPBACK
@@ -27,7 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     # Also where an earlier one did not come to its end.
     code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else heal.up(session)
     if code == 0:
-        print(box(welcome(session)))
+        with world.report(session):
+            lines = welcome(session)
+        print(box(lines))
     return code
 
 
