@@ -38,7 +38,7 @@ def report(session: Session) -> Iterator[None]:
 
 def lines(world: World, settings: Settings, stack: str) -> list[str]:
     """One line for each workspace with which something is wrong, and for each container that Coder does not know."""
-    return [f"{found}: {fix}" for found, fix in findings(world, settings, stack)]
+    return [f"{found} -> {fix}" for found, fix in findings(world, settings, stack)]
 
 
 def findings(world: World, settings: Settings, stack: str) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ SELECT json_build_object(
     ),
     'connected', EXISTS (
         SELECT 1 FROM workspace_agents AS agent JOIN workspace_resources AS of ON of.id = agent.resource_id
-        WHERE of.job_id = latest.job_id AND agent.last_connected_at > now() - interval '1 minute'
+        WHERE of.job_id = latest.job_id AND agent.last_connected_at > now() - interval '30 seconds'
         AND agent.last_connected_at >= COALESCE(agent.disconnected_at, agent.last_connected_at)
     )
 )
@@ -158,16 +158,12 @@ class Trouble:
         )
 
     @property
-    def wants_active(self) -> bool:
-        """Whether it has to start with the template's active version."""
-        return bool(self.version)
-
-    @property
     def image_parameter(self) -> str:
         """The image to choose for that start, "" where the one that it has is still offered."""
         active, image = self.workspace.active, self.workspace.image
-        offered = active is None or image is None or image in active.bases
-        return "" if not self.wants_active or offered or active is None else active.bases[0]
+        if not self.version or active is None or image is None or image in active.bases:
+            return ""
+        return active.bases[0]
 
 
 def troubles(world: World) -> list[Trouble]:
@@ -190,15 +186,15 @@ def _judge(workspace: Workspace, world: World) -> Trouble | None:
         return None
     container = world.containers.get(workspace.id)
     state = _state(workspace, own, container)
-    works = container is not None and container.state == "running" and state in (None, "cut off")
+    lives = container is not None and container.state in ("running", "restarting", "paused") and state != "unknown"
     version = ""
-    if active is not None and own.id != active.id and not (works and workspace.connected):
-        version = _outdated(workspace, own, active, world, starts=not works)
+    if active is not None and own.id != active.id and not (lives and workspace.connected):
+        version = _outdated(workspace, own, active, world, starts=not lives)
     if version and state == "cut off":
         # The network that it is cut off from is not the one that it should be on.
         state = None
     first = (active if version and active is not None else own).image(workspace.image)
-    no_image = first if first and first not in world.present and not works and state != "paused" else ""
+    no_image = first if first and first not in world.present and not lives else ""
     no_home = workspace.has_started and container is None and workspace.home not in world.present
     if not (state or version or no_image or no_home):
         return None

@@ -6,6 +6,7 @@ import json
 import re
 import stat
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,39 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
     assert line.split()[:2] == ["admin/demo", "running"]
     assert " in 1 h " in line
     assert " / 4GiB" in line
+
+
+@pytest.mark.usefixtures("up")
+def test_a_workspace_whose_container_is_gone_or_stopped_is_started_again_at_once_with_its_home(clone: Clone) -> None:
+    clone.make("workspace", "NAME=demo")
+    container = f"{clone.name}-admin-demo"
+    docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
+    for accident, told in ((("rm", "--force"), "gone"), (("stop", "--time", "0"), "stopped")):
+        docker(*accident, container)
+        shown = clone.make("status").stdout
+        assert f"admin/demo: its container is {told} -> `make workspace NAME=demo STACK={STACK}`" in shown
+        began_s = time.monotonic()
+        assert f"demo: its container is {told}: starting it" in clone.make("workspace", "NAME=demo").stderr
+        assert time.monotonic() - began_s < 60
+        assert docker("exec", container, "cat", "/home/coder/note.txt") == "kept"
+    assert "admin/demo: " not in clone.make("status").stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_a_home_that_is_gone_is_told_before_a_new_empty_one_is_made(clone: Clone) -> None:
+    clone.make("workspace", "NAME=demo")
+    container = f"{clone.name}-admin-demo"
+    mounts = '{{range .Mounts}}{{if eq .Destination "/home/coder"}}{{.Name}}{{end}}{{end}}'
+    home = docker("inspect", "--format", mounts, container)
+    docker("rm", "--force", container)
+    docker("volume", "rm", home)
+    refused = clone.make("workspace", "NAME=demo", check=False)
+    assert refused.returncode != 0
+    assert f"its home is gone, the volume {home}" in refused.stderr
+    assert f"`make workspace NAME=demo NEW_HOME=yes STACK={STACK}`" in refused.stderr
+    assert home not in docker("volume", "ls", "--quiet").split()
+    clone.make("workspace", "NAME=demo", "NEW_HOME=yes")
+    assert docker("exec", container, "ls", "/home/coder/project") == ""
 
 
 @pytest.mark.usefixtures("up")
