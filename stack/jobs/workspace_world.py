@@ -190,9 +190,6 @@ def _judge(workspace: Workspace, world: World) -> Trouble | None:
     version = ""
     if active is not None and own.id != active.id and not (lives and workspace.connected):
         version = _outdated(workspace, own, active, world, starts=not lives)
-    if version and state == "cut off":
-        # The network that it is cut off from is not the one that it should be on.
-        state = None
     first = (active if version and active is not None else own).image(workspace.image)
     no_image = first if first and first not in world.present and not lives else ""
     no_home = workspace.has_started and container is None and workspace.home not in world.present

@@ -296,8 +296,11 @@ def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callabl
         "Labels": f"coder-pilot.stack=coder,coder.workspace_id={ID},x=y",
     }  # fmt: skip
     inspected = [{"Name": names.home_volume(ID)}]
-    for name, value in {"row": row, "container": container, "inspected": inspected}.items():
+    for name, value in {"row": row, "inspected": inspected}.items():
         (tmp_path / name).write_text(json.dumps(value))
+    # Somebody kept an old one under another name.
+    kept = {**container, "Names": "kept", "State": "exited"}
+    (tmp_path / "container").write_text("\n".join(map(json.dumps, (kept, container, kept))))
     fake_docker(
         f'echo "$1" >>{tmp_path}/calls; cd {tmp_path}\n'
         'case "$1" in exec) cat row;; ps) cat container;;\n'
