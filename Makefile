@@ -27,8 +27,8 @@ preview: ## say what `make up` would change
 status: ## containers, workspaces, deadlines, memory
 	@$(PILOT) status
 
-workspace: ## create or start a workspace: NAME=demo [REPO=https://…]
-	@$(PILOT) workspace --repo "$(REPO)" -- "$(NAME)"
+workspace: ## create or start a workspace: NAME=demo [REPO=https://…] [NEW_HOME=yes]
+	@$(PILOT) workspace --repo "$(REPO)" $(if $(filter yes,$(NEW_HOME)),--new-home) -- "$(NAME)"
 
 password: ## print the admin's password
 	@$(PILOT) password

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration, health
+from pilot import configuration, health, world
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
@@ -42,9 +42,10 @@ from pilot.session import (
     programs,
     published_pulumi,
     salted_file,
+    select_engine,
     with_state,
 )
-from stack.jobs import disk, names
+from stack.jobs import disk, engine, names, workspace_world
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
@@ -399,6 +400,18 @@ def _health(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="health", level="ok", found="Coder's health: ok")
 
 
+def _workspaces(subject: Subject) -> Iterator[Finding]:
+    select_engine(subject.settings)
+    try:
+        found = workspace_world.look(subject.settings.site.name)
+    except engine.JobError:
+        # Nothing runs, or not yet.
+        return
+    for told, fix in world.findings(found, subject.settings, subject.stack):
+        alone = re.fullmatch("`([^`]*)`", fix)
+        yield Finding(check="workspaces", level="warning", found=told, fix=alone[1] if alone else fix)
+
+
 def _passphrase(stack: str) -> Iterator[Finding]:
     chosen = passphrase_variable()
     file = Path(os.environ[chosen]) if chosen == PASSPHRASE_VARIABLES[1] else PASSPHRASE
@@ -464,7 +477,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health,
+    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health, _workspaces,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

@@ -14,8 +14,8 @@ from pilot import converge, new_state, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import disk, engine, pilot_file, retire
-from stack.jobs.names import STACK_LABEL
+from stack.jobs import disk, engine, pilot_file, postgres, retire
+from stack.jobs.names import DATABASE, ROLE
 from stack.settings import Site
 from toolchain.paths import CHECKOUT
 
@@ -114,11 +114,11 @@ def _purges(session: Session) -> bool:
 
 
 def _agreed(site: Site) -> bool:
-    label = f"label={STACK_LABEL}={site.name}"
-    volumes = engine.docker("volume", "ls", "--filter", label, "--format", "{{.Name}}").splitlines()
     print("purgeOnDestroy is true. These are deleted forever:")
-    for each in [*(f"volume {name}" for name in volumes), f"{site.data_dir} with the database and all backups"]:
+    for each in [*retire.doomed(site.name).lines(), f"{site.data_dir} with the database and all backups"]:
         print(f"  - {each}")
+    if not postgres.ready(site.postgres_container, ROLE, DATABASE):
+        print("  - whatever else the database names, which does not answer now: `make up` first, to see all of it")
     if not sys.stdin.isatty():
         print("say `--yes` to agree, or `pulumi config set purgeOnDestroy false` and `make up` to keep them")
         return False

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pilot import converge, state
+from pilot import converge, state, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
@@ -43,9 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     state.say(f"dumped what is there now to {before}")
     code = restore(session, file)
     if code == 0:
-        print(
-            f"restored {file.name}: users, workspaces and templates are those of then; `make password` is the admin's"
-        )
+        with world.report(session):
+            print(
+                f"restored {file.name}: users, workspaces and templates are those of then; "
+                "`make password` is the admin's"
+            )
     return code
 
 

@@ -7,17 +7,18 @@ import argparse
 import datetime
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pilot import health
+from pilot import health, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
-from pilot.session import open_session
+from pilot.session import Session, open_session
 from stack.jobs import disk
 from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
+from stack.jobs.workspace_world import World
 
 DOCKER_TIMEOUT_S = 30
 
@@ -28,13 +29,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
+    with world.looking(session) as looked:
+        return _show(session, looked)
+
+
+def _show(session: Session, looked: Callable[[], World | None]) -> int:
     containers = _containers(session.settings.site.name)
     memory = _memory([each["ID"] for each in containers if each["State"] == "running"])
     labels = {each["ID"]: dict(pair.partition("=")[::2] for pair in each["Labels"].split(",")) for each in containers}
     of_workspace = {labels[each["ID"]].get(WORKSPACE_LABEL): each for each in containers}
     servers = [each for each in containers if WORKSPACE_LABEL not in labels[each["ID"]]]
     if not servers:
-        print(f"the stack {arguments.stack} has no containers: run `make up STACK={arguments.stack}`")
+        print(f"the stack {session.stack} has no containers: run `make up STACK={session.stack}`")
         return 1
     rows = [[each["Names"], each["Status"], memory.get(each["ID"], "")] for each in sorted(servers, key=_name)]
     print(table(["CONTAINER", "STATE", "MEMORY"], rows))
@@ -59,6 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
+    found = looked()
+    wrong = world.lines(found, session.settings, session.stack) if found else []
+    if wrong:
+        print("\n" + "\n".join(wrong))
     if told := disk.full(session.settings.site.data_dir):
         print(f"\n{told}")
     return 0

@@ -9,7 +9,7 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-from pilot import converge, new_state
+from pilot import converge, new_state, world
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
 from stack.jobs import disk
@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     # Also where an earlier one did not come to its end.
     code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else converge.converge(session)
     if code == 0:
-        print(box(welcome(session)))
+        with world.report(session):
+            lines = welcome(session)
+        print(box(lines))
     elif told := disk.full(session.settings.site.data_dir):
         print(f"error: {told}", file=sys.stderr)
     return code

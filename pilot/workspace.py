@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from pilot import world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin, agents
 from pilot.session import open_session
+from stack.jobs import engine
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
+from stack.jobs.workspace_world import Trouble, World, remove_container, troubles
 
 APP = "code-server"
 REPOSITORY = "git_repository"
 READY_TIMEOUT_S = 10 * 60
 POLL_INTERVAL_S = 0.5
 LOG_TAIL_LINES = 15
+EDITOR_TIMEOUT_S = 60
+BUILDING = ("pending", "running")
 
 # Coder's own rule for names.
 _NAME = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
@@ -31,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
     parser.add_argument("name", help="the workspace's name: letters, digits and single hyphens")
     parser.add_argument("--repo", default="", help="a Git repository to clone at the first start")
+    parser.add_argument("--new-home", action="store_true", help="make a new, empty home where the old one is gone")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             "`make workspace NAME=demo`"
         )
     session = open_session(arguments.stack)
-    with admin(session) as api:
+    with world.looking(session) as looked, admin(session) as api:
         workspace = _find(api, arguments.name)
         if workspace is None:
             _say(f"{arguments.name}: creating")
@@ -50,7 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
-            workspace = _start(api, workspace)
+            if _is_ending(workspace):
+                workspace = _ended(api, workspace)
+                with world.looking(session) as looked:
+                    pass
+            found = looked()
+            trouble = _trouble(found, workspace) if found else None
+            if trouble and _repaired(trouble):
+                _wait_for_editor(api, workspace)
+            elif trouble:
+                _start_again(api, trouble, session.stack, new_home=arguments.new_home)
+            else:
+                _start(api, workspace)
         ready = _wait(api, workspace["id"])
     (agent,) = agents(ready)
     path = f"/@{quote(ready['owner_name'])}/{quote(ready['name'])}.{quote(agent['name'])}/apps/{APP}/"
@@ -101,22 +120,90 @@ def _check_repository(api: Api, version: str, repository: str) -> None:
             raise PilotError(f"REPO: {each['validation_error']}")
 
 
-def _start(api: Api, workspace: dict[str, Any]) -> dict[str, Any]:
+def _is_ending(workspace: Mapping[str, Any]) -> bool:
     build = workspace["latest_build"]
-    busy = build["job"]["status"] in ("pending", "running")
-    if build["transition"] == "start" and (busy or build["job"]["status"] == "succeeded"):
-        return workspace
-    if busy:
-        _say(f"{workspace['name']}: waiting for its {build['transition']} to end")
-        deadline_s = time.monotonic() + READY_TIMEOUT_S
-        while busy and time.monotonic() < deadline_s:
-            time.sleep(POLL_INTERVAL_S)
-            busy = _record(api.call("GET", f"/api/v2/workspacebuilds/{build['id']}"))["job"]["status"] in (
-                "pending", "running",
-            )  # fmt: skip
+    return build["transition"] != "start" and build["job"]["status"] in BUILDING
+
+
+def _ended(api: Api, workspace: Mapping[str, Any]) -> dict[str, Any]:
+    """The workspace when its stop has ended."""
+    _say(f"{workspace['name']}: waiting for its {workspace['latest_build']['transition']} to end")
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        now = _record(api.call("GET", f"/api/v2/workspaces/{workspace['id']}"))
+        if not _is_ending(now) or time.monotonic() > deadline_s:
+            return now
+        time.sleep(POLL_INTERVAL_S)
+
+
+def _start(api: Api, workspace: Mapping[str, Any]) -> None:
+    build = workspace["latest_build"]
+    if build["transition"] == "start" and build["job"]["status"] in (*BUILDING, "succeeded"):
+        return
     _say(f"{workspace['name']}: starting")
     api.call("POST", f"/api/v2/workspaces/{workspace['id']}/builds", {"transition": "start"})
-    return workspace
+
+
+def _trouble(found: World, workspace: Mapping[str, Any]) -> Trouble | None:
+    """What is wrong with the workspace; None where somebody's build got in between."""
+    of_build = {each.workspace.build: each for each in troubles(found)}
+    return of_build.get(workspace["latest_build"]["id"])
+
+
+def _repaired(trouble: Trouble) -> bool:
+    """Put right what needs no start: what ran in the workspace goes on."""
+    workspace, container = trouble.workspace, trouble.container_name
+    if workspace.own is None or trouble.version:
+        return False
+    if trouble.container == "paused":
+        _say(f"{workspace.name}: {trouble}: resuming it")
+        engine.docker("unpause", container)
+    elif trouble.container == "cut off":
+        _say(f"{workspace.name}: {trouble}: connecting it")
+        engine.docker("network", "connect", workspace.own.network, container)
+    else:
+        return False
+    return True
+
+
+def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> None:
+    """Start a workspace with which something is wrong, in one build.
+
+    Raises:
+        PilotError: it would fail, or begin with an empty home that nobody agreed to.
+    """
+    workspace = trouble.workspace
+    if trouble.no_image:
+        raise PilotError(f"{workspace.name}: {trouble}: run `{world.make('up', stack)}`, which builds it")
+    if trouble.no_home and not new_home:
+        again = world.make(f"workspace NAME={workspace.name} NEW_HOME=yes", stack)
+        raise PilotError(
+            f"{workspace.name}: {trouble} (`docker system prune --volumes`?). Put your copy of it back, "
+            f"docs/runbooks.md says how; without one, `{again}` starts with a new, empty home"
+        )
+    _say(f"{workspace.name}: {trouble}: starting it{' with the active version' if trouble.version else ''}")
+    wanted: dict[str, Any] = {"transition": "start"}
+    if trouble.version and workspace.active is not None:
+        wanted["template_version_id"] = workspace.active.id
+    if trouble.image_parameter:
+        _say(f"{workspace.name}: {workspace.image} is offered no more, its image is now {trouble.image_parameter}")
+        wanted["rich_parameter_values"] = [{"name": "image", "value": trouble.image_parameter}]
+    if trouble.container == "unknown":
+        # Its name is the one that the new container will have.
+        remove_container(trouble.container_name)
+    api.call("POST", f"/api/v2/workspaces/{workspace.id}/builds", wanted)
+
+
+def _wait_for_editor(api: Api, workspace: Mapping[str, Any]) -> None:
+    """Wait until the editor answers through Coder, whose record may be from before; at most EDITOR_TIMEOUT_S."""
+    deadline_s = time.monotonic() + EDITOR_TIMEOUT_S
+    names = [each["name"] for each in agents(workspace)]
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(ApiError):
+            for name in names:
+                api.call("GET", f"/@{workspace['owner_name']}/{workspace['name']}.{name}/apps/{APP}/healthz")
+            return
+        time.sleep(POLL_INTERVAL_S)
 
 
 def _wait(api: Api, workspace_id: str) -> dict[str, Any]:

@@ -52,14 +52,14 @@ class Retirement(pulumi.ComponentResource):
                 command=job.line("retire", "list"),
                 environment={"STACK": site.name, "DOCKER_HOST": site.docker_host},
                 logging=command.local.Logging.NONE,
-            ).stdout.apply(lambda volumes: pulumi.log.warn(_threat(volumes.split(), site.data_dir)))
+            ).stdout.apply(lambda listed: pulumi.log.warn(_threat(listed.splitlines(), site.data_dir)))
         self.register_outputs({"purge": config.purge})
 
 
-def _threat(volumes: Sequence[str], data_dir: str) -> str:
-    homes = ", ".join(volumes) or "none yet"
+def _threat(listed: Sequence[str], data_dir: str) -> str:
+    now = "\n".join(f"  - {each}" for each in [*listed, f"{data_dir} with the database and all backups"])
     return (
-        "purgeOnDestroy is true: after an `up` with it, `pulumi destroy` deletes every workspace, the homes of all "
-        f"(now: {homes}), and {data_dir} with the database and all backups. To keep them, "
-        "`pulumi config set purgeOnDestroy false` and `pulumi up`"
+        "purgeOnDestroy is true: after an `up` with it, `pulumi destroy` deletes every workspace with its home, and "
+        f"all that the pilot made. Now these are:\n{now}\nTo keep them, `pulumi config set purgeOnDestroy false` and "
+        "`pulumi up`"
     )

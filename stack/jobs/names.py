@@ -49,3 +49,8 @@ def control_network(stack: str) -> str:
 def workspaces_network(stack: str) -> str:
     """The network of Coder and every workspace."""
     return f"{stack}-workspaces"
+
+
+def home_volume(workspace_id: str) -> str:
+    """The volume of a workspace's home, as terraform-template/ and the seed name it."""
+    return f"coder-{workspace_id}-home"

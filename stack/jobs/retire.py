@@ -7,8 +7,9 @@ warning and no failure, for a `destroy` that fails half-way helps nobody, and no
 A database that cannot be dumped is a failure: Postgres and Coder stay, and the next `destroy` goes on from here. With
 CODER_PILOT_WITHOUT_DUMP=yes in the environment of `pulumi destroy` there is no dump.
 
-With PURGE=true Coder deletes the workspaces, and the volumes that carry our label go too; the data directory's turn
-comes when Postgres is gone, see data_directory.py. `list` only prints which volumes those are, one a line.
+With PURGE=true Coder deletes the workspaces; their homes, whatever the pilot was called when they were made, and the
+other volumes that carry our label go too. The data directory's turn comes when Postgres is gone, see data_directory.py.
+`list` only prints what those are, one a line.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stack.jobs import backups, coder, data_directory, engine, program
+from stack.jobs import backups, coder, data_directory, engine, names, postgres, program
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
+from stack.jobs.workspace_world import remove_container
 
 SETTLE_TIMEOUT_S = 300
 POLL_INTERVAL_S = 0.25
-STOP_GRACE_S = 10
 WITHOUT_DUMP = "CODER_PILOT_WITHOUT_DUMP"
 BUILDING = ("pending", "running", "canceling")
+EVERY_WORKSPACE = """
+SELECT workspaces.id, workspaces.deleted, users.username || '/' || workspaces.name
+FROM workspaces JOIN users ON users.id = workspaces.owner_id ORDER BY 3;
+"""
 
 
 def title(workspace: coder.Workspace) -> str:
@@ -140,33 +145,73 @@ def _all_cores(container: str) -> Iterator[None]:
             engine.docker("update", "--cpus", str(limit), container)
 
 
-def _labelled(kind: str, *filters: str) -> list[str]:
-    listing = ["ps", "--all"] if kind == "container" else [kind, "ls"]
-    name = "{{.Names}}" if kind == "container" else "{{.Name}}"
-    chosen = [word for each in filters for word in ("--filter", f"label={each}")]
-    return engine.docker(*listing, *chosen, "--format", name).splitlines()
-
-
 def _remove_stragglers(stack: str) -> list[str]:
-    found = _labelled("container", f"{STACK_LABEL}={stack}", WORKSPACE_LABEL)
+    labels = (f"{STACK_LABEL}={stack}", WORKSPACE_LABEL)
+    chosen = [word for each in labels for word in ("--filter", f"label={each}")]
+    found = engine.docker("ps", "--all", *chosen, "--format", "{{.Names}}").splitlines()
     if not found:
         return []
     with ThreadPoolExecutor(len(found)) as pool:
-        list(pool.map(_remove_container, found))
+        list(pool.map(remove_container, found))
     return [f"stopped without Coder: {', '.join(found)}; a start in Coder brings each back with its home"]
 
 
-def _remove_container(name: str) -> None:
-    engine.docker("stop", "--time", str(STOP_GRACE_S), name)
-    # Without --volumes: nothing that might be somebody's work goes with it.
-    engine.docker("rm", "--force", name)
+@dataclass(frozen=True, kw_only=True)
+class Doomed:
+    """What a purge deletes."""
+
+    titles: dict[str, str]
+    """The title of each workspace that Coder has, by its id."""
+    volumes: dict[str, str]
+    """The id of the workspace whose home it is, "" for none, by the volume's name."""
+
+    def lines(self) -> list[str]:
+        """One line for each workspace with its home, and for each other volume."""
+        homes = {workspace: volume for volume, workspace in self.volumes.items()}
+        return [
+            *(
+                f"workspace {title}, {f'volume {homes[each]}' if each in homes else 'which has no home volume'}"
+                for each, title in self.titles.items()
+            ),
+            *(f"volume {volume}" for volume, each in self.volumes.items() if each not in self.titles),
+        ]
 
 
-def _remove_volumes(stack: str) -> list[str]:
-    found = _labelled("volume", f"{STACK_LABEL}={stack}")
-    if found:
-        engine.docker("volume", "rm", *found)
-    return [f"volumes deleted without Coder: {', '.join(found)}"] if found else []
+def doomed(stack: str) -> Doomed:
+    """What a purge of the stack would delete now, of what people have; without the database, as labels tell.
+
+    Raises:
+        engine.JobError: the engine does not answer.
+    """
+    titles, ids = {}, set()
+    with contextlib.suppress(engine.JobError):
+        for row in postgres.query(names.postgres_container(stack), names.ROLE, names.DATABASE, EVERY_WORKSPACE):
+            workspace, deleted, called = row.split("|", 2)
+            ids.add(workspace)
+            if deleted == "f":
+                titles[workspace] = called
+    form = f'{{{{.Name}}}}|{{{{.Label "{STACK_LABEL}"}}}}|{{{{.Label "{WORKSPACE_LABEL}"}}}}'
+    volumes = {}
+    homes = {names.home_volume(each): each for each in ids}
+    for line in engine.docker("volume", "ls", "--format", form).splitlines():
+        volume, of_stack, label = line.split("|", 2)
+        workspace = homes.get(volume, label)
+        # A home keeps the label of its first day; a workspace's id is nobody else's.
+        if of_stack == stack or workspace in ids:
+            volumes[volume] = workspace
+    return Doomed(titles=titles, volumes=volumes)
+
+
+def _remove_volumes(found: Doomed) -> list[str]:
+    there = set(engine.docker("volume", "ls", "--quiet").splitlines())
+    left = [each for each in found.volumes if each in there]
+    if not left:
+        return []
+    try:
+        engine.docker("volume", "rm", *left)
+    except engine.JobError as error:
+        return [str(error)]
+    return [f"volumes deleted without Coder: {', '.join(left)}"]
 
 
 def _remove_images(stack: str) -> None:
@@ -219,14 +264,16 @@ def _say(text: str) -> None:
 
 def main() -> None:
     if sys.argv[1:] == ["list"]:
-        print("\n".join(_labelled("volume", f"{STACK_LABEL}={program.variable('STACK')}")))
+        print("\n".join(doomed(program.variable("STACK")).lines()))
         return
     api = coder.Api(url=program.variable("CODER_URL"), token=program.variable("CODER_TOKEN"))
     purge, stack = program.variable("PURGE") == "true", program.variable("STACK")
+    # Before Coder deletes the workspaces: what was listed goes, and nothing else.
+    found = doomed(stack) if purge else None
     warnings = _through_coder(api, "delete" if purge else "stop")
     warnings += _remove_stragglers(stack)
-    if purge:
-        warnings += _remove_volumes(stack)
+    if found is not None:
+        warnings += _remove_volumes(found)
         _remove_images(stack)
     for each in warnings:
         _say(f"warning: {each}")

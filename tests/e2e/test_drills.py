@@ -29,7 +29,7 @@ from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
 from tests.e2e.clone_fixture import STACK, cloned
 from tests.e2e.compose_fixture import ComposePilot
-from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
+from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request, sweep
 from tests.e2e.retirement_fixture import (
     Belongings,
     assert_whole,
@@ -237,6 +237,55 @@ def test_postgres_killed_under_load_loses_nothing(pilot: Pilot, owned: Belonging
     assert set(written) <= kept, "a write that Coder had confirmed is gone"
     assert_whole(pilot, owned)
     sql(pilot, "DELETE FROM api_keys WHERE token_name LIKE 'key-%'")
+
+
+def test_with_another_name_a_parked_workspace_starts_with_its_home_and_a_purge_lists_it(
+    make_pilot: Callable[..., Pilot],
+) -> None:
+    pilot = make_pilot()
+    pilot.up()
+    workspace, first, second = furnished(pilot), pilot.name, f"{pilot.name}-other"
+    home, before = f"coder-{workspace['id']}-home", checksum(workspace["id"])
+    try:
+        command(pilot, "down")
+        pilot.name = second
+        pilot.write_config(name=second)
+        told = f"admin/demo: its template version cannot work any more: it names the network {first}-workspaces"
+        for name in ("up", "status", "doctor"):
+            assert told in command(pilot, name), name
+        assert f"names the network {first}-workspaces: starting it with the active" in command(
+            pilot, "workspace", "demo"
+        )
+        assert checksum(workspace["id"]) == before
+        assert told not in command(pilot, "status")
+        pilot.write_config(purgeOnDestroy="true")
+        command(pilot, "up")
+        assert f"workspace admin/demo, volume {home}" in command(pilot, "down", check=False)
+        command(pilot, "down", "--yes")
+        assert home not in docker("volume", "ls", "--quiet").split()
+    finally:
+        sweep(first)
+
+
+def test_a_restore_names_the_containers_that_coder_does_not_know_any_more(make_pilot: Callable[..., Pilot]) -> None:
+    pilot = make_pilot()
+    pilot.up()
+    workspace = furnished(pilot)
+    before = checksum(workspace["id"])
+    dump = command(pilot, "backup").strip()
+    pilot.create_workspace("late")
+    # Its container is of a build that is not in the dump: it has a token that nobody knows.
+    pilot.transition(workspace["id"], "stop")
+    pilot.transition(workspace["id"], "start")
+    late = f"{pilot.name}-admin-late"
+    told = f"{late} is of no workspace that Coder knows -> `docker rm --force {late}` ends it, its home stays"
+    assert told in command(pilot, "restore", dump)
+    unknown = f"admin/demo: Coder does not know its container {pilot.name}-admin-demo"
+    eventually(lambda: unknown in command(pilot, "status"), timeout_s=60, what="the dump's word of the agent is old")
+    command(pilot, "workspace", "demo")
+    assert checksum(workspace["id"]) == before
+    docker("rm", "--force", late)
+    assert late not in command(pilot, "status")
 
 
 def test_a_template_deleted_in_the_dashboard_is_made_anew_by_make_up(make_pilot: Callable[..., Pilot]) -> None:

@@ -116,6 +116,39 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
 
 
 @pytest.mark.usefixtures("up")
+def test_a_workspace_whose_container_is_gone_or_stopped_is_started_again_at_once_with_its_home(clone: Clone) -> None:
+    clone.make("workspace", "NAME=demo")
+    container = f"{clone.name}-admin-demo"
+    docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
+    docker("rm", "--force", container)
+    told = f"admin/demo: its container is gone -> `make workspace NAME=demo STACK={STACK}`"
+    assert told in clone.make("status").stdout
+    assert told in clone.make("up").stderr
+    assert "demo: its container is gone: starting it" in clone.make("workspace", "NAME=demo").stderr
+    assert docker("exec", container, "cat", "/home/coder/note.txt") == "kept"
+    docker("stop", "--time", "0", container)
+    assert "demo: its container is stopped: starting it" in clone.make("workspace", "NAME=demo").stderr
+    assert docker("exec", container, "cat", "/home/coder/note.txt") == "kept"
+
+
+@pytest.mark.usefixtures("up")
+def test_a_home_that_is_gone_is_told_before_a_new_empty_one_is_made(clone: Clone) -> None:
+    clone.make("workspace", "NAME=demo")
+    container = f"{clone.name}-admin-demo"
+    mounts = '{{range .Mounts}}{{if eq .Destination "/home/coder"}}{{.Name}}{{end}}{{end}}'
+    home = docker("inspect", "--format", mounts, container)
+    docker("rm", "--force", container)
+    docker("volume", "rm", home)
+    refused = clone.make("workspace", "NAME=demo", check=False)
+    assert refused.returncode != 0
+    assert f"its home is gone, the volume {home}" in refused.stderr
+    assert f"`make workspace NAME=demo NEW_HOME=yes STACK={STACK}`" in refused.stderr
+    assert home not in docker("volume", "ls", "--quiet").split()
+    clone.make("workspace", "NAME=demo", "NEW_HOME=yes")
+    assert docker("exec", container, "ls", "/home/coder/project") == ""
+
+
+@pytest.mark.usefixtures("up")
 def test_doctor_knows_the_port_as_ours_and_ends_in_time(clone: Clone) -> None:
     found = {each["check"]: each for each in json.loads(clone.make("doctor", "ARGS=--json").stdout)}
     assert f"{clone.port} is ours" in found["port"]["found"]

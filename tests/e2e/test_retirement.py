@@ -283,7 +283,7 @@ def test_purge_says_what_goes_and_deletes_everything_of_ours_and_nothing_else(
     (pilot.data / "somebody-elses").write_text("stays")
     try:
         refused = command(pilot, "down", check=False)
-        assert volume in refused
+        assert f"workspace admin/demo, volume {volume}" in refused
         assert "--yes" in refused
         assert belongings(pilot) == owned
         command(pilot, "down", "--yes")

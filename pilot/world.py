@@ -1,0 +1,75 @@
+"""What is wrong with workspaces, and what to type: for every command that shows them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from pilot import state
+from pilot.session import Session
+from stack.jobs import engine, workspace_world
+from stack.jobs.workspace_world import Trouble, World
+from stack.settings import Settings
+
+
+@contextlib.contextmanager
+def looking(session: Session) -> Iterator[Callable[[], World | None]]:
+    """Look while the caller does something else; the world, None where the database or the engine did not answer."""
+
+    def look() -> World | None:
+        with contextlib.suppress(engine.JobError):
+            return workspace_world.look(session.settings.site.name)
+        return None
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(look).result
+
+
+@contextlib.contextmanager
+def report(session: Session) -> Iterator[None]:
+    """Look meanwhile, and say afterwards what is wrong."""
+    with looking(session) as looked:
+        yield
+        world = looked()
+    for line in lines(world, session.settings, session.stack) if world else ():
+        state.say(line)
+
+
+def lines(world: World, settings: Settings, stack: str) -> list[str]:
+    """One line for each workspace with which something is wrong, and for each container that Coder does not know."""
+    return [f"{found} -> {fix}" for found, fix in findings(world, settings, stack)]
+
+
+def findings(world: World, settings: Settings, stack: str) -> list[tuple[str, str]]:
+    """The same in two parts: what was found, and what fixes it."""
+    return [
+        *(
+            (f"{each.workspace.title}: {each}", _fix(each, settings.admin.username, stack))
+            for each in workspace_world.troubles(world)
+        ),
+        *(
+            (f"{name} is of no workspace that Coder knows", f"`docker rm --force {name}` ends it, its home stays")
+            for name in workspace_world.strangers(world, settings.site.name)
+        ),
+    ]
+
+
+def make(command: str, stack: str) -> str:
+    """The command as a person types it."""
+    return f"make {command}" if stack == "local" else f"make {command} STACK={stack}"
+
+
+def _fix(trouble: Trouble, admin: str, stack: str) -> str:
+    if trouble.no_image:
+        return f"`{make('up', stack)}` builds it"
+    workspace = trouble.workspace
+    if workspace.owner == admin:
+        return f"`{make(f'workspace NAME={workspace.name}', stack)}`"
+    if trouble.container_name and trouble.container == "unknown":
+        return f"`docker rm --force {trouble.container_name}`, its home stays; then start it in the dashboard"
+    if trouble.version:
+        return "choose Update in the dashboard"
+    if trouble.container == "paused":
+        return f"`docker unpause {trouble.container_name}`"
+    return "start it in the dashboard" if trouble.container is None else "restart it in the dashboard"

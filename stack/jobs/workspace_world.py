@@ -1,0 +1,329 @@
+"""What Coder says of the workspaces, held against what the engine has: containers, homes, networks, images.
+
+Coder remembers how a build ended and does not look again: a container that somebody stopped or removed "runs" for ever,
+and a start with a template version whose network or image is gone can only fail. `look` asks for both sides, with one
+query and two calls to the engine; `troubles` and `strangers` compare and touch nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from stack.jobs import engine, names, postgres
+
+INSPECT_TIMEOUT_S = 60
+STOP_GRACE_S = 10
+# The engine tells when a container was made in whole seconds.
+CLOCK_TOLERANCE_S = 2
+
+State = Literal["gone", "stopped", "paused", "cut off", "unknown"]
+
+WORKSPACES = """
+WITH variables AS (
+    SELECT template_version_id AS id, json_object_agg(name, value) AS of FROM template_version_variables
+    WHERE name IN ('workspace_network', 'agent_url', 'workspace_images', 'built_images') GROUP BY 1
+), latest AS (
+    SELECT DISTINCT ON (workspace_id) id, workspace_id, transition, job_id, template_version_id
+    FROM workspace_builds ORDER BY workspace_id, build_number DESC
+)
+SELECT json_build_object(
+    'id', workspaces.id, 'owner', users.username, 'name', workspaces.name,
+    'build', latest.id, 'transition', latest.transition, 'status', job.job_status,
+    'completed_s', extract(epoch FROM job.completed_at),
+    'version', latest.template_version_id, 'variables', own.of,
+    'active', templates.active_version_id, 'active_variables', active.of,
+    'image', (SELECT value FROM workspace_build_parameters WHERE workspace_build_id = latest.id AND name = 'image'),
+    'has_started', EXISTS (
+        SELECT 1 FROM workspace_builds AS earlier JOIN provisioner_jobs AS ended ON ended.id = earlier.job_id
+        WHERE earlier.workspace_id = workspaces.id AND transition = 'start' AND ended.job_status = 'succeeded'
+    ),
+    'connected', EXISTS (
+        SELECT 1 FROM workspace_agents AS agent JOIN workspace_resources AS of ON of.id = agent.resource_id
+        WHERE of.job_id = latest.job_id AND agent.last_connected_at > now() - interval '30 seconds'
+        AND agent.last_connected_at >= COALESCE(agent.disconnected_at, agent.last_connected_at)
+    )
+)
+FROM workspaces
+JOIN users ON users.id = workspaces.owner_id
+JOIN templates ON templates.id = workspaces.template_id
+JOIN latest ON latest.workspace_id = workspaces.id
+JOIN provisioner_jobs AS job ON job.id = latest.job_id
+LEFT JOIN variables AS own ON own.id = latest.template_version_id
+LEFT JOIN variables AS active ON active.id = templates.active_version_id
+WHERE NOT workspaces.deleted
+ORDER BY users.username, workspaces.name;
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What a version of our template needs to work."""
+
+    id: str
+    network: str
+    agent_url: str
+    bases: tuple[str, ...]
+    built: Mapping[str, str]
+
+    def image(self, base: str | None) -> str:
+        """The image that a workspace on `base` starts from; "" for one that a start may pull."""
+        return self.built.get(base if base is not None else next(iter(self.bases), ""), "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """What Coder's database says of one workspace."""
+
+    id: str
+    owner: str
+    name: str
+    build: str
+    transition: str
+    status: str
+    completed_s: float | None
+    own: Version | None
+    """None for a version that is none of ours: nothing is known of what it needs."""
+    active: Version | None
+    image: str | None
+    has_started: bool
+    connected: bool
+
+    @property
+    def title(self) -> str:
+        """owner/name."""
+        return f"{self.owner}/{self.name}"
+
+    @property
+    def home(self) -> str:
+        """The name of its home volume."""
+        return names.home_volume(self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """What the engine says of one workspace's container."""
+
+    name: str
+    workspace: str
+    stack: str
+    state: str
+    networks: frozenset[str]
+    created_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Both sides, as of now."""
+
+    workspaces: Sequence[Workspace]
+    containers: Mapping[str, Container]
+    """By the workspace's id."""
+    present: frozenset[str]
+    """Those of the volumes, networks and images that the workspaces need which are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """What is wrong with one workspace."""
+
+    workspace: Workspace
+    container: State | None = None
+    container_name: str = ""
+    no_home: bool = False
+    version: str = ""
+    """Why its own template version cannot work; the template's active one can."""
+    no_image: str = ""
+    """The image that it would start from, where only an `up` brings that back."""
+
+    def __str__(self) -> str:
+        told = {
+            "gone": "its container is gone",
+            "stopped": "its container is stopped",
+            "paused": "its container is paused",
+            "cut off": "its container is cut off from the workspaces' network",
+            "unknown": f"Coder does not know its container {self.container_name}",
+        }
+        return "; ".join(
+            [
+                *([told[self.container]] if self.container else []),
+                *([f"its home is gone, the volume {self.workspace.home}"] if self.no_home else []),
+                *([f"its template version cannot work any more: {self.version}"] if self.version else []),
+                *([f"the image {self.no_image} is gone"] if self.no_image else []),
+            ]
+        )
+
+    @property
+    def image_parameter(self) -> str:
+        """The image to choose for that start, "" where the one that it has is still offered."""
+        active, image = self.workspace.active, self.workspace.image
+        if not self.version or active is None or image is None or image in active.bases:
+            return ""
+        return active.bases[0]
+
+
+def troubles(world: World) -> list[Trouble]:
+    """What is wrong, one for each workspace with which something is."""
+    judged = (_judge(each, world) for each in world.workspaces)
+    return [each for each in judged if each is not None]
+
+
+def strangers(world: World, stack: str) -> list[str]:
+    """The stack's workspace containers of which Coder has no workspace, by their names: a dump was older than they."""
+    known = {each.id for each in world.workspaces}
+    found = (each for each in world.containers.values() if each.stack == stack and each.workspace not in known)
+    return sorted(each.name for each in found)
+
+
+def _judge(workspace: Workspace, world: World) -> Trouble | None:
+    own, active = workspace.own, workspace.active
+    # What is being built is about to be another; what cannot be deleted is for a person to see.
+    if own is None or workspace.status not in ("succeeded", "failed", "canceled") or workspace.transition == "delete":
+        return None
+    container = world.containers.get(workspace.id)
+    state = _state(workspace, own, container)
+    lives = container is not None and container.state in ("running", "restarting", "paused") and state != "unknown"
+    version = ""
+    if active is not None and own.id != active.id and not (lives and workspace.connected):
+        version = _outdated(workspace, own, active, world, starts=not lives)
+    first = (active if version and active is not None else own).image(workspace.image)
+    no_image = first if first and first not in world.present and not lives else ""
+    no_home = workspace.has_started and container is None and workspace.home not in world.present
+    if not (state or version or no_image or no_home):
+        return None
+    name = container.name if container is not None else ""
+    return Trouble(
+        workspace=workspace, container=state, container_name=name, no_home=no_home, version=version, no_image=no_image
+    )
+
+
+def _state(workspace: Workspace, own: Version, container: Container | None) -> State | None:
+    """What is wrong with the container."""
+    if workspace.status != "succeeded":
+        return None
+    if workspace.transition == "stop":
+        return None if container is None else "unknown"
+    if container is None:
+        return "gone"
+    if container.state == "paused":
+        return "paused"
+    if container.state not in ("running", "restarting"):
+        return "stopped"
+    made_later = container.created_s > (workspace.completed_s or container.created_s) + CLOCK_TOLERANCE_S
+    if made_later and not workspace.connected:
+        # Of a build that is not in the database, which is an older dump: it has a token that is not either.
+        return "unknown"
+    return None if own.network in container.networks else "cut off"
+
+
+def _outdated(workspace: Workspace, own: Version, active: Version, world: World, *, starts: bool) -> str:
+    if own.network != active.network:
+        return f"it names the network {own.network}"
+    if own.agent_url != active.agent_url:
+        return f"it names Coder as {own.agent_url}"
+    image = own.image(workspace.image)
+    # With the same image in the active version, that one could not start either.
+    if starts and image and image not in world.present and image != active.image(workspace.image):
+        return f"its image {image} is gone"
+    return ""
+
+
+def look(stack: str) -> World:
+    """The world of the stack's workspaces, now.
+
+    Raises:
+        engine.JobError: the database or the engine does not answer.
+    """
+    rows = postgres.query(names.postgres_container(stack), names.ROLE, names.DATABASE, WORKSPACES)
+    # In this order: what a build makes is there before the database says that it ended.
+    workspaces = [_workspace(json.loads(row)) for row in rows if row]
+    return World(workspaces=workspaces, containers=_containers(), present=_present(_needed(workspaces)))
+
+
+def _workspace(row: Mapping[str, Any]) -> Workspace:
+    return Workspace(
+        id=row["id"], owner=row["owner"], name=row["name"], build=row["build"], transition=row["transition"],
+        status=row["status"], completed_s=row["completed_s"], own=_version(row["version"], row["variables"]),
+        active=_version(row["active"], row["active_variables"]), image=row["image"], has_started=row["has_started"],
+        connected=row["connected"],
+    )  # fmt: skip
+
+
+def _version(identifier: str, variables: Mapping[str, str] | None) -> Version | None:
+    known = variables or {}
+    if "workspace_network" not in known or "agent_url" not in known:
+        return None
+    return Version(
+        id=identifier,
+        network=known["workspace_network"],
+        agent_url=known["agent_url"],
+        bases=tuple(json.loads(known.get("workspace_images") or "[]")),
+        built=json.loads(known.get("built_images") or "{}"),
+    )
+
+
+def _needed(workspaces: Iterable[Workspace]) -> set[str]:
+    """Volumes and images whose absence would be a trouble."""
+    ours = [each for each in workspaces if each.own is not None]
+    versions = [(version, each.image) for each in ours for version in (each.own, each.active) if version is not None]
+    return {each.home for each in ours} | {image for version, base in versions if (image := version.image(base))}
+
+
+def _containers() -> dict[str, Container]:
+    shown = engine.docker(
+        "ps", "--all", "--no-trunc", "--filter", f"label={names.WORKSPACE_LABEL}", "--format", "{{json .}}"
+    )
+    found: dict[str, Container] = {}
+    for each in map(_container, shown.splitlines()):
+        if each.workspace not in found or each.state == "running":
+            found[each.workspace] = each
+    return found
+
+
+def _container(line: str) -> Container:
+    each = json.loads(line)
+    labels = dict(pair.partition("=")[::2] for pair in each["Labels"].split(","))
+    # "2026-01-01 12:00:00 +0000 UTC"; the zone's name says nothing that its offset does not.
+    created = datetime.strptime(" ".join(each["CreatedAt"].split()[:3]), "%Y-%m-%d %H:%M:%S %z")
+    return Container(
+        name=each["Names"],
+        workspace=labels[names.WORKSPACE_LABEL],
+        stack=labels.get(names.STACK_LABEL, ""),
+        state=each["State"],
+        networks=frozenset(each["Networks"].split(",")),
+        created_s=created.timestamp(),
+    )
+
+
+def _present(needed: Iterable[str]) -> frozenset[str]:
+    """Those volumes and images that the engine has; one call, whatever their number."""
+    wanted = sorted(needed)
+    if not wanted:
+        return frozenset()
+    done = subprocess.run(
+        ["docker", "inspect", *wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        timeout=INSPECT_TIMEOUT_S,
+    )  # fmt: skip
+    # It ends with 1 where one is missing, and lists the others all the same.
+    problems = [line for line in done.stderr.splitlines() if "no such" not in line.lower()]
+    if done.returncode != 0 and problems:
+        raise engine.JobError(f"`docker inspect` failed: {problems[0]}")
+    found: set[str] = set()
+    for each in json.loads(done.stdout):
+        found.update(each.get("RepoTags") or [each.get("Name", "")])
+    return frozenset(found & set(wanted))
+
+
+def remove_container(name: str) -> None:
+    """Stop a workspace's container in order and remove it; its home stays.
+
+    Raises:
+        engine.JobError: the engine refuses.
+    """
+    engine.docker("stop", "--time", str(STOP_GRACE_S), name)
+    # Without --volumes: nothing that might be somebody's work goes with it.
+    engine.docker("rm", "--force", name)

@@ -1,0 +1,344 @@
+"""What Coder says of workspaces is held against what the engine has, and each trouble has a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot import configuration, workspace, world
+from pilot.configuration import PROJECT, PilotError
+from stack.jobs import engine, names, retire, workspace_world
+from stack.jobs.coder import Api
+from stack.jobs.workspace_world import Container, Trouble, Version, Workspace, World
+from stack.settings import Settings, parse
+
+ID = "11111111-2222-3333-4444-555555555555"
+OLD = Version(
+    id="old", network="was-workspaces", agent_url="http://coder:7080", bases=("base:1",), built={"base:1": "ours:1"}
+)
+NEW = dataclasses.replace(OLD, id="new", network="coder-workspaces", built={"base:1": "ours:2"})
+SAME_NETWORK = dataclasses.replace(OLD, network=NEW.network)
+
+RUNS = Workspace(
+    id=ID, owner="admin", name="demo", build="b", transition="start", status="succeeded", completed_s=1000.0,
+    own=NEW, active=NEW, image="base:1", has_started=True, connected=True,
+)  # fmt: skip
+PARKED = dataclasses.replace(RUNS, transition="stop", connected=False)
+CONTAINER = Container(
+    name="coder-admin-demo", workspace=ID, stack="coder", state="running",
+    networks=frozenset({"coder-workspaces"}), created_s=999.0,
+)  # fmt: skip
+ALL = frozenset({names.home_volume(ID), "ours:1", "ours:2"})
+
+
+def _world(coder: Workspace, container: Container | None, present: frozenset[str] = ALL) -> World:
+    return World(workspaces=[coder], containers={ID: container} if container else {}, present=present)
+
+
+def _trouble(coder: Workspace, container: Container | None, present: frozenset[str] = ALL) -> Trouble | None:
+    found = workspace_world.troubles(_world(coder, container, present))
+    return found[0] if found else None
+
+
+def _text(coder: Workspace, container: Container | None, present: frozenset[str] = ALL) -> str:
+    return str(_trouble(coder, container, present) or "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, ""),
+        ({"state": "restarting"}, ""),
+        ({"state": "exited"}, "its container is stopped"),
+        ({"state": "created"}, "its container is stopped"),
+        ({"state": "dead"}, "its container is stopped"),
+        ({"state": "paused"}, "its container is paused"),
+        ({"networks": frozenset({""})}, "its container is cut off from the workspaces' network"),
+    ],
+)
+def test_a_workspace_that_runs_in_coder_is_asked_of_the_engine(changed: dict[str, Any], told: str) -> None:
+    assert _text(RUNS, dataclasses.replace(CONTAINER, **changed)) == told
+
+
+def test_a_container_that_is_gone_is_seen_and_its_home_is_no_trouble_while_it_is_there() -> None:
+    assert _text(RUNS, None) == "its container is gone"
+
+
+@pytest.mark.parametrize("coder", [RUNS, PARKED], ids=["running", "parked"])
+def test_a_home_that_is_gone_is_named(coder: Workspace) -> None:
+    assert f"its home is gone, the volume coder-{ID}-home" in _text(coder, None, ALL - {names.home_volume(ID)})
+
+
+def test_a_workspace_that_never_started_has_no_home_to_miss() -> None:
+    failed = dataclasses.replace(RUNS, status="failed", has_started=False)
+    assert _trouble(failed, None, ALL - {names.home_volume(ID)}) is None
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "canceling"])
+def test_nothing_is_said_while_something_is_built(status: str) -> None:
+    assert _trouble(dataclasses.replace(RUNS, status=status), None, frozenset()) is None
+
+
+def test_nothing_is_said_of_a_template_that_is_none_of_ours() -> None:
+    assert _trouble(dataclasses.replace(RUNS, own=None), None, frozenset()) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "present", "told"),
+    [
+        (OLD, ALL, "it names the network was-workspaces"),
+        (dataclasses.replace(SAME_NETWORK, agent_url="http://x:1"), ALL, "it names Coder as http://x:1"),
+        (SAME_NETWORK, ALL - {"ours:1"}, "its image ours:1 is gone"),
+        (SAME_NETWORK, ALL, ""),
+    ],
+)
+def test_a_parked_workspace_whose_version_cannot_start_needs_the_active_one(
+    own: Version, present: frozenset[str], told: str
+) -> None:
+    trouble = _trouble(dataclasses.replace(PARKED, own=own), None, present)
+    assert (trouble.version if trouble else "") == told
+    assert trouble is None or not trouble.no_image
+
+
+@pytest.mark.parametrize(
+    "own", [NEW, dataclasses.replace(SAME_NETWORK, built=NEW.built)], ids=["active", "older, the same image"]
+)
+def test_an_image_that_the_active_version_needs_too_is_for_up_to_build(own: Version) -> None:
+    trouble = _trouble(dataclasses.replace(PARKED, own=own), None, ALL - {"ours:2"})
+    assert trouble is not None
+    assert (trouble.no_image, trouble.version) == ("ours:2", "")
+
+
+@pytest.mark.parametrize(("state", "told"), [("running", ""), ("paused", "its container is paused")])
+def test_a_container_that_lives_does_not_need_its_image(state: str, told: str) -> None:
+    coder = dataclasses.replace(RUNS, own=SAME_NETWORK, connected=False)
+    assert _text(coder, dataclasses.replace(CONTAINER, state=state), ALL - {"ours:1", "ours:2"}) == told
+
+
+def test_an_old_version_is_no_trouble_while_its_agent_is_connected() -> None:
+    on_old = dataclasses.replace(CONTAINER, networks=frozenset({OLD.network}))
+    assert _trouble(dataclasses.replace(RUNS, own=OLD), on_old) is None
+    lost = _trouble(dataclasses.replace(RUNS, own=OLD, connected=False), on_old)
+    assert lost is not None
+    assert lost.version == "it names the network was-workspaces"
+    assert lost.container is None
+
+
+def test_a_container_of_a_build_that_the_database_does_not_have_is_not_taken_for_the_workspaces_own() -> None:
+    later = dataclasses.replace(CONTAINER, created_s=2000.0)
+    assert _text(PARKED, CONTAINER) == "Coder does not know its container coder-admin-demo"
+    assert _text(dataclasses.replace(RUNS, connected=False), later).startswith("Coder does not know")
+    assert _trouble(RUNS, later) is None
+
+
+def test_an_image_that_is_no_longer_offered_is_chosen_anew_with_the_active_version() -> None:
+    active = dataclasses.replace(NEW, bases=("base:2", "base:3"), built={"base:2": "ours:2"})
+    parked = dataclasses.replace(PARKED, own=OLD, active=active)
+    trouble = _trouble(parked, None)
+    assert trouble is not None
+    assert trouble.image_parameter == "base:2"
+    kept = _trouble(dataclasses.replace(parked, image="base:3"), None)
+    assert kept is not None
+    assert kept.image_parameter == ""
+
+
+def test_a_stranger_is_a_workspace_container_of_this_stack_that_coder_does_not_know() -> None:
+    containers = {each.workspace: each for each in (
+        CONTAINER,
+        dataclasses.replace(CONTAINER, workspace="unknown", name="coder-admin-late"),
+        dataclasses.replace(CONTAINER, workspace="theirs", name="other-admin-x", stack="other"),
+    )}  # fmt: skip
+    found = World(workspaces=[RUNS], containers=containers, present=ALL)
+    assert workspace_world.strangers(found, "coder") == ["coder-admin-late"]
+    (line,) = world.lines(found, _settings(), "local")
+    assert line.endswith("`docker rm --force coder-admin-late` ends it, its home stays")
+
+
+def _settings() -> Settings:
+    return parse(configuration.values("local"), PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("owner", "coder", "container", "present", "fix"),
+    [
+        ("admin", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
+        ("admin", PARKED, None, ALL - {"ours:2"}, "`make up STACK=framework` builds it"),
+        ("bob", RUNS, None, ALL, "restart it in the dashboard"),
+        ("bob", dataclasses.replace(PARKED, own=OLD), None, ALL, "choose Update in the dashboard"),
+    ],
+)
+def test_each_trouble_comes_with_what_fixes_it(
+    owner: str, coder: Workspace, container: Container | None, present: frozenset[str], fix: str
+) -> None:
+    found = _world(dataclasses.replace(coder, owner=owner), container, present)
+    ((told, advice),) = world.findings(found, _settings(), "framework")
+    assert told.startswith(f"{owner}/demo: ")
+    assert advice == fix
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the engine is told."""
+    calls: list[tuple[str, ...]] = []
+
+    def docker(*arguments: str) -> str:
+        calls.append(arguments)
+        return ""
+
+    monkeypatch.setattr(engine, "docker", docker)
+    return calls
+
+
+class _Coder(Api):
+    def __init__(self) -> None:
+        super().__init__(url="")
+        object.__setattr__(self, "builds", [])
+
+    def call(self, method: str, path: str, body: object = None) -> object:
+        self.builds.append(body)  # type: ignore[attr-defined]
+        return {}
+
+
+def _start_again(coder: Workspace, container: Container | None, present: frozenset[str] = ALL, **options: Any) -> Any:
+    trouble, api = _trouble(coder, container, present), _Coder()
+    assert trouble is not None
+    workspace._start_again(api, trouble, "local", **{"new_home": False, **options})
+    return api.builds  # type: ignore[attr-defined]
+
+
+def test_make_workspace_starts_what_is_gone_at_once(asked: list[tuple[str, ...]]) -> None:
+    assert _start_again(RUNS, None) == [{"transition": "start"}]
+    assert asked == []
+
+
+def test_make_workspace_takes_the_active_version_where_the_own_one_cannot_work(
+    asked: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    active = dataclasses.replace(NEW, bases=("base:2",), built={"base:2": "ours:2"})
+    (build,) = _start_again(dataclasses.replace(PARKED, own=OLD, active=active), None)
+    assert build == {
+        "transition": "start", "template_version_id": "new",
+        "rich_parameter_values": [{"name": "image", "value": "base:2"}],
+    }  # fmt: skip
+    assert "it names the network was-workspaces: starting it with the active version" in capsys.readouterr().err
+
+
+def test_make_workspace_asks_before_it_makes_an_empty_home(asked: list[tuple[str, ...]]) -> None:
+    without = ALL - {names.home_volume(ID)}
+    with pytest.raises(PilotError, match=r"home is gone.*make workspace NAME=demo NEW_HOME=yes"):
+        _start_again(PARKED, None, without)
+    assert _start_again(PARKED, None, without, new_home=True) == [{"transition": "start"}]
+
+
+def test_make_workspace_does_not_start_what_only_up_can_build(asked: list[tuple[str, ...]]) -> None:
+    with pytest.raises(PilotError, match="the image ours:2 is gone: run `make up`"):
+        _start_again(PARKED, None, ALL - {"ours:2"})
+
+
+def test_make_workspace_removes_a_container_whose_name_would_be_in_the_way(asked: list[tuple[str, ...]]) -> None:
+    assert _start_again(PARKED, CONTAINER) == [{"transition": "start"}]
+    assert asked == [("stop", "--time", "10", "coder-admin-demo"), ("rm", "--force", "coder-admin-demo")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "call"),
+    [
+        ({"state": "paused"}, ("unpause", "coder-admin-demo")),
+        ({"networks": frozenset({""})}, ("network", "connect", "coder-workspaces", "coder-admin-demo")),
+        ({"state": "exited"}, None),
+    ],
+)
+def test_what_still_runs_in_a_workspace_goes_on(
+    asked: list[tuple[str, ...]], changed: dict[str, Any], call: tuple[str, ...] | None
+) -> None:
+    trouble = _trouble(RUNS, dataclasses.replace(CONTAINER, **changed))
+    assert trouble is not None
+    assert workspace._repaired(trouble) == (call is not None)
+    assert asked == ([call] if call else [])
+
+
+def test_a_trouble_of_an_earlier_build_does_not_count() -> None:
+    found = _world(RUNS, None)
+    assert workspace._trouble(found, {"latest_build": {"id": "b"}}) is not None
+    assert workspace._trouble(found, {"latest_build": {"id": "the next"}}) is None
+
+
+@pytest.fixture
+def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a `docker` on PATH that is this shell script."""
+
+    def make(script: str) -> None:
+        (tmp_path / "docker").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "docker").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return make
+
+
+def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callable[[str], None], tmp_path: Path) -> None:
+    variables = {
+        "workspace_network": "coder-workspaces", "agent_url": "http://coder:7080",
+        "workspace_images": '["base:1"]', "built_images": '{"base:1": "ours:2"}',
+    }  # fmt: skip
+    row = {
+        **{key: getattr(RUNS, key) for key in ("id", "owner", "name", "build", "transition", "status", "completed_s")},
+        "version": "new", "variables": variables, "active": "new", "active_variables": variables, "image": "base:1",
+        "has_started": True, "connected": True,
+    }  # fmt: skip
+    container = {
+        "Names": "coder-admin-demo", "State": "running", "Networks": "coder-workspaces",
+        "CreatedAt": "1970-01-01 01:16:39 +0100 CET",
+        "Labels": f"coder-pilot.stack=coder,coder.workspace_id={ID},x=y",
+    }  # fmt: skip
+    inspected = [{"Name": names.home_volume(ID)}]
+    for name, value in {"row": row, "inspected": inspected}.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    # Somebody kept an old one under another name.
+    kept = {**container, "Names": "kept", "State": "exited"}
+    (tmp_path / "container").write_text("\n".join(map(json.dumps, (kept, container, kept))))
+    fake_docker(
+        f'echo "$1" >>{tmp_path}/calls; cd {tmp_path}\n'
+        'case "$1" in exec) cat row;; ps) cat container;;\n'
+        'inspect) cat inspected; echo "Error: No such object: ours:2" >&2; exit 1;; esac'
+    )
+    found = workspace_world.look("coder")
+    assert found.workspaces == [RUNS]
+    assert found.containers == {ID: dataclasses.replace(CONTAINER, created_s=999.0)}
+    assert found.present == {names.home_volume(ID)}
+    assert (tmp_path / "calls").read_text().split() == ["exec", "ps", "inspect"]
+
+
+def test_an_engine_that_does_not_answer_is_not_taken_for_one_that_has_nothing(
+    fake_docker: Callable[[str], None],
+) -> None:
+    fake_docker("echo 'Cannot connect to the Docker daemon' >&2; echo '[]'; exit 1")
+    with pytest.raises(engine.JobError, match="Cannot connect"):
+        workspace_world._present(["coder-x-home"])
+
+
+def test_a_purge_lists_homes_of_every_name_that_the_pilot_had_and_nobody_elses(
+    fake_docker: Callable[[str], None],
+) -> None:
+    fake_docker(
+        'case "$1" in exec) echo "w1|f|admin/demo"; echo "w2|t|admin/deleted"; echo "w3|f|bob/empty";;\n'
+        'volume) echo "coder-w1-home|was|w1"; echo "coder-w2-home|was|w2"; echo "more|coder|";\n'
+        'echo "coder-w9-home|was|w9"; echo "theirs||";; esac'
+    )
+    found = retire.doomed("coder")
+    assert list(found.volumes) == ["coder-w1-home", "coder-w2-home", "more"]
+    assert found.lines() == [
+        "workspace admin/demo, volume coder-w1-home",
+        "workspace bob/empty, which has no home volume",
+        "volume coder-w2-home",
+        "volume more",
+    ]
+
+
+def test_a_purge_without_the_database_goes_by_labels(fake_docker: Callable[[str], None]) -> None:
+    fake_docker('case "$1" in exec) exit 1;; volume) echo "coder-w1-home|coder|w1"; echo "coder-w2-home|was|w2";; esac')
+    assert retire.doomed("coder").lines() == ["volume coder-w1-home"]
