@@ -20,7 +20,7 @@ CONSEQUENCES: Final[Mapping[str, str]] = {
     "admin-password": "the admin's password changes: `make password`",
     "postgres-password": "Postgres and Coder restart with a new password",
     "control": "Postgres and Coder are replaced with it",
-    "workspaces": "fails while a workspace runs: stop them first",
+    "workspaces": "Coder is replaced with it; running workspaces go on and are let into the new one",
 }
 
 

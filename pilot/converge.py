@@ -6,21 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from pilot import state
-from pilot.configuration import PROJECT, PilotError
+from pilot import drift, state
+from pilot.configuration import PilotError
 from pilot.session import Session
-from stack import declared
 from stack.jobs import names, pilot_file, postgres, world
 from stack.settings import Site
 
 CONTAINER = "docker:index/container:Container"
 NETWORK = "docker:index/network:Network"
 NETWORKS = 2
-
-
-def owner(session: Session) -> str:
-    """The mark of this checkout and stack, as stack/world.py writes it."""
-    return f"{PROJECT.resolve()}:{session.stack}"
 
 
 def say_words(words: Iterable[str]) -> None:
@@ -35,10 +29,10 @@ def refuse_other_owner(session: Session) -> None:
         PilotError: it does; with both ways to go on.
         engine.JobError: the engine does not answer.
     """
-    site, mark = session.settings.site, owner(session)
-    other = world.other_owner(site.name, mark, site.data_dir, world.listed())
+    wanted = drift.wanted(session.settings, session.stack)
+    other = world.other_owner(wanted, world.listed())
     if other and os.environ.get(world.WORDS["TAKE_OVER"]) != "yes":
-        raise PilotError(world.refusal_of_owner(other, mark))
+        raise PilotError(world.refusal_of_owner(other, wanted.owner))
 
 
 def refuse_whatever_up_refuses(session: Session) -> None:
@@ -48,7 +42,7 @@ def refuse_whatever_up_refuses(session: Session) -> None:
         PilotError: the settings would leave data behind, or the pilot is another checkout's.
         engine.JobError: the engine does not answer.
     """
-    if problem := world.refusal(declared.of(session.settings, owner(session), PROJECT.resolve(), session.stack)):
+    if problem := world.refusal(drift.wanted(session.settings, session.stack)):
         raise PilotError(problem)
 
 

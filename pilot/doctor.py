@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration, health, world
+from pilot import configuration, drift, health, world
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
@@ -46,6 +46,7 @@ from pilot.session import (
     with_state,
 )
 from stack.jobs import disk, engine, names, workspace_world
+from stack.jobs import world as engine_world
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
@@ -400,6 +401,20 @@ def _health(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="health", level="ok", found="Coder's health: ok")
 
 
+def _declared(subject: Subject) -> Iterator[Finding]:
+    select_engine(subject.settings)
+    try:
+        refused = engine_world.refusal(drift.wanted(subject.settings, subject.stack))
+    except engine.JobError:
+        return
+    if refused:
+        found, _, fix = refused.partition("nothing was touched. ")
+        yield Finding(check="declared", level="problem", found=found.rstrip(" ;."), fix=fix)
+        return
+    for each in drift.differences(subject.settings, subject.stack):
+        yield Finding(check="declared", level="warning", found=each, fix=world.make("up", subject.stack))
+
+
 def _workspaces(subject: Subject) -> Iterator[Finding]:
     select_engine(subject.settings)
     try:
@@ -477,7 +492,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health, _workspaces,
+    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health, _declared, _workspaces,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

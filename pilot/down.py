@@ -5,21 +5,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
-import subprocess
 import sys
 
-from pilot import converge, new_state, state
+from pilot import converge, drift, new_state, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
 from stack.jobs import disk, engine, pilot_file, postgres, retire
 from stack.jobs.names import DATABASE, ROLE
 from stack.settings import Site
-from toolchain.paths import CHECKOUT
-
-LOOK_TIMEOUT_S = 120
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,11 +73,7 @@ def _could_begin(session: Session) -> bool:
     if not any(each["urn"].endswith("::retire") for each in state.resources(session)):
         return False
     site = session.settings.site
-    shown = subprocess.run(
-        [sys.executable, "-m", "stack.jobs.alive", "look"], cwd=CHECKOUT, env={**os.environ, **site.environment()},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=LOOK_TIMEOUT_S,
-    ).stdout  # fmt: skip
-    answer = json.loads(shown)
+    answer = drift.coder(site)
     return bool(answer["answers"]) and answer["generations"].get("token") == pilot_file.token_generation(site.data_dir)
 
 

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pilot import health, world
+from pilot import drift, health, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
@@ -65,6 +65,10 @@ def _show(session: Session, looked: Callable[[], World | None]) -> int:
     print()
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
+    different = drift.differences(session.settings, session.stack)
+    if different:
+        print(f"\nrun `{world.make('up', session.stack)}`, which puts right:")
+        print("\n".join(f"  {each}" for each in different))
     found = looked()
     wrong = world.lines(found, session.settings, session.stack) if found else []
     if wrong:

@@ -104,7 +104,8 @@ def _find(container: str) -> engine.State | None:
 def _probe(url: str, found: engine.State | None) -> Found | None:
     """What the database says, None while Coder or its database does not answer."""
     # The container first: somebody else's server may hold the port where ours is stopped.
-    if found is None or not (found.healthy or coder.answers(url)):
+    # Its health is some seconds old, and says nothing of its way to the database.
+    if found is None or not coder.answers(url):
         return None
     try:
         return _look()

@@ -92,11 +92,11 @@ def listed() -> list[Listed]:
     return rows
 
 
-def other_owner(name: str, owner: str, data_directory: str, rows: list[Listed]) -> str | None:
+def other_owner(declared: Declared, rows: list[Listed]) -> str | None:
     """The mark of another checkout or stack whose pilot this is, None where it is ours or nobody's."""
-    marks = [row.owner for row in rows if row.stack == name]
-    marks.append(str(pilot_file.read(data_directory).get("owner") or ""))
-    return next((mark for mark in marks if mark and mark != owner), None)
+    marks = [row.owner for row in rows if row.stack == declared.name]
+    marks.append(str(pilot_file.read(declared.data_directory).get("owner") or ""))
+    return next((mark for mark in marks if mark and mark != declared.owner), None)
 
 
 def refusal_of_owner(other: str, owner: str) -> str:
@@ -226,8 +226,12 @@ def compare(declared: Declared, live: Mapping[str, Record], record: Record) -> d
     return {key: texts for key, texts in found.items() if texts}
 
 
-def _live(declared: Declared) -> dict[str, Record]:
-    """What the engine has of the declared parts and their images, by logical name."""
+def live(declared: Declared) -> dict[str, Record]:
+    """What the engine has of the declared parts and their images, by logical name; in one call.
+
+    Raises:
+        engine.JobError: the engine does not answer.
+    """
     wanted = {("Container", each["name"]): key for key, each in declared.containers.items()}
     wanted |= {("Network", each["name"]): key for key, each in declared.networks.items()}
     images = {each["image"]: f"{key}-image" for key, each in declared.containers.items()}
@@ -312,7 +316,7 @@ def _strangers(declared: Declared, live: Mapping[str, Record], record: Record) -
 
 def _refusal(declared: Declared, rows: list[Listed], live: Mapping[str, Record], record: Record) -> str | None:
     taken_over, begun = (os.environ.get(variable) == "yes" for variable in WORDS.values())
-    other = None if taken_over else other_owner(declared.name, declared.owner, declared.data_directory, rows)
+    other = None if taken_over else other_owner(declared, rows)
     return (
         (refusal_of_owner(other, declared.owner) if other else None)
         or _other_name(declared, rows)
@@ -328,7 +332,7 @@ def refusal(declared: Declared) -> str | None:
     Raises:
         engine.JobError: the engine does not answer.
     """
-    return _refusal(declared, listed(), _live(declared), pilot_file.read(declared.data_directory))
+    return _refusal(declared, listed(), live(declared), pilot_file.read(declared.data_directory))
 
 
 def main() -> None:
@@ -347,19 +351,23 @@ def main() -> None:
 
 
 def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensure: bool) -> None:
-    rows, live = listed(), _live(declared)
-    answer["problem"] = _refusal(declared, rows, live, record)
+    rows, found = listed(), live(declared)
+    answer["problem"] = _refusal(declared, rows, found, record)
     if answer["problem"]:
         return
     if ensure and not record.get("containers"):
-        _record_unknown(declared, live)
-    different = compare(declared, live, record)
+        _record_unknown(declared, found)
+    if ensure and record.get("owner", declared.owner) != declared.owner:
+        # The last owner's token has the name that ours has in our state, and not its value.
+        last = pilot_file.token_generation(declared.data_directory)
+        pilot_file.update(declared.data_directory, token_generation=last + 1, owner=declared.owner)
+    different = compare(declared, found, record)
     answer["differences"] = [text for texts in different.values() for text in texts]
     answer["cut_off"] = _cut_off(declared, rows, different)
     for key in different:
         answer["generations"][key] = answer["generations"].get(key, 0) + 1
     if ensure:
-        _make_way(declared, live, record, different)
+        _make_way(declared, found, record, different)
         if different:
             pilot_file.update(declared.data_directory, generations=answer["generations"])
 
