@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from toolchain import environment
 from toolchain.builder import Builder
 from toolchain.pieces import CODER_IMAGE, PIECES, POSTGRES_IMAGE, WORKSPACE_IMAGE
@@ -88,12 +90,16 @@ class Pilot:
         return self.directory / ".pulumi-state" / ".pulumi" / "stacks" / "coder-pilot" / f"{self.stack}.json"
 
     def write_config(self, **changes: str) -> None:
-        """Change settings; the salt of an existing stack stays."""
+        """Change settings; the salt of an existing stack stays, and what is encrypted."""
         self.config.update(changes)
         file = self.directory / f"Pulumi.{self.stack}.yaml"
         old = file.read_text().splitlines() if file.exists() else []
         kept = [line for line in old if line.startswith("encryptionsalt")]
-        lines = [f"  coder-pilot:{key}: {json.dumps(value)}" for key, value in self.config.items()]
+        secret = (yaml.safe_load("\n".join(old)) or {}).get("config") or {}
+        everything = {key: value for key, value in secret.items() if isinstance(value, dict)}
+        everything |= {f"coder-pilot:{key}": value for key, value in self.config.items()}
+        # JSON is YAML.
+        lines = [f"  {key}: {json.dumps(value)}" for key, value in everything.items()]
         file.write_text("\n".join(["config:", *lines, *kept]) + "\n")
 
     def pulumi(self, *arguments: str, check: bool = True, timeout_s: float = UP_TIMEOUT_S, **variables: str) -> str:
@@ -188,10 +194,18 @@ class Pilot:
         """Take away everything that carries this pilot's label, whatever state it is in."""
         sweep(self.name)
         # A `pulumi` that a test killed could not end the plugins that it had started.
+        for process in self.plugins():
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+
+    def plugins(self) -> list[int]:
+        """The processes of this pilot's plugins."""
+        found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if (process / "cmdline").read_bytes().startswith(f"{self.directory}/home/".encode()):
-                    os.kill(int(process.name), signal.SIGKILL)
+                    found.append(int(process.name))
+        return found
 
 
 def request(url: str, method: str, path: str, body: object = None, token: str = "") -> Any:

@@ -150,13 +150,15 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     in_terminal(page, "echo kept >note.txt; cat note.txt", "kept")
     page.screenshot(path=artifacts / "editor.png")
     dashboard = page.context.new_page()
-    # An editor that is open while its workspace is stopped complains of that, now and then before the test is over.
-    page.close()
+    assert said == []
     dashboard.goto(f"{printed['Coder']}/@admin/first")
     dashboard.get_by_text("/2 GiB").wait_for()
     dashboard.screenshot(path=artifacts / "dashboard.png")
     dashboard.get_by_role("button", name="Stop", exact=True).click()
     status(dashboard, "Stopped")
+    # An editor complains when its workspace stops, and when it is closed.
+    page.close()
+    said.clear()
 
     page = visit()
     page.goto(f"{printed['Coder']}/@admin/first")

@@ -77,6 +77,7 @@ def test_a_kill_at_any_moment_of_up_and_of_destroy_is_mended_by_one_command(
     command(pilot, "down")
     kill_at(pilot, moments.uniform(0.3, UP_TAKES_S), "up")
     command(pilot, "up")
+    assert pilot.plugins() == []
     assert_whole(pilot, owned)
     kill_at(pilot, moments.uniform(0.3, DESTROY_TAKES_S), "destroy")
     command(pilot, "down")

@@ -105,7 +105,8 @@ def test_a_repository_with_a_password_is_refused_in_a_line_that_does_not_show_it
 @pytest.mark.usefixtures("up")
 def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")
-    servers, workspaces = clone.make("status").stdout.strip().split("\n\n")
+    servers, workspaces, health = clone.make("status").stdout.strip().split("\n\n")
+    assert health == "Coder's health: ok"
     rows = {line.split()[0]: line for line in servers.splitlines()[1:]}
     assert set(rows) == {f"{clone.name}-postgres", f"{clone.name}-server"}
     assert all("(healthy)" in line and "GiB" in line for line in rows.values())
@@ -195,15 +196,23 @@ def test_review_tells_what_a_change_replaces_and_what_breaks_the_policy(clone: C
     settings = clone.directory / f"Pulumi.{STACK}.yaml"
     before = settings.read_text()
     try:
-        settings.write_text(before.replace(str(clone.port), str(free_port())).replace(".local/data", ".local/other"))
+        settings.write_text(before.replace(str(clone.port), str(free_port())))
         code, report = _review(clone, "--stack", STACK)
+        settings.write_text(f"{before}  coder-pilot:purgeOnDestroy: 'true'\n")
+        purged, purge = _review(clone, "--stack", STACK)
+        settings.write_text(before.replace(".local/data", ".local/other"))
+        moved, move = _review(clone, "--stack", STACK)
     finally:
         settings.write_text(before)
-    assert code == 1
+    assert code == 0
     replaced = report.partition("### Replaces\n")[2].partition("\n###")[0]
     assert "- **coder** (Container): because of" in replaced
     assert "`ports`" in replaced
-    assert "### Against the policy\n- postgres: /var/lib/postgresql/data moves from" in report
+    assert purged == 1
+    assert "- retire: purgeOnDestroy is on" in purge.partition("### Against the policy\n")[2]
+    # As `up` would: it refuses before there is a plan.
+    assert moved != 0
+    assert "`make down`, `sudo mv -T" in move
 
 
 @pytest.mark.usefixtures("up")

@@ -181,7 +181,7 @@ def test_an_edit_of_the_template_makes_exactly_one_version(pilot: Pilot) -> None
     before = pilot.call("GET", f"/api/v2/templates/{template['id']}/versions")
     readme = pilot.directory / "terraform-template" / "README.md"
     readme.write_text(readme.read_text() + "\nOne more line.\n")
-    assert _changes(pilot.up()) == {"template"}
+    assert _changes(pilot.up()) == {"template", "template-record"}
     after = pilot.call("GET", f"/api/v2/templates/{template['id']}/versions")
     assert len(after) == len(before) + 1
     pilot.up("--expect-no-changes")

@@ -246,6 +246,7 @@ def test_a_webview_renders_over_https(net: Tailnet, box: Switched, context: Brow
     page.screenshot(path=artifacts / "webview-over-https.png")
 
 
+@pytest.mark.drill
 def test_a_websocket_over_https_lives_for_a_minute(net: Tailnet, box: Switched, context: BrowserContext) -> None:
     base = f"https://{net.framework.host}"
     page = sign_in(context, box, base)

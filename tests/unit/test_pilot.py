@@ -21,6 +21,7 @@ from pilot import (
     configuration,
     doctor,
     down,
+    drift,
     new_state,
     preview,
     restore,
@@ -33,6 +34,7 @@ from pilot import (
 )
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
+from stack.jobs import world as engine_world
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
 from stack.settings import parse
@@ -686,3 +688,48 @@ def test_doctors_exit_code_is_whether_up_would_work(
     assert "would work" in capsys.readouterr().out
     assert run("ok", "problem") == 1
     assert "-> c" in capsys.readouterr().out
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets what the looks at engine and Coder find."""
+
+    def find(refused: str | None, different: dict[str, list[str]], coder: dict[str, object]) -> None:
+        monkeypatch.setattr(engine_world, "refusal", lambda _: refused)
+        monkeypatch.setattr(engine_world, "live", lambda _: {})
+        monkeypatch.setattr(engine_world, "compare", lambda *_: different)
+        monkeypatch.setattr(drift, "coder", lambda _: coder)
+
+    return find
+
+
+SOUND = {"differences": [], "problem": None}
+
+
+@pytest.mark.parametrize(
+    ("refused", "different", "coder", "told"),
+    [
+        (None, {}, SOUND, []),
+        (
+            None, {"coder": ["coder-server is gone"]}, {**SOUND, "differences": ["the template was changed in Coder"]},
+            [
+                ("warning", "coder-server is gone", "make up STACK=x"),
+                ("warning", "the template was changed in Coder", "make up STACK=x"),
+            ],
+        ),
+        (
+            None, {}, {**SOUND, "problem": "the template project was deleted in Coder"},
+            [("warning", "the template project was deleted in Coder", "make up STACK=x")],
+        ),
+        (
+            "this pilot belongs to the stack y in /z; nothing was touched. Work there", {"coder": ["is gone"]}, SOUND,
+            [("problem", "this pilot belongs to the stack y in /z", "Work there")],
+        ),
+    ],
+)  # fmt: skip
+def test_doctor_tells_what_the_next_up_will_put_right_or_refuse(
+    project: Path, looked: Callable[..., None], refused: str | None, different: dict[str, list[str]],
+    coder: dict[str, object], told: list[tuple[str, str, str]],
+) -> None:  # fmt: skip
+    looked(refused, different, coder)
+    assert [(each.level, each.found, each.fix) for each in doctor._declared(_subject())] == told

@@ -151,7 +151,7 @@ def run(
             return ""
 
         monkeypatch.setattr(engine, "docker", docker)
-        monkeypatch.setattr(world, "_live", lambda _: found)
+        monkeypatch.setattr(world, "live", lambda _: found)
         monkeypatch.setattr("sys.argv", ["world", mode])
         for name in world.WORDS.values():
             monkeypatch.delenv(name, raising=False)
@@ -243,7 +243,10 @@ def test_the_owners_words_let_an_up_go_on(run: Callable[..., tuple[dict[str, Any
     pilot_file.update(str(tmp_path), owner=OTHER)
     words = dict.fromkeys(world.WORDS.values(), "yes")
     assert run(homes="coder-1-home", **words)[0]["problem"] is None
+    # The other owner's token has the name of ours.
+    assert pilot_file.token_generation(str(tmp_path)) == 1
     for name in words:
+        pilot_file.update(str(tmp_path), owner=OTHER)
         assert run(homes="coder-1-home", **{**words, name: ""})[0]["problem"] is not None, name
 
 
@@ -256,3 +259,63 @@ def test_an_empty_directory_is_refused_where_the_last_one_has_the_database(
     (last / "postgres" / "base").mkdir(parents=True)
     moved = {**vars(wanted), "last_data_directory": str(last)}
     assert f"`sudo mv -T {last} {tmp_path}`" in run(DECLARED=json.dumps(moved))[0]["problem"]
+
+
+def test_only_workspaces_of_ours_that_run_are_let_back_into_the_network(
+    run: Callable[..., tuple[dict[str, Any], list[str]]],
+) -> None:
+    rows = [
+        "a\tcoder-server\tcoder\t\t\trunning\tcoder-control",
+        "b\tcoder-admin-one\tcoder\t\t1\trunning\t",
+        "c\tcoder-admin-two\tcoder\t\t2\trunning\tcoder-workspaces",
+        "d\tcoder-admin-three\tcoder\t\t3\texited\t",
+        "e\tother-admin-four\tother\t\t4\trunning\t",
+    ]
+    assert run(rows="\n".join(rows))[0]["cut_off"] == ["coder-admin-one"]
+
+
+def test_a_part_that_no_up_made_yet_is_not_gone(wanted: Declared, live: dict[str, Any]) -> None:
+    del live["coder"], live["coder-image"]
+    assert world.compare(wanted, live, {**RECORD, "containers": {"coder-postgres": "p1"}}) == {}
+
+
+def test_an_engine_that_does_not_answer_stops_an_up_and_no_preview(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise engine.JobError("no engine")
+
+    monkeypatch.setattr(world, "listed", away)
+    assert [run(mode)[0]["problem"] for mode in ("look", "ensure")] == [None, "no engine"]
+
+
+def test_containers_that_nobody_noted_and_that_carry_our_mark_are_noted_by_an_up(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path
+) -> None:
+    pilot_file.update(str(tmp_path), containers=None, networks=None)
+    strange: Change = lambda live: live["coder"]["Config"]["Labels"].pop("coder-pilot.owner")  # noqa: E731
+    run("look")
+    assert pilot_file.containers(str(tmp_path)) == {}
+    run("ensure", change=strange)
+    assert pilot_file.containers(str(tmp_path)) == {"coder-postgres": "p1"}
+    pilot_file.update(str(tmp_path), containers=None)
+    run("ensure")
+    assert pilot_file.containers(str(tmp_path)) == RECORD["containers"]
+    assert pilot_file.read(str(tmp_path))["networks"] == RECORD["networks"]
+
+
+def test_a_pilot_that_is_retired_may_move_to_another_engine(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path
+) -> None:
+    pilot_file.update(str(tmp_path), containers=None, docker_host="unix:///other.sock")
+    assert run("look")[0]["problem"] is None
+
+
+def test_a_database_that_is_closed_to_us_is_one(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert run("look", homes="coder-1-home")[0]["problem"] is None

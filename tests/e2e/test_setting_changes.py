@@ -1,0 +1,165 @@
+"""Every setting, changed on a pilot that lives: the world of a fresh pilot with it, or a refusal that touches nothing.
+
+Rows are cumulative: each fresh pilot has all that was changed before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from stack.settings import KEYS
+from tests.e2e.pilot_fixture import Pilot, docker, free_port
+from tests.e2e.retirement_fixture import belongings, checksum, command, furnished, identity
+from tests.e2e.world_fixture import world_of
+from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a setting is changed to."""
+
+    value: str | Callable[[Pilot], str]
+    refused: str = ""
+    """Of the message, where the change is refused."""
+    secret: bool = False
+
+
+def _copy_of(image: str) -> Callable[[Pilot], str]:
+    """An image with the same contents and another id."""
+
+    def make(pilot: Pilot) -> str:
+        name = f"{pilot.name}/{image.rpartition('/')[2]}"
+        docker("build", "--tag", name, "-", stdin=f"FROM {image}\nLABEL copy=yes\n")
+        return name
+
+    return make
+
+
+ELSEWHERE = {"tailnet": "tests/e2e/test_tailnet.py switches it on and off on a pilot that lives"}
+ROWS = {
+    "name": Row(value="another-name", refused="pulumi config set name"),
+    "port": Row(value=lambda _: str(free_port())),
+    "dataDir": Row(value=lambda pilot: f"{pilot.directory}/elsewhere", refused="`make down`, `sudo mv -T"),
+    "dockerHost": Row(value="unix:///run/docker.sock", refused="pulumi config set dockerHost unix:///var/run"),
+    "dockerSocket": Row(value="/run/docker.sock"),
+    "postgresImage": Row(value=_copy_of(POSTGRES_IMAGE)),
+    "postgresMemory": Row(value="2GiB"),
+    "postgresCpus": Row(value="2"),
+    "accessUrl": Row(value="http://coder.example"),
+    "coderImage": Row(value=_copy_of(CODER_IMAGE)),
+    "coderMemory": Row(value="3GiB"),
+    "coderCpus": Row(value="1"),
+    "workspaceImages": Row(value=lambda pilot: f"{WORKSPACE_IMAGE},{_copy_of(WORKSPACE_IMAGE)(pilot)}"),
+    "workspaceMemory": Row(value="3GiB"),
+    "workspaceMemoryCap": Row(value="8GiB"),
+    "workspaceCpus": Row(value="1"),
+    "workspaceCpusCap": Row(value="4"),
+    "idleTtl": Row(value="3h"),
+    "idleBump": Row(value="30m"),
+    "keepAliveMax": Row(value="6h"),
+    "serviceEnvironment": Row(value='{"PHOENIX": "http://host.docker.internal:6006"}'),
+    "anthropicBaseUrl": Row(value="http://host.docker.internal:4000"),
+    "anthropicApiKey": Row(value="sk-ant-of-the-tests", secret=True),
+    "tailnetName": Row(value="framework"),
+    "tailscaleSocket": Row(value="/run/tailscale/tailscaled.sock"),
+    "adminUsername": Row(value="owner"),
+    "adminEmail": Row(value="someone@else.example", refused="pulumi config set adminEmail"),
+    "adminPassword": Row(value="a-Passw0rd-of-the-owners", secret=True),
+    "backupsKept": Row(value="3"),
+    "purgeOnDestroy": Row(value="true"),
+    "verdictMinDays": Row(value="3"),
+    "verdictMinNetGibHPerDay": Row(value="1"),
+    "verdictMaxFailedPercent": Row(value="5"),
+    "verdictMaxStoppedRuns": Row(value="2"),
+}
+
+
+def test_every_setting_has_a_row() -> None:
+    assert ROWS.keys() | ELSEWHERE.keys() == KEYS.keys()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived:
+    """A pilot with a running and a parked workspace, each with files in its home."""
+
+    pilot: Pilot
+    running: dict[str, Any]
+    parked: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def lived(pilot: Pilot) -> Lived:
+    parked = furnished(pilot, "parked")
+    running = furnished(pilot, "running")
+    pilot.transition(parked["id"], "stop")
+    return Lived(pilot=pilot, running=running, parked=parked)
+
+
+def _set(pilot: Pilot, key: str, row: Row, value: str) -> None:
+    if row.secret:
+        pilot.pulumi("config", "set", "--secret", key, value)
+    else:
+        pilot.write_config(**{key: value})
+
+
+def _ids(pilot: Pilot) -> list[tuple[str, str]]:
+    return [identity(f"{pilot.name}-{part}") for part in ("server", "postgres")]
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("key", ROWS)
+def test_a_change_leaves_the_world_of_a_fresh_pilot_or_is_refused(
+    lived: Lived, make_pilot: Callable[..., Pilot], key: str
+) -> None:
+    pilot, row = lived.pilot, ROWS[key]
+    value = row.value if isinstance(row.value, str) else row.value(pilot)
+    owned, ids, kept = belongings(pilot), _ids(pilot), pilot.config.get(key, "")
+    if row.refused:
+        _set(pilot, key, row, value)
+        for said in (pilot.pulumi("preview", check=False), pilot.up(check=False), command(pilot, "up", check=False)):
+            assert row.refused in said
+        assert _ids(pilot) == ids
+        if kept:
+            pilot.write_config(**{key: kept})
+        else:
+            del pilot.config[key]
+            pilot.write_config()
+    else:
+        _set(pilot, key, row, value)
+        command(pilot, "up")
+        pilot.variables.pop("token", None)
+        assert world_of(pilot) == _fresh(pilot, make_pilot)
+    pilot.up("--expect-no-changes")
+    _every_workspace_starts(lived)
+    after = belongings(pilot)
+    assert (after.workspaces, after.templates, after.homes) == (owned.workspaces, owned.templates, owned.homes)
+
+
+def _fresh(pilot: Pilot, make_pilot: Callable[..., Pilot]) -> dict[str, Any]:
+    own = ("name", "port", "dataDir")
+    other = make_pilot(**{key: value for key, value in pilot.config.items() if key not in own})
+    shown = pilot.pulumi("config", "--json", "--show-secrets")
+    for key, entry in json.loads(shown[shown.index("{") :]).items():
+        if entry.get("secret"):
+            other.pulumi("config", "set", "--secret", key, entry["value"])
+    other.up()
+    try:
+        return world_of(other)
+    finally:
+        other.write_config(purgeOnDestroy="false")
+        other.remove()
+
+
+def _every_workspace_starts(lived: Lived) -> None:
+    pilot = lived.pilot
+    for workspace in (lived.running, lived.parked):
+        before = checksum(workspace["id"])
+        command(pilot, "workspace", workspace["name"])
+        assert checksum(workspace["id"]) == before
+    pilot.transition(lived.parked["id"], "stop")
