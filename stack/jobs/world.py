@@ -132,7 +132,8 @@ def _other_place(declared: Declared, live: Mapping[str, Record], record: Record)
         )
     wanted = f"{declared.data_directory}/postgres"
     for mount in live.get("postgres", {}).get("Mounts", []):
-        if mount["Destination"] == "/var/lib/postgresql/data" and mount["Source"] != wanted:
+        elsewhere = Path(mount["Source"]).resolve() != Path(wanted).resolve()
+        if mount["Destination"] == "/var/lib/postgresql/data" and elsewhere:
             old = str(Path(mount["Source"]).parent)
             return (
                 f"dataDir is {declared.data_directory}, but the database of the living pilot is in {old}; nothing was "

@@ -6,14 +6,14 @@ Rows are cumulative: each fresh pilot has all that was changed before.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from stack.settings import KEYS
-from tests.e2e.pilot_fixture import Pilot, docker, free_port
+from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, free_port
 from tests.e2e.retirement_fixture import belongings, checksum, command, furnished, identity
 from tests.e2e.world_fixture import world_of
 from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
@@ -29,11 +29,15 @@ class Row:
     secret: bool = False
 
 
+COPIES = f"{NAME_PREFIX}-copies"
+
+
 def _copy_of(image: str) -> Callable[[Pilot], str]:
     """An image with the same contents and another id."""
 
-    def make(pilot: Pilot) -> str:
-        name = f"{pilot.name}/{image.rpartition('/')[2]}"
+    def make(_: Pilot) -> str:
+        # Not after the pilot: the fresh one has the same setting.
+        name = f"{COPIES}/{image.rpartition('/')[2]}"
         docker("build", "--tag", name, "-", stdin=f"FROM {image}\nLABEL copy=yes\n")
         return name
 
@@ -93,7 +97,16 @@ class Lived:
 
 
 @pytest.fixture(scope="module")
-def lived(pilot: Pilot) -> Lived:
+def copies() -> Iterator[None]:
+    """Takes the copies of images away in the end."""
+    yield
+    found = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={COPIES}/*").split()
+    if found:
+        docker("image", "rm", "--force", *found)
+
+
+@pytest.fixture(scope="module")
+def lived(copies: None, pilot: Pilot) -> Lived:
     parked = furnished(pilot, "parked")
     running = furnished(pilot, "running")
     pilot.transition(parked["id"], "stop")
