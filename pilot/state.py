@@ -17,7 +17,6 @@ from pilot.session import STACKS, STATE, Session
 from stack.jobs import engine, names, world
 
 BACKUPS = STATE / ".pulumi" / "backups" / names.PROJECT
-STOP_GRACE_S = 60
 
 Resource = dict[str, Any]
 
@@ -188,8 +187,7 @@ def remove_orphans(session: Session, name: str) -> None:
     for row in world.listed():
         if row.stack == name and not row.workspace and row.identifier not in known:
             say(f"removing the container {row.name}, which is not in the state")
-            engine.docker("stop", "--time", str(STOP_GRACE_S), row.identifier, timeout_s=2 * STOP_GRACE_S)
-            engine.docker("rm", "--force", row.identifier)
+            engine.remove_container(row.identifier, world.STOP_GRACE_S)
     listing = ("network", "ls", "--no-trunc", "--filter", f"label={names.STACK_LABEL}={name}", "--format", "{{.ID}}")
     for network in engine.inspect(*(set(engine.docker(*listing).splitlines()) - known)):
         say(f"removing the network {network['Name']}, which is not in the state")

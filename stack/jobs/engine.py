@@ -96,6 +96,17 @@ def state(container: str) -> State | None:
     )
 
 
+def remove_container(container: str, stop_grace_s: int) -> None:
+    """Stop a container in order and remove it.
+
+    Raises:
+        JobError: the engine refuses.
+    """
+    docker("stop", "--time", str(stop_grace_s), container, timeout_s=CALL_TIMEOUT_S + stop_grace_s)
+    # Without --volumes: nothing that might be somebody's work goes with it.
+    docker("rm", "--force", container)
+
+
 def log_tail(container: str) -> str:
     """The container's last log lines, indented."""
     done = subprocess.run(

@@ -8,7 +8,6 @@ query and two calls to the engine; `troubles` and `strangers` compare and touch 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,6 @@ from typing import Any, Literal
 
 from stack.jobs import engine, names, postgres
 
-INSPECT_TIMEOUT_S = 60
 STOP_GRACE_S = 10
 # The engine tells when a container was made in whole seconds.
 CLOCK_TOLERANCE_S = 2
@@ -302,18 +300,8 @@ def _container(line: str) -> Container:
 def _present(needed: Iterable[str]) -> frozenset[str]:
     """Those volumes and images that the engine has; one call, whatever their number."""
     wanted = sorted(needed)
-    if not wanted:
-        return frozenset()
-    done = subprocess.run(
-        ["docker", "inspect", *wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        timeout=INSPECT_TIMEOUT_S,
-    )  # fmt: skip
-    # It ends with 1 where one is missing, and lists the others all the same.
-    problems = [line for line in done.stderr.splitlines() if "no such" not in line.lower()]
-    if done.returncode != 0 and problems:
-        raise engine.JobError(f"`docker inspect` failed: {problems[0]}")
     found: set[str] = set()
-    for each in json.loads(done.stdout):
+    for each in engine.inspect(*wanted):
         found.update(each.get("RepoTags") or [each.get("Name", "")])
     return frozenset(found & set(wanted))
 
@@ -324,6 +312,4 @@ def remove_container(name: str) -> None:
     Raises:
         engine.JobError: the engine refuses.
     """
-    engine.docker("stop", "--time", str(STOP_GRACE_S), name)
-    # Without --volumes: nothing that might be somebody's work goes with it.
-    engine.docker("rm", "--force", name)
+    engine.remove_container(name, STOP_GRACE_S)

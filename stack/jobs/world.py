@@ -262,8 +262,7 @@ def _make_way(declared: Declared, live: Mapping[str, Record], record: Record, di
         if container["State"]["Paused"]:
             engine.docker("unpause", wanted["name"])
         if _is_foreign(container, (record.get("containers") or {}).get(wanted["name"])):
-            engine.docker("stop", "--time", str(STOP_GRACE_S), wanted["name"], timeout_s=2 * STOP_GRACE_S)
-            engine.docker("rm", "--force", wanted["name"])
+            engine.remove_container(wanted["name"], STOP_GRACE_S)
     for key in declared.networks.keys() & different.keys() & live.keys():
         remove_network(live[key])
 

@@ -186,7 +186,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the engine is told."""
     calls: list[tuple[str, ...]] = []
 
-    def docker(*arguments: str) -> str:
+    def docker(*arguments: str, **_: object) -> str:
         calls.append(arguments)
         return ""
 
