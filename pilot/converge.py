@@ -107,7 +107,7 @@ def _agree_on_template(session: Session) -> bool:
     in_state = {each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"}
     lost = {each for each in (recorded, *in_state) if each is not None and each not in known}
     if lost:
-        state.say(f"Coder has no template {', '.join(sorted(lost))} any more")
+        state.say(f"Coder has no template {names.TEMPLATE} any more; it is made anew")
     if lost & in_state:
         state.forget_template(session)
     ours = next((each for each, name in known.items() if name == names.TEMPLATE), None)
