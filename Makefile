@@ -8,7 +8,7 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor backup restore adopt upgrade-postgres verdict sample
+.PHONY: help up down preview status workspace password doctor prove backup restore adopt upgrade-postgres verdict sample
 .PHONY: test check drills speed lock docs
 
 help: ## list the commands
@@ -35,6 +35,9 @@ password: ## print the admin's password
 
 doctor: ## say whether `make up` would work, and how to fix what is missing
 	@$(PILOT) doctor $(ARGS)
+
+prove: ## try every promise on the running pilot, in three minutes [ARGS=--json]
+	@$(PILOT) prove $(ARGS)
 
 backup: ## dump the database, keep the state beside it
 	@$(PILOT) backup

@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "workspace": "create a workspace, or start it, and print its code-server URL",
     "password": "print the admin's password",
     "doctor": "say whether `up` would work, and how to fix what is missing",
+    "prove": "try every promise on the running pilot, with a workspace that is deleted again",
     "verdict": "say from the pilot's own figures whether it is worth keeping",
     "sample": "note what runs now and what it uses, for the verdict",
     "backup": "dump the database and keep the state beside it",

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration, drift, health, world
+from pilot import configuration, drift, health, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
@@ -392,13 +392,16 @@ def _health(subject: Subject) -> Iterator[Finding]:
     try:
         with admin(open_session(stack)) as api:
             troubles = health.troubles(api)
-    except PilotError as error:
+            proved = proof.told(subject.settings.site, proof.servers(subject.settings.site, api))
+    except (PilotError, engine.JobError) as error:
         yield Finding(check="health", level="warning", found=str(error), fix=f"make up STACK={stack}")
         return
     for each in troubles:
         yield Finding(check="health", level="warning", found=each, fix="docs/runbooks.md, Coder's health")
     if not troubles:
         yield Finding(check="health", level="ok", found="Coder's health: ok")
+    found, _, fix = proved.partition(": ")
+    yield Finding(check="proof", level="warning" if "BROKEN" in found else "ok", found=found, fix=fix)
 
 
 def _declared(subject: Subject) -> Iterator[Finding]:

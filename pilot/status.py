@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pilot import drift, health, world
+from pilot import drift, health, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
@@ -47,6 +47,7 @@ def _show(session: Session, looked: Callable[[], World | None]) -> int:
     try:
         with admin(session) as api:
             workspaces, troubles = _workspaces(api), health.troubles(api)
+            proved = proof.told(session.settings.site, proof.servers(session.settings.site, api))
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
         return 1
@@ -65,6 +66,7 @@ def _show(session: Session, looked: Callable[[], World | None]) -> int:
     print()
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
+    print(proved)
     different = drift.differences(session.settings, session.stack)
     if different:
         print(f"\nrun `{world.make('up', session.stack)}`, which puts right:")

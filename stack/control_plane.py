@@ -55,6 +55,7 @@ def _environment(
         # Nothing leaves the box unasked.
         "CODER_TELEMETRY_ENABLE": "false",
         "CODER_UPDATE_CHECK": "false",
+        "CODER_AI_GATEWAY_ENABLED": "false",
         "CODER_DERP_SERVER_STUN_ADDRESSES": "disable",
         # On by default: the first stranger with a GitHub account could sign in.
         "CODER_OAUTH2_GITHUB_DEFAULT_PROVIDER_ENABLE": "false",

@@ -130,7 +130,8 @@ def _rename(api: coder.Api, account: Admin, username: str) -> None:
 
 
 def _token(api: coder.Api, name: str, prefix: str) -> str:
-    tokens = api.call("GET", "/api/v2/users/me/keys/tokens")
+    # An expired one keeps its name, and newer servers than 2.30 list it only when asked to.
+    tokens = api.call("GET", "/api/v2/users/me/keys/tokens?include_expired=true")
     for token in tokens if isinstance(tokens, list) else []:
         if str(token["token_name"]).startswith(prefix):
             api.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
