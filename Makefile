@@ -8,7 +8,7 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor prove backup restore adopt upgrade-postgres verdict sample
+.PHONY: help up down preview status workspace password doctor prove outdated upgrade backup restore adopt upgrade-postgres verdict sample
 .PHONY: test check drills speed lock docs
 
 help: ## list the commands
@@ -38,6 +38,12 @@ doctor: ## say whether `make up` would work, and how to fix what is missing
 
 prove: ## try every promise on the running pilot, in three minutes [ARGS=--json]
 	@$(PILOT) prove $(ARGS)
+
+outdated: ## ask the sources what has moved on, and what has known holes [ARGS=--json]
+	@$(PILOT) outdated $(ARGS)
+
+upgrade: ## back up, pull the tags of the settings again, up, prove
+	@$(PILOT) upgrade
 
 backup: ## dump the database, keep the state beside it
 	@$(PILOT) backup

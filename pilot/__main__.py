@@ -17,6 +17,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "password": "print the admin's password",
     "doctor": "say whether `up` would work, and how to fix what is missing",
     "prove": "try every promise on the running pilot, with a workspace that is deleted again",
+    "outdated": "say which pins and images have moved on, and which have known holes",
+    "upgrade": "pull the tags of the settings again, after a backup, and prove the result",
     "verdict": "say from the pilot's own figures whether it is worth keeping",
     "sample": "note what runs now and what it uses, for the verdict",
     "backup": "dump the database and keep the state beside it",
