@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     if moved:
         before_it = ", ".join(f"`pulumi config set {key} {before[tag]} --stack {session.stack}`" for key, tag in moved)
         state.say(
-            f"what was here before: {before_it}. `make up STACK={session.stack}` goes back to it; where a newer one has "
-            f"changed the database, docs/runbooks.md, Upgrade Coder, tells the way, with {dump}"
+            f"what was here before: {before_it}. `make up STACK={session.stack}` goes back to it; where a newer one "
+            f"has changed the database, docs/runbooks.md, Upgrade Coder, tells the way, with {dump}"
         )
     return code
 
