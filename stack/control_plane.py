@@ -19,6 +19,7 @@ SOCKET_IN_CONTAINER = "/var/run/docker.sock"
 STOP_GRACE_S = 30
 BUILDS_AT_ONCE = 10
 TOKEN_LIFETIME_H = 365 * 24
+OTHER_TOKEN_LIFETIME_H = 7 * 24
 
 
 def socket_group(socket: str) -> pulumi.Output[str]:
@@ -61,7 +62,11 @@ def _environment(
         "CODER_OAUTH2_GITHUB_DEFAULT_PROVIDER_ENABLE": "false",
         # Owners' tokens end after 7 days unless the server allows more.
         "CODER_MAX_ADMIN_TOKEN_LIFETIME": f"{TOKEN_LIFETIME_H}h",
-        "CODER_MAX_TOKEN_LIFETIME": f"{TOKEN_LIFETIME_H}h",
+        # Each build of a workspace gets a token of its owner that lives so long, and the database, and so every dump,
+        # keeps it.
+        "CODER_MAX_TOKEN_LIFETIME": f"{OTHER_TOKEN_LIFETIME_H}h",
+        # No page of others may have the log-in in a frame of its own.
+        "CODER_ADDITIONAL_CSP_POLICY": "frame-ancestors 'self'",
         # Each daemon runs one build: this many workspaces start or stop together.
         "CODER_PROVISIONER_DAEMONS": str(BUILDS_AT_ONCE),
     }

@@ -89,6 +89,11 @@ resource "docker_container" "workspace" {
 
   network_mode = var.workspace_network
 
+  # Workspaces share a network: with raw sockets one could answer for Coder, and read the others' tokens (ARP).
+  capabilities {
+    drop = ["CAP_NET_RAW", "CAP_MKNOD"]
+  }
+
   # Ollama, LiteLLM, Phoenix and the like run on the host.
   host {
     host = "host.docker.internal"

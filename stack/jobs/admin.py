@@ -118,6 +118,28 @@ def _notify(account: Admin, recorded: Admin | None) -> None:
     print(text, file=sys.stderr)
 
 
+def _refuse_intruder(account: Admin) -> None:
+    """Refuse an account that somebody made after this Coder started and before we could.
+
+    Whoever made it has a session of it, which a new password does not end.
+
+    Raises:
+        JobError: it is one.
+    """
+    started = engine.state(program.variable("CODER_CONTAINER"))
+    identifier, since = postgres.literal(account.id), postgres.literal(started.started_at if started else "infinity")
+    made_since = postgres.query(
+        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+        f"SELECT 1 FROM users WHERE id = {identifier} AND created_at > {since}::timestamptz;",  # noqa: S608  quoted
+    )  # fmt: skip
+    if made_since:
+        raise engine.JobError(
+            f"somebody else made the first user of this Coder, {account.username} ({account.email}), after it started: "
+            "a process of this machine, by its port. Find it, `make down`, and begin with another `dataDir`; "
+            "if it was you, `make down` and `make up` take it over"
+        )
+
+
 def _rename(api: coder.Api, account: Admin, username: str) -> None:
     user = api.call("GET", f"/api/v2/users/{account.id}")
     name = user.get("name", "") if isinstance(user, dict) else ""
@@ -165,6 +187,8 @@ def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
     except coder.ApiError as error:
         if error.status != 401:
             raise
+        if recorded is None:
+            _refuse_intruder(account)
         _reset_password(anonymous, account, password)
         session = _session(anonymous, email, password)
         _notify(account, recorded)

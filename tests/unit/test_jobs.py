@@ -70,6 +70,7 @@ class FakeCoder:
     other_owners: tuple[str, ...] = ()
     taken: str = ""
     weak: str = ""
+    intruded: bool = False
     minted: bool = True
     calls: list[tuple[str, str]] = field(default_factory=list)
     commands: list[tuple[str, ...]] = field(default_factory=list)
@@ -113,6 +114,11 @@ class FakeCoder:
         if "reset-password" in arguments:
             assert arguments[-1] == self.username
             self.password = (stdin or "").splitlines()[0]
+        if "inspect" in arguments:
+            state = {"Running": True, "StartedAt": "2026-11-25T07:26:12.633156362Z"}
+            return json.dumps([{"State": state, "RestartCount": 0}])
+        if "created_at >" in (stdin or ""):
+            return "1" if self.intruded else ""
         own = f"{self.identifier}|{self.username}|digest of {self.password}|{self.email}"
         return "\n".join([own, *self.other_owners]) if "psql" in arguments else ""
 
@@ -167,6 +173,15 @@ def test_another_password_is_reset_in_the_container_without_standing_in_an_argum
     reset = ("exec", "--interactive", "coder-server", "/opt/coder", "reset-password", "admin")
     assert server.stdin[server.commands.index(reset)] == f"{PASSWORD}\n{PASSWORD}\n"
     assert not [word for command in server.commands for word in command if PASSWORD in word]
+
+
+def test_a_first_user_that_somebody_made_before_us_is_refused_and_not_taken_over(server: FakeCoder) -> None:
+    server.password, server.intruded = OTHER_PASSWORD, True
+    with pytest.raises(
+        engine.JobError, match=r"somebody else made the first user of this Coder, admin \(admin@framework"
+    ):
+        admin.main()
+    assert (server.resets, server.tokens) == ([], {})
 
 
 OTHERS = ("b-id|ada|x|ada@example.org", "c-id|admin|x|chief@example.org")
@@ -346,6 +361,8 @@ class World:
     joined: list[str] = field(default_factory=list)
     template: list[dict[str, object]] = field(default_factory=list)
     """Our template's row in Coder's database, if it is there."""
+    unused: bool = False
+    """Whether it has a version that nobody uses."""
 
 
 @pytest.fixture
@@ -379,7 +396,13 @@ def look(
                 world.joined.append(arguments[3])
             if "psql" not in arguments:
                 return ""
-            return "\n".join([*(["token"] if world.token_known else []), *map(json.dumps, world.template)])
+            return "\n".join(
+                [
+                    *(["token"] if world.token_known else []),
+                    *(["unused"] if world.unused else []),
+                    *map(json.dumps, world.template),
+                ]
+            )
 
         monkeypatch.setattr(engine, "state", state)
         monkeypatch.setattr(engine, "docker", docker)
@@ -483,6 +506,9 @@ def changed() -> dict[str, object]:
     return {}
 
 
+ARCHIVE = "/api/v2/templates/ours/versions/archive"
+
+
 @pytest.fixture
 def record(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, object]
@@ -502,8 +528,12 @@ def record(
             return {**DECLARED, "default_ttl_ms": json.loads(os.environ["TEMPLATE"])["default_ttl_ms"], **changed}
         if method == "GET":
             return {"workspaces": shown}
-        told.append((f"{method} {path}", body))
+        if path != ARCHIVE:
+            told.append((f"{method} {path}", body))
+        archived.append((path, body) == (ARCHIVE, {"all": True}))
         return None
+
+    archived: list[bool] = []
 
     def run(ttl_ms: int) -> list[tuple[str, object]]:
         for name, value in {
@@ -514,6 +544,8 @@ def record(
             monkeypatch.setenv(name, value)
         told.clear()
         record_template.main()
+        # What no workspace uses any more, every time, and last.
+        assert archived[-1]
         return list(told)
 
     monkeypatch.setattr(coder.Api, "call", call)
@@ -553,6 +585,9 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
         assert (found["differences"], found["generations"]) == (said, {"token": 1, "template-record": generation})
     world.template = [{**declared, "description": "of no matter to a pilot that does not declare it"}]
     assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1}
+    world.unused = True
+    found = look(world, "ensure")
+    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2})
     world.template = []
     assert look(world, "ensure")["problem"] == "the template project was deleted in Coder: `make up` makes it anew"
 

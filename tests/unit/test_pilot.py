@@ -330,8 +330,9 @@ class Answers(Api):
     [
         (
             401,
-            "the password of me@example.org was changed in Coder: `make up STACK=x` sets it back .* to keep your own, "
-            "first `PULUMI_CONFIG_PASSPHRASE_FILE=.passphrase pulumi config set --secret adminPassword --stack x`",
+            "the password of me@example.org was changed there, .* `make up STACK=x` makes a new one, and sets the "
+            "password back .* to keep your own, first `PULUMI_CONFIG_PASSPHRASE_FILE=.passphrase pulumi config set "
+            "--secret adminPassword --stack x`",
         ),
         (503, "Coder at http://127.0.0.1:17001: down"),
     ],
@@ -339,7 +340,7 @@ class Answers(Api):
 def test_a_password_that_coder_no_longer_takes_is_named_with_both_ways_out(
     project: Path, monkeypatch: pytest.MonkeyPatch, status_code: int, told: str
 ) -> None:
-    outputs = {"adminEmail": "me@example.org", "adminPassword": "s3cret"}
+    outputs = {"adminEmail": "me@example.org", "apiToken": "s3cret"}
     monkeypatch.setattr(session.Session, "outputs", lambda *_, **__: outputs)
     opened = session.Session(
         stack="x", settings=configuration.settings("x"), environment={}, config_file=project, published=True
@@ -349,8 +350,8 @@ def test_a_password_that_coder_no_longer_takes_is_named_with_both_ways_out(
         raise ApiError(status_code, "down")
 
     monkeypatch.setattr(Api, "call", refuse)
-    with pytest.raises(PilotError, match=told) as refused, server.admin(opened):
-        pytest.fail("signed in")
+    with pytest.raises(PilotError, match=told) as refused, server.admin(opened) as api:
+        api.call("GET", "/api/v2/workspaces")
     assert "s3cret" not in str(refused.value)
     assert "\n" not in str(refused.value)
 

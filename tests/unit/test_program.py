@@ -174,10 +174,11 @@ def test_every_argument_of_a_password_is_written_out(pilot: Declared) -> None:
 
 def test_the_outputs_are_those_that_are_promised_and_the_password_is_secret(pilot: Declared) -> None:
     assert set(pilot.exports) == {
-        "url", "adminUsername", "adminEmail", "adminPassword", "templateVersion", "workspaceNetwork", "next",
-    }  # fmt: skip
-    assert is_secret(pilot.exports["adminPassword"])
-    assert not any(is_secret(value) for key, value in pilot.exports.items() if key != "adminPassword")
+        *("url", "adminUsername", "adminEmail", "adminPassword", "apiToken"),
+        *("templateVersion", "workspaceNetwork", "next"),
+    }
+    secret = {key for key, value in pilot.exports.items() if is_secret(value)}
+    assert secret == {"adminPassword", "apiToken"}
     assert pilot.exports["url"] == "http://127.0.0.1:7080"
 
 
