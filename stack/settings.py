@@ -180,6 +180,8 @@ class Admin:
 
     username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "up to 32 letters, digits and single hyphens"))]
     """The first user's name; another one renames the user in Coder."""
+    name: Annotated[str, Key("adminName", _full_name)]
+    """The first user's full name, which Git puts into commits; empty: the one in Coder, or without one the username."""
     email: Annotated[str, Key("adminEmail", _matching(_EMAIL, "an e-mail address"))]
     """The first user's e-mail address, which the log-in form asks for; Coder cannot change it once the user exists."""
     password: Annotated[Encrypted[str] | None, Key("adminPassword", _password, "always")]
@@ -300,6 +302,13 @@ def _password(text: str) -> str:
     # The rest of its rules Coder knows. Its `reset-password` would read on after a line that begins as JSON does.
     if not text.isprintable() or not 8 <= len(text.encode()) <= 64 or text[0] in "{[":
         raise ValueError("8 to 64 printable characters, the first no { or [")
+    return text
+
+
+def _full_name(text: str) -> str:
+    # Coder's own rules, and what Git would take out of a commit.
+    if len(text.encode()) > 128 or text != text.strip() or not (text.isprintable() and not set(text) & set("<>")):
+        raise ValueError("a name of at most 128 bytes without < and >")
     return text
 
 

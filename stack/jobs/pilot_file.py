@@ -31,6 +31,8 @@ class Admin:
     email: str
     password_digest: str
     """Of Coder's own salted hash: it shows that the password was changed, and nobody can try passwords on it."""
+    name: str = ""
+    """The full name: the setting that was applied last, "" where it left Coder's alone."""
 
 
 def read(data_directory: str) -> dict[str, Any]:

@@ -72,6 +72,7 @@ ROWS = {
     "tailnetName": Row(value="framework"),
     "tailscaleSocket": Row(value="/run/tailscale/tailscaled.sock"),
     "adminUsername": Row(value="owner"),
+    "adminName": Row(value="Ada Lovelace"),
     "adminEmail": Row(value="someone@else.example", refused="pulumi config set adminEmail"),
     "adminPassword": Row(value="a-Passw0rd-of-the-owners", secret=True),
     "backupsKept": Row(value="3"),

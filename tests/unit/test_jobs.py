@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "TOKEN_GENERATION": "3",
     "TOKEN_LIFETIME_H": "8760",
     "ADMIN_USERNAME": "admin",
+    "ADMIN_NAME": "",
     "ADMIN_EMAIL": "admin@framework.local",
     "ADMIN_PASSWORD": PASSWORD,
 }
@@ -65,6 +66,7 @@ class FakeCoder:
     password: str | None = None
     identifier: str = "an-id"
     username: str = "admin"
+    name: str = "Ada Lovelace"
     email: str = "admin@framework.local"
     tokens: dict[str, str] = field(default_factory=dict)
     other_owners: tuple[str, ...] = ()
@@ -84,12 +86,11 @@ class FakeCoder:
         if (method, path) == STRONG:
             return {"valid": not self.weak, "details": self.weak}
         if (method, path) == SHOW:
-            return {"name": "Ada Lovelace"}
+            return {"name": self.name}
         if (method, path) == RENAME:
             if body["username"] == self.taken:
                 raise coder.ApiError(409, "A user with this username already exists.")
-            assert body["name"] == "Ada Lovelace"
-            self.username = body["username"]
+            self.username, self.name = body["username"], body["name"]
         if (method, path) == LOGIN:
             if (body["email"], body["password"]) != (self.email, self.password):
                 raise coder.ApiError(401, "wrong password")
@@ -201,10 +202,27 @@ def test_another_name_in_the_settings_renames_the_account_and_keeps_the_persons_
     server.known(tmp_path)
     monkeypatch.setenv("ADMIN_USERNAME", "boss")
     admin.main()
-    assert server.username == "boss"
+    assert (server.username, server.name) == ("boss", "Ada Lovelace")
     server.calls.clear()
     admin.main()
     assert RENAME not in server.calls
+
+
+def test_another_full_name_in_the_settings_is_set_once_and_one_from_the_dashboard_stays(
+    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.password, server.username = PASSWORD, "renamed"
+    server.known(tmp_path)
+    monkeypatch.setenv("ADMIN_NAME", "Grace Hopper")
+    admin.main()
+    assert (server.username, server.name) == ("renamed", "Grace Hopper")
+    server.name = "Grace Brewster Hopper"
+    admin.main()
+    assert server.name == "Grace Brewster Hopper"
+    # As a new pilot with these settings has it.
+    monkeypatch.setenv("ADMIN_NAME", "")
+    admin.main()
+    assert server.name == ""
 
 
 @pytest.mark.parametrize("known", [True, False])
