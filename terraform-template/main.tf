@@ -45,6 +45,11 @@ locals {
   }
 }
 
+locals {
+  # By dots, which none of the three has in it: with hyphens a-b's c and a's b-c would be called the same.
+  container_name = lower("${var.name_prefix}.${data.coder_workspace_owner.me.name}.${data.coder_workspace.me.name}")
+}
+
 # Outlives every stop, update and rename: no count, a name that never changes, and no attribute whose change could
 # replace it. The label with the workspace's name therefore keeps the name at creation.
 resource "docker_volume" "home" {
@@ -65,7 +70,7 @@ resource "docker_volume" "home" {
 
 resource "docker_container" "workspace" {
   count    = data.coder_workspace.me.start_count
-  name     = lower("${var.name_prefix}-${data.coder_workspace_owner.me.name}-${data.coder_workspace.me.name}")
+  name     = local.container_name
   hostname = lower(data.coder_workspace.me.name)
   image    = lookup(jsondecode(var.built_images), data.coder_parameter.image.value, data.coder_parameter.image.value)
 

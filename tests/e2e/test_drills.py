@@ -183,7 +183,7 @@ def test_without_its_passphrase_a_pilot_is_taken_over_with_all_that_it_has(tmp_p
     with cloned(tmp_path, "lost") as clone:
         clone.make("up")
         clone.make("workspace", "NAME=demo")
-        (container,) = docker("ps", "--filter", f"name={clone.name}-admin-demo", "--format", "{{.Names}}").splitlines()
+        (container,) = docker("ps", "--filter", f"name={clone.name}.admin.demo", "--format", "{{.Names}}").splitlines()
         docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
         passphrase, salt = clone.directory / ".passphrase", clone.directory / ".pulumi-state" / f"{STACK}.salt"
         right, before = passphrase.read_text(), salt.read_text()

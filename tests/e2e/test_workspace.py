@@ -98,7 +98,7 @@ def test_a_file_in_home_survives_stop_start_rename_and_a_template_update(pilot: 
     rename = f"UPDATE workspaces SET name = 'renamed' WHERE id = '{workspace['id']}'"  # noqa: S608  an id of Coder's own
     docker("exec", f"{pilot.name}-postgres", "psql", "--username", "coder", "--command", rename, "coder")
     pilot.transition(workspace["id"], "start")
-    assert container_of(pilot, workspace) == f"{pilot.name}-admin-renamed"
+    assert container_of(pilot, workspace) == f"{pilot.name}.admin.renamed"
     assert inside(pilot, workspace, "cat ~/file") == "precious"
 
     readme = pilot.directory / "terraform-template" / "README.md"

@@ -55,7 +55,7 @@ run "a_rename_keeps_the_home" {
     }
   }
   assert {
-    condition     = endswith(docker_container.workspace[0].name, "-omega")
+    condition     = endswith(docker_container.workspace[0].name, ".omega")
     error_message = "The container must follow the new name."
   }
   assert {

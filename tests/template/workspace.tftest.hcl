@@ -41,8 +41,8 @@ run "a_started_workspace_is_one_container" {
     error_message = "A started workspace must have exactly one container."
   }
   assert {
-    condition     = docker_container.workspace[0].name == "pilot-ann-alpha"
-    error_message = "The container's name must be prefix, owner and workspace in lower case."
+    condition     = docker_container.workspace[0].name == "pilot.ann.alpha"
+    error_message = "The container's name must be prefix, owner and workspace in lower case, apart by what is in none of them."
   }
   assert {
     condition     = docker_container.workspace[0].image == "image-a"
