@@ -14,6 +14,8 @@ resource "coder_agent" "main" {
       GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
     },
     nonsensitive(jsondecode(var.service_environment)),
+    # The agent puts in what entrypoint.sh made of its own: programs read the one or the other.
+    local.own_no_proxy == "" ? {} : { for name in ["no_proxy", "NO_PROXY"] : name => "${local.own_no_proxy},$no_proxy" },
     var.anthropic_base_url == "" ? {} : { ANTHROPIC_BASE_URL = var.anthropic_base_url },
   )
 

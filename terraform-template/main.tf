@@ -46,6 +46,16 @@ locals {
 }
 
 locals {
+  # Past any proxy: the workspace itself, Coder, and the box by all its names.
+  agent_host  = regex("^https?://(\\[[^]]+\\]|[^/:]+)", var.agent_url)[0]
+  access_host = regex("^https?://(\\[[^]]+\\]|[^/:]+)", data.coder_workspace.me.access_url)[0]
+  no_proxy = join(",", distinct([for host in compact([
+    "localhost", "127.0.0.1", "::1", "host.docker.internal", local.agent_host, local.access_host,
+    # On the tailnet also the first part alone.
+    try(regex("^([A-Za-z][A-Za-z0-9-]*)[.]", local.access_host)[0], ""),
+  ]) : trim(host, "[]")]))
+  own_no_proxy = nonsensitive(join(",", compact([for name in ["no_proxy", "NO_PROXY"] : lookup(jsondecode(var.service_environment), name, "")])))
+
   # By dots, which none of the three has in it: with hyphens a-b's c and a's b-c would be called the same.
   container_name = lower("${var.name_prefix}.${data.coder_workspace_owner.me.name}.${data.coder_workspace.me.name}")
 }
@@ -87,6 +97,7 @@ resource "docker_container" "workspace" {
     "CODER_PILOT_STATE_DIR=${local.state_dir}",
     "CODER_PILOT_CODE_SERVER_PORT=${local.code_server_port}",
     "CODER_PILOT_PROJECT_DIR=${local.project_dir}",
+    "CODER_PILOT_NO_PROXY=${local.no_proxy}",
     "CODER_PILOT_GIT_REPOSITORY=${local.git_repository}",
     "CODER_PILOT_DOTFILES_REPOSITORY=${local.dotfiles_repository}",
     "CODER_PILOT_KEEP_ALIVE_CAP_S=${local.keep_alive_hours * 3600}",

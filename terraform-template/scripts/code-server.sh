@@ -44,7 +44,7 @@ JSON
 
 wait_until_it_answers() {
   local deadline=$((SECONDS + 60))
-  until curl --silent --fail --output /dev/null --max-time 2 "http://127.0.0.1:$port/healthz"; do
+  until curl --noproxy '*' --silent --fail --output /dev/null --max-time 2 "http://127.0.0.1:$port/healthz"; do
     if ((SECONDS >= deadline)) || ! kill -0 "$1" 2>/dev/null; then
       echo "ERROR: code-server does not answer. The end of its log ($log):" >&2
       tail -n 20 "$log" >&2

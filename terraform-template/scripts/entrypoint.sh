@@ -33,6 +33,10 @@ refuse() {
 command -v curl >/dev/null || refuse "it has no curl, which the agent needs. Choose another image, or install curl in it."
 [[ -w $HOME ]] || refuse "its user $(id -un) cannot write $HOME. Create $HOME in the image and give it to that user."
 
+# The image may come with a proxy.
+export no_proxy="${no_proxy:+$no_proxy,}${NO_PROXY:+$NO_PROXY,}$CODER_PILOT_NO_PROXY"
+export NO_PROXY=$no_proxy
+
 # A fixed place, so that a restart of the container does not leave one more copy of the agent behind.
 export BINARY_DIR=/tmp/coder-agent
 mkdir -p "$BINARY_DIR"

@@ -116,7 +116,7 @@ a_hook_says_working() {
 # report STATE MESSAGE. The token goes through standard input, where no process list shows it.
 report() {
   printf 'header = "Coder-Session-Token: %s"\n' "$CODER_AGENT_TOKEN" |
-    curl --config - --silent --show-error --fail --output /dev/null --max-time 20 --request PATCH \
+    curl --config - --noproxy '*' --silent --show-error --fail --output /dev/null --max-time 20 --request PATCH \
       --header 'Content-Type: application/json' \
       --data "{\"app_slug\":\"code-server\",\"state\":\"$1\",\"message\":\"$2\",\"uri\":\"\"}" \
       "${CODER_AGENT_URL%/}/api/v2/workspaceagents/me/app-status" ||

@@ -97,6 +97,9 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
         "CODER_AGENT_TOKEN": "agent-token",
         "CODER_PILOT_STATE_DIR": str(tmp_path / "state"),
         "CODER_PILOT_PROJECT_DIR": str(home / "project"),
+        "CODER_PILOT_NO_PROXY": "localhost,coder",
+        # One that is down: the workspace itself and Coder are asked without it.
+        "http_proxy": "http://127.0.0.1:9",
         "CODER_PILOT_CODE_SERVER_PORT": "13337",
         "CODER_PILOT_KEEP_ALIVE_CAP_S": "3600",
     }

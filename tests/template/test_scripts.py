@@ -398,7 +398,7 @@ def test_an_image_without_claude_gets_the_whole_program_or_none(
                 self.answer(404, {})
 
     with serving(Release) as url:
-        done = with_image(CODER_PILOT_CLAUDE_URL=url)
+        done = with_image(CODER_PILOT_CLAUDE_URL=url, no_proxy="127.0.0.1")
     assert done.returncode == 0
     installed = Path(workspace_env["HOME"]) / ".local" / "bin"
     if answer == "good":
@@ -411,6 +411,21 @@ def test_an_image_without_claude_gets_the_whole_program_or_none(
 
 
 # --- entrypoint.sh
+
+
+@pytest.mark.parametrize(
+    ("image", "merged"),
+    [
+        ({}, "localhost,coder"),
+        ({"no_proxy": ".corp"}, ".corp,localhost,coder"),
+        ({"NO_PROXY": ".corp"}, ".corp,localhost,coder"),
+    ],
+)
+def test_what_is_here_goes_past_a_proxy_beside_the_images_own_exceptions(
+    script: Script, image: dict[str, str], merged: str
+) -> None:
+    done = script("entrypoint.sh", 'echo "$no_proxy $NO_PROXY"', **image)
+    assert done.stdout == f"{merged} {merged}\n"
 
 
 def test_the_entrypoint_runs_the_agents_script(script: Script) -> None:

@@ -247,13 +247,40 @@ run "keep_alive_can_be_switched_off" {
   }
 }
 
+run "what_is_here_goes_past_a_proxy" {
+  override_data {
+    target = data.coder_workspace.me
+    values = {
+      id          = "0b4c1d4e-0000-4000-8000-000000000001"
+      name        = "Alpha"
+      start_count = 1
+      access_url  = "https://framework.tail1234.ts.net"
+    }
+  }
+  variables {
+    service_environment = "{\"https_proxy\": \"http://proxy.corp:3128\", \"NO_PROXY\": \".corp\"}"
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_NO_PROXY=localhost,127.0.0.1,::1,host.docker.internal,coder,framework.tail1234.ts.net,framework")
+    error_message = "The workspace, Coder and the box must be reached without a proxy."
+  }
+  assert {
+    condition     = coder_agent.main.env["no_proxy"] == ".corp,$no_proxy" && coder_agent.main.env["NO_PROXY"] == ".corp,$no_proxy"
+    error_message = "The owner's own exceptions must stand beside ours."
+  }
+  assert {
+    condition     = coder_agent.main.env["https_proxy"] == "http://proxy.corp:3128"
+    error_message = "The proxy must reach the workspace."
+  }
+}
+
 run "no_sign_in_is_set_by_default" {
   assert {
     condition     = length(coder_env.anthropic_api_key) == 0 && !contains(keys(coder_agent.main.env), "ANTHROPIC_BASE_URL")
     error_message = "By default the extension's own sign-in must be in charge."
   }
   assert {
-    condition     = coder_agent.main.env["OLLAMA_HOST"] == "http://host.docker.internal:11434"
+    condition     = !contains(keys(coder_agent.main.env), "no_proxy") && coder_agent.main.env["OLLAMA_HOST"] == "http://host.docker.internal:11434"
     error_message = "The service environment must reach the workspace."
   }
 }
