@@ -6,13 +6,6 @@ resource "coder_agent" "main" {
   dir  = local.project_dir
 
   env = merge(
-    {
-      # Commits work at once; an explicit ~/.gitconfig cannot win over these, as in Coder's own templates.
-      GIT_AUTHOR_NAME     = local.git_name
-      GIT_AUTHOR_EMAIL    = data.coder_workspace_owner.me.email
-      GIT_COMMITTER_NAME  = local.git_name
-      GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
-    },
     nonsensitive(jsondecode(var.service_environment)),
     # The agent puts in what entrypoint.sh made of its own: programs read the one or the other.
     local.own_no_proxy == "" ? {} : { for name in ["no_proxy", "NO_PROXY"] : name => "${local.own_no_proxy},$no_proxy" },

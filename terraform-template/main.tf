@@ -24,7 +24,6 @@ locals {
   git_repository      = data.coder_parameter.git_repository.value
   dotfiles_repository = data.coder_parameter.dotfiles_repository.value
   keep_alive_hours    = tonumber(data.coder_parameter.keep_alive_hours.value)
-  git_name            = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
 
   home = "/home/coder"
   # Not in the home volume: it tells about processes, which end with the container. Also in scripts/claude-hooks.json.
@@ -46,6 +45,9 @@ locals {
 }
 
 locals {
+  # The provider says "default" for an empty one.
+  git_name = contains(["", "default"], data.coder_workspace_owner.me.full_name) ? data.coder_workspace_owner.me.name : data.coder_workspace_owner.me.full_name
+
   # Past any proxy: the workspace itself, Coder, and the box by all its names.
   agent_host  = regex("^https?://(\\[[^]]+\\]|[^/:]+)", var.agent_url)[0]
   access_host = regex("^https?://(\\[[^]]+\\]|[^/:]+)", data.coder_workspace.me.access_url)[0]
@@ -98,6 +100,10 @@ resource "docker_container" "workspace" {
     "CODER_PILOT_CODE_SERVER_PORT=${local.code_server_port}",
     "CODER_PILOT_PROJECT_DIR=${local.project_dir}",
     "CODER_PILOT_NO_PROXY=${local.no_proxy}",
+    # Below a person's own `git config --global` and not above it, as GIT_AUTHOR_NAME and the like would be.
+    "GIT_CONFIG_SYSTEM=${local.state_dir}/gitconfig",
+    "CODER_PILOT_GIT_NAME=${local.git_name}",
+    "CODER_PILOT_GIT_EMAIL=${data.coder_workspace_owner.me.email}",
     "CODER_PILOT_GIT_REPOSITORY=${local.git_repository}",
     "CODER_PILOT_DOTFILES_REPOSITORY=${local.dotfiles_repository}",
     "CODER_PILOT_KEEP_ALIVE_CAP_S=${local.keep_alive_hours * 3600}",

@@ -33,6 +33,21 @@ refuse() {
 command -v curl >/dev/null || refuse "it has no curl, which the agent needs. Choose another image, or install curl in it."
 [[ -w $HOME ]] || refuse "its user $(id -un) cannot write $HOME. Create $HOME in the image and give it to that user."
 
+# Git's lowest file names the workspace's owner; whatever a person sets with `git config --global` wins.
+name_the_author() {
+  command -v git >/dev/null || return 0
+  git config --file "$GIT_CONFIG_SYSTEM" include.path /etc/gitconfig
+  git config --file "$GIT_CONFIG_SYSTEM" user.name "$CODER_PILOT_GIT_NAME"
+  git config --file "$GIT_CONFIG_SYSTEM" user.email "$CODER_PILOT_GIT_EMAIL"
+  git config user.email >/dev/null && return
+  # Git before 2.32 does not read that file.
+  git config --global user.name "$CODER_PILOT_GIT_NAME"
+  git config --global user.email "$CODER_PILOT_GIT_EMAIL"
+}
+
+mkdir -p "$CODER_PILOT_STATE_DIR"
+name_the_author || echo "Git could not be told whose workspace this is; the reason is above." >&2
+
 # The image may come with a proxy.
 export no_proxy="${no_proxy:+$no_proxy,}${NO_PROXY:+$NO_PROXY,}$CODER_PILOT_NO_PROXY"
 export NO_PROXY=$no_proxy

@@ -97,7 +97,10 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
         "CODER_AGENT_TOKEN": "agent-token",
         "CODER_PILOT_STATE_DIR": str(tmp_path / "state"),
         "CODER_PILOT_PROJECT_DIR": str(home / "project"),
+        "CODER_PILOT_GIT_NAME": "Ann",
+        "CODER_PILOT_GIT_EMAIL": "ann@example.com",
         "CODER_PILOT_NO_PROXY": "localhost,coder",
+        "GIT_CONFIG_SYSTEM": str(tmp_path / "state" / "gitconfig"),
         # One that is down: the workspace itself and Coder are asked without it.
         "http_proxy": "http://127.0.0.1:9",
         "CODER_PILOT_CODE_SERVER_PORT": "13337",
@@ -109,7 +112,7 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
 def script(workspace_env: dict[str, str], tmp_path: Path) -> Script:
     """Runs one of the template's scripts to its end."""
 
-    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(name: str | Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", with_parts(name, tmp_path), *arguments],
             env={**workspace_env, **environment},

@@ -41,7 +41,7 @@ class FakeCoder:
             assert self.arrived.wait_for(condition, timeout_s), f"Coder was only told {self.requests}"
 
 
-def with_parts(name: str, folder: Path) -> Path:
+def with_parts(name: str | Path, folder: Path) -> Path:
     """The script as the agent gets it: code-server.sh behind the functions that install what an image lacks."""
     if name != "code-server.sh":
         return SCRIPTS / name

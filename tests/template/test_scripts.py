@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -411,6 +412,39 @@ def test_an_image_without_claude_gets_the_whole_program_or_none(
 
 
 # --- entrypoint.sh
+
+
+def test_commits_carry_the_owners_name_until_the_person_sets_another(
+    script: Script, repository: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "gitconfig-of-the-image"
+    image.write_text("[user]\n\tname = builder\n[alias]\n\tours = version\n")
+    entrypoint = tmp_path / "entrypoint.sh"
+    entrypoint.write_text((SCRIPTS / "entrypoint.sh").read_text().replace("/etc/gitconfig", str(image)))
+    commit = (
+        f"cd {repository} && git ours && git commit --quiet --allow-empty -m x && git log -1 --format='%an <%ae> %cn'"
+    )
+    name = 'Ann "the \\ hash" # Lee; 1'
+    done = script(entrypoint, commit, CODER_PILOT_GIT_NAME=name)
+    assert done.stdout.splitlines()[-1] == f"{name} <ann@example.com> {name}", done.stderr
+    own = f"git config --global user.name Own && git config --global user.email own@example.com && {commit}"
+    # Also at the next start of the container.
+    for command in (own, commit):
+        done = script(entrypoint, command, CODER_PILOT_GIT_NAME=name)
+        assert done.stdout.splitlines()[-1] == "Own <own@example.com> Own", done.stderr
+
+
+def test_a_git_that_is_older_than_our_file_learns_the_name_as_well(
+    script: Script, repository: Path, tmp_path: Path
+) -> None:
+    program(
+        tmp_path / "bin",
+        "git",
+        f'unset GIT_CONFIG_SYSTEM; export GIT_CONFIG_NOSYSTEM=1; exec {shutil.which("git")} "$@"',
+    )
+    commit = f"cd {repository} && git commit --quiet --allow-empty -m x && git log -1 --format='%an <%ae>'"
+    done = script("entrypoint.sh", commit, PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert done.stdout == "Ann <ann@example.com>\n", done.stderr
 
 
 @pytest.mark.parametrize(

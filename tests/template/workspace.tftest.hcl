@@ -247,6 +247,43 @@ run "keep_alive_can_be_switched_off" {
   }
 }
 
+run "commits_carry_the_owner_and_a_person_can_change_that" {
+  override_data {
+    target = data.coder_workspace_owner.me
+    values = {
+      id        = "0b4c1d4e-0000-4000-8000-000000000002"
+      name      = "ann"
+      full_name = "Ann Lee"
+      email     = "ann@example.com"
+    }
+  }
+  assert {
+    condition     = length(setintersection(["CODER_PILOT_GIT_NAME=Ann Lee", "CODER_PILOT_GIT_EMAIL=ann@example.com"], docker_container.workspace[0].env)) == 2
+    error_message = "The entry point must learn whose workspace it is."
+  }
+  assert {
+    condition     = length([for name in keys(coder_agent.main.env) : name if startswith(name, "GIT_")]) == 0
+    error_message = "Git's variables would win over a person's own configuration."
+  }
+}
+
+run "an_owner_without_a_full_name_commits_under_the_username" {
+  override_data {
+    target = data.coder_workspace_owner.me
+    values = {
+      id   = "0b4c1d4e-0000-4000-8000-000000000002"
+      name = "ann"
+      # As the provider says it.
+      full_name = "default"
+      email     = "ann@example.com"
+    }
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_NAME=ann")
+    error_message = "Nobody is called default."
+  }
+}
+
 run "what_is_here_goes_past_a_proxy" {
   override_data {
     target = data.coder_workspace.me
