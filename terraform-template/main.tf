@@ -21,7 +21,6 @@ data "coder_workspace_owner" "me" {}
 
 locals {
   images              = jsondecode(var.workspace_images)
-  git_repository      = data.coder_parameter.git_repository.value
   dotfiles_repository = data.coder_parameter.dotfiles_repository.value
   keep_alive_hours    = tonumber(data.coder_parameter.keep_alive_hours.value)
 
@@ -32,8 +31,8 @@ locals {
   code_server_port   = 13337
 
   # Named after the repository and not after the workspace, so that a rename does not move it. A repository called
-  # like a dot folder (".ssh") must not land on the real one.
-  project_dir = "${local.home}/${try(regex("^([A-Za-z0-9_][A-Za-z0-9_.-]*?)(?:[.]git)?/*$", regex("[^/:]*/*$", local.git_repository))[0], "project")}"
+  # like a dot folder (".ssh") must not land on the real one, and a folder's name has at most 255 characters.
+  project_dir = "${local.home}/${try(regex("^([A-Za-z0-9_][A-Za-z0-9_.-]{0,254}?)(?:[.]git)?/*$", regex("[^/:]*/*$", local.git_repository))[0], "project")}"
 
   labels = {
     "coder-pilot.stack"    = var.name_prefix
@@ -45,6 +44,11 @@ locals {
 }
 
 locals {
+  # The address, and behind "#" the branch.
+  git_source     = split("#", data.coder_parameter.git_repository.value)
+  git_repository = local.git_source[0]
+  git_branch     = try(local.git_source[1], "")
+
   # The provider says "default" for an empty one.
   git_name = contains(["", "default"], data.coder_workspace_owner.me.full_name) ? data.coder_workspace_owner.me.name : data.coder_workspace_owner.me.full_name
 
@@ -105,6 +109,8 @@ resource "docker_container" "workspace" {
     "CODER_PILOT_GIT_NAME=${local.git_name}",
     "CODER_PILOT_GIT_EMAIL=${data.coder_workspace_owner.me.email}",
     "CODER_PILOT_GIT_REPOSITORY=${local.git_repository}",
+    "CODER_PILOT_GIT_BRANCH=${local.git_branch}",
+    "CODER_PILOT_GIT_SHALLOW=${data.coder_parameter.git_shallow.value}",
     "CODER_PILOT_DOTFILES_REPOSITORY=${local.dotfiles_repository}",
     "CODER_PILOT_KEEP_ALIVE_CAP_S=${local.keep_alive_hours * 3600}",
   ]

@@ -14,10 +14,11 @@ SHUTDOWN_POLL_S = 0.01
 class QuietHandler(BaseHTTPRequestHandler):
     """Answers without a line on the test's output."""
 
-    def answer(self, status: int, body: object) -> None:
+    def answer(self, status: int, body: object, content_type: str = "application/json") -> None:
         """Answer with `body` as JSON."""
         text = json.dumps(body).encode()
         self.send_response(status)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)

@@ -97,6 +97,8 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
         "CODER_AGENT_TOKEN": "agent-token",
         "CODER_PILOT_STATE_DIR": str(tmp_path / "state"),
         "CODER_PILOT_PROJECT_DIR": str(home / "project"),
+        "CODER_PILOT_GIT_BRANCH": "",
+        "CODER_PILOT_GIT_SHALLOW": "false",
         "CODER_PILOT_GIT_NAME": "Ann",
         "CODER_PILOT_GIT_EMAIL": "ann@example.com",
         "CODER_PILOT_NO_PROXY": "localhost,coder",

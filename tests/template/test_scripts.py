@@ -14,12 +14,13 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.git_server import LFS_OBJECTS, git_server, make_repository
 from tests.http_server import QuietHandler, serving
 from tests.template.template_support import PARTS, SCRIPTS, FakeCoder, Script
 
@@ -142,6 +143,181 @@ def test_an_interrupted_clone_is_begun_anew(
     done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository))
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in project.iterdir()) == [".git", ".hidden", "file"]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[str]:
+    """A Git host over HTTP; its repositories are in tmp_path/host."""
+    (tmp_path / "host").mkdir()
+    with git_server(tmp_path / "host", "127.0.0.1") as url:
+        yield url
+
+
+@pytest.fixture
+def clone(script: Script, host: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs clone.sh for a repository of the host."""
+
+    def run(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        # As entrypoint.sh makes it, so that the proxy is not asked.
+        address = {"CODER_PILOT_GIT_REPOSITORY": f"{host}/{name}", "no_proxy": "127.0.0.1"}
+        return script("clone.sh", **{**address, **environment})
+
+    return run
+
+
+def test_submodules_come_with_the_clone_and_one_that_fails_is_told_by_its_name(
+    clone: Script, host: str, project: Path, tmp_path: Path
+) -> None:
+    inner = make_repository(tmp_path / "host" / "inner.git", {"inner": "inner\n"})
+    module = make_repository(
+        tmp_path / "host" / "module.git", {"file": "module\n"}, submodules={"below": (f"{host}/inner.git", inner)}
+    )
+    make_repository(
+        tmp_path / "host" / "demo.git",
+        {"hello": "hello\n"},
+        submodules={"lost": ("https://no-such-host.invalid/x", "1" * 40), "found": (f"{host}/module.git", module)},
+    )
+    done = clone("demo.git")
+    assert done.returncode == 0, done.stderr
+    assert (project / "hello").read_text() == "hello\n"
+    assert (project / "found" / "file").read_text() == "module\n"
+    assert (project / "found" / "below" / "inner").read_text() == "inner\n"
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert "the submodule lost could not be fetched" in warning
+    assert "Could not resolve host: no-such-host.invalid" in done.stderr
+
+
+def test_files_in_git_lfs_come_with_the_clone_and_its_submodules(
+    clone: Script, host: str, project: Path, tmp_path: Path
+) -> None:
+    module = make_repository(tmp_path / "host" / "module.git", {}, lfs={"model": "weights\n"})
+    make_repository(
+        tmp_path / "host" / "demo.git",
+        {},
+        lfs={"picture": "pixels\n"},
+        submodules={"module": (f"{host}/module.git", module)},
+    )
+    done = clone("demo.git")
+    assert done.returncode == 0, done.stderr
+    assert (project / "picture").read_text() == "pixels\n"
+    assert (project / "module" / "model").read_text() == "weights\n"
+    # A push would bring along what is new.
+    assert "git lfs" in (project / ".git" / "hooks" / "pre-push").read_text()
+    git("diff", "--exit-code", "HEAD", cwd=project)
+
+
+def test_an_lfs_server_that_fails_costs_a_warning_and_not_the_clone(
+    clone: Script, project: Path, tmp_path: Path
+) -> None:
+    make_repository(tmp_path / "host" / "demo.git", {"hello": "hello\n"}, lfs={"picture": "pixels\n"})
+    shutil.rmtree(tmp_path / "host" / "demo.git" / LFS_OBJECTS)
+    done = clone("demo.git")
+    assert done.returncode == 0, done.stderr
+    assert (project / "hello").read_text() == "hello\n"
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert "files of Git LFS" in warning
+    assert "the LFS server is out of order" in done.stderr
+
+
+def test_an_image_without_git_lfs_says_so_whatever_the_persons_dotfiles_want(
+    clone: Script, project: Path, tmp_path: Path, bare_path: Path, workspace_env: dict[str, str]
+) -> None:
+    make_repository(tmp_path / "host" / "demo.git", {"hello": "hello\n"}, lfs={"picture": "pixels\n"})
+    (bare_path / "git-lfs").unlink()
+    own = '[filter "lfs"]\n\tprocess = git-lfs filter-process\n\tsmudge = git-lfs smudge -- %f\n\trequired = true\n'
+    (Path(workspace_env["HOME"]) / ".gitconfig").write_text(own)
+    done = clone("demo.git", PATH=str(bare_path))
+    assert done.returncode == 0, done.stderr
+    assert (project / "hello").read_text() == "hello\n"
+    assert f"the image has no git-lfs, so files in {project} are placeholders of Git LFS (1)" in done.stderr
+
+
+def test_a_branch_is_cloned_and_one_that_is_not_there_is_told(script: Script, repository: Path, project: Path) -> None:
+    git("branch", "feature/one", cwd=repository)
+    missing = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository), CODER_PILOT_GIT_BRANCH="feature/two")
+    assert missing.returncode == 1
+    assert "feature/two not found" in missing.stderr
+    script("clone.sh", CODER_PILOT_GIT_REPOSITORY=str(repository), CODER_PILOT_GIT_BRANCH="feature/one")
+    assert (project / ".git" / "HEAD").read_text() == "ref: refs/heads/feature/one\n"
+
+
+def test_a_shallow_clone_has_one_commit_and_can_get_the_rest(script: Script, repository: Path, project: Path) -> None:
+    git("commit", "--allow-empty", "--message", "Second", cwd=repository)
+    git("branch", "other", cwd=repository)
+    address = f"file://{repository}"
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=address, CODER_PILOT_GIT_SHALLOW="true")
+    assert done.returncode == 0, done.stderr
+    assert "git fetch --unshallow" in done.stdout
+
+    def commits() -> str:
+        counted = ["git", "rev-list", "--count", "HEAD"]
+        return subprocess.run(counted, cwd=project, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert commits() == "1"
+    git("fetch", "--unshallow", cwd=project)
+    assert commits() == "2"
+    git("checkout", "other", cwd=project)
+
+
+def test_a_long_clone_shows_its_progress_as_lines(script: Script, tmp_path: Path) -> None:
+    program(
+        tmp_path / "bin",
+        "git",
+        "for percent in 1 2 3; do printf 'Receiving objects: %d%%\\r' $percent; sleep 0.5; done\n"
+        "printf 'Receiving objects: 100%%, done.\\nfatal: the end\\n'; exit 1",
+    )
+    slow = tmp_path / "clone.sh"
+    slow.write_text((SCRIPTS / "clone.sh").read_text().replace("progress_interval_s=10", "progress_interval_s=1"))
+    done = script(
+        slow, CODER_PILOT_GIT_REPOSITORY="https://example.com/huge", PATH=f"{tmp_path}/bin:{os.environ['PATH']}"
+    )
+    # The last line is our own.
+    *progress, done_line, reason, _ = done.stderr.splitlines()
+    assert (done_line, reason) == ("Receiving objects: 100%, done.", "fatal: the end")
+    # Some of the three, and not each.
+    assert 1 <= len(progress) <= 2
+
+
+def test_a_clone_that_takes_too_long_is_given_up_with_what_to_choose(script: Script, tmp_path: Path) -> None:
+    program(tmp_path / "bin", "git", "sleep 60")
+    hasty = tmp_path / "clone.sh"
+    hasty.write_text((SCRIPTS / "clone.sh").read_text().replace("timeout_s=1800", "timeout_s=1"))
+    done = script(
+        hasty, CODER_PILOT_GIT_REPOSITORY="https://example.com/huge", PATH=f"{tmp_path}/bin:{os.environ['PATH']}"
+    )
+    assert done.returncode == 1
+    assert 'Choose "Shallow clone"' in done.stderr
+
+
+def test_a_proxy_that_is_down_is_named_in_the_log(clone: Script, project: Path) -> None:
+    done = clone("demo.git", no_proxy="")
+    assert done.returncode == 1
+    assert "127.0.0.1 port 9" in done.stderr
+    assert list(project.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "remote", "told"),
+    [
+        ("https://example.com/group/demo", "https://example.com/group/demo.git", False),
+        ("https://example.com/group/demo.git", "git@example.com:group/demo", False),
+        ("https://me@example.com/group/demo/", "ssh://git@example.com/group/demo.git", False),
+        ("https://example.com/group/demo", "https://me:s3cret@example.com/other/demo", True),
+        ("https://example.com/group/demo", "", True),
+    ],
+)
+def test_a_clone_of_another_repository_is_told_and_left_as_it_is(
+    script: Script, project: Path, asked: str, remote: str, told: bool
+) -> None:
+    project.mkdir()
+    git("init", "--quiet", cwd=project)
+    if remote:
+        git("remote", "add", "upstream", remote, cwd=project)
+    done = script("clone.sh", CODER_PILOT_GIT_REPOSITORY=asked)
+    assert done.returncode == 0
+    assert ("is no clone of example.com/group/demo" in done.stderr) == told
+    assert ("example.com/other/demo" in done.stderr) == ("other" in remote)
+    assert "s3cret" not in done.stdout + done.stderr
 
 
 # --- dotfiles.sh

@@ -73,8 +73,15 @@ def test_every_run_of_the_template_s_tests_passes(tofu: Tofu, file: str) -> None
                 "--upload-pack=x@example.com:repo",
                 "ext::sh -c id",
                 f"https://example.com/{'x' * 5000}",
+                "https://example.com/repo#--upload-pack=x",
+                "https://example.com/repo#a#b",
+                "https://example.com/repo#a b",
+                f"https://example.com/repo#{'x' * 252}",
+                "#main",
             )
         ),
+        ("dotfiles_repository", f"https://example.com/{'x' * 5000}", "at most 1000 characters"),
+        ("dotfiles_repository", "https://example.com/repo#main", "no password or token"),
         ("dotfiles_repository", "not an address", "no password or token"),
         ("dotfiles_repository", "--symlink-dir@example.com:/x", "no password or token"),
     ],
@@ -101,6 +108,12 @@ def test_a_bad_parameter_is_refused_with_its_reason(tofu: Tofu, parameter: str, 
 )
 def test_a_usual_git_address_is_accepted(tofu: Tofu, address: str) -> None:
     planned = plan_with(tofu, git_repository=address, dotfiles_repository=address)
+    assert planned.returncode == 0, planned.stderr
+
+
+@pytest.mark.parametrize("branch", ["main", "feature/one"])
+def test_a_branch_behind_the_repository_is_accepted(tofu: Tofu, branch: str) -> None:
+    planned = plan_with(tofu, git_repository=f"git@example.com:group/repo.git#{branch}")
     assert planned.returncode == 0, planned.stderr
 
 

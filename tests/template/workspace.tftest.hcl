@@ -182,6 +182,36 @@ run "a_repository_is_cloned_and_opened" {
   }
 }
 
+run "a_branch_stands_behind_the_repository" {
+  override_data {
+    target = data.coder_parameter.git_repository
+    values = { value = "https://example.com/group/my.project.git#feature/one" }
+  }
+  assert {
+    condition     = coder_agent.main.dir == "/home/coder/my.project"
+    error_message = "The branch must not be in the folder's name."
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_REPOSITORY=https://example.com/group/my.project.git")
+    error_message = "The branch must not be in the address."
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_BRANCH=feature/one")
+    error_message = "The script must learn the branch."
+  }
+}
+
+run "a_repository_whose_name_is_too_long_for_a_folder" {
+  override_data {
+    target = data.coder_parameter.git_repository
+    values = { value = "https://example.com/group/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" }
+  }
+  assert {
+    condition     = coder_agent.main.dir == "/home/coder/project"
+    error_message = "A folder's name has at most 255 characters."
+  }
+}
+
 run "a_repository_in_ssh_form_gives_the_same_folder" {
   override_data {
     target = data.coder_parameter.git_repository
