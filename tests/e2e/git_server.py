@@ -73,7 +73,7 @@ def make_repository(
         )
         return done.stdout.strip()
 
-    git("init", "--quiet", ".")
+    git("init", "--quiet", "--initial-branch", "main", ".")
     git("add", ".")
     for path, (_, commit) in (submodules or {}).items():
         git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")

@@ -43,6 +43,12 @@ REPLACED = {
     f"{NAME_PREFIX}/without-bash:1": f"FROM {DEBIAN_IMAGE}\nRUN rm /bin/bash\n",
 }
 WITHOUT_CURL, WITHOUT_BASH = REPLACED
+# One that is down. Git may ask the test's own hosts without it, by their addresses.
+PROXY = {
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "NO_PROXY": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+}
 MINIMAL_TEMPLATE = Path(__file__).parent / "minimal-template"
 STARTS = 5
 START_LIMIT_S = 6.0
@@ -60,8 +66,8 @@ def bases() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pilot(make_pilot: Callable[..., Pilot], bases: str) -> Pilot:
-    """A pilot whose workspaces may have any of three images."""
-    made = make_pilot(workspaceImages=bases)
+    """A pilot whose workspaces may have any of three images, and a proxy that nothing of ours may need."""
+    made = make_pilot(workspaceImages=bases, serviceEnvironment=json.dumps(PROXY))
     made.up()
     return made
 
@@ -124,10 +130,27 @@ def test_a_file_in_home_survives_stop_start_rename_and_a_template_update(pilot: 
 
 
 def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_path: Path, artifacts: Path) -> None:
-    make_repository(tmp_path / "demo.git", {"hello.txt": "Hello from the repository.\n"})
+    module = make_repository(tmp_path / "module.git", {"file": "Hello from the submodule.\n"})
     with git_server(tmp_path, gateway_of(pilot)) as server:
-        workspace = pilot.create_workspace("seen", {"git_repository": f"{server}/demo.git"})
-        eventually(lambda: inside(pilot, workspace, "ls ~/demo") == "hello.txt", timeout_s=30, what="the clone")
+        make_repository(
+            tmp_path / "demo.git",
+            {"hello.txt": "Hello from the repository.\n"},
+            submodules={"module": (f"{server}/module.git", module)},
+        )
+        workspace = pilot.create_workspace("seen", {"git_repository": f"{server}/demo.git#main"})
+        eventually(lambda: inside(pilot, workspace, "cat ~/demo/module/file || true"), timeout_s=30, what="the clone")
+    assert inside(pilot, workspace, "ls ~/demo") == "hello.txt\nmodule"
+    commit = "cd ~/demo && git commit --quiet --allow-empty --message x && git log -1 --format='%an <%ae>'"
+    assert inside(pilot, workspace, commit) == "admin <admin@framework.local>"
+    own = "git config --global user.name Own && git config --global user.email own@example.com"
+    assert inside(pilot, workspace, f"{own} && {commit}") == "Own <own@example.com>"
+    # What the agent gives to everything that it starts.
+    names = "'^(no_proxy|NO_PROXY|GIT_AUTHOR.*|GIT_CONFIG_SYSTEM)='"
+    given = inside(pilot, workspace, f"tr '\\0' '\\n' </proc/$(pgrep -of code-server)/environ | grep -E {names} | sort")
+    direct = f"{PROXY['NO_PROXY']},localhost,127.0.0.1,::1,host.docker.internal,coder"
+    assert given.splitlines() == [
+        "GIT_CONFIG_SYSTEM=/tmp/coder-pilot/gitconfig", f"NO_PROXY={direct}", f"no_proxy={direct}",
+    ]  # fmt: skip
     assert inside(pilot, workspace, "claude --version") == f"{version('claude-code')} (Claude Code)"
     # A first start asks for these.
     answered = {"hasCompletedOnboarding": True, "projects": {"/home/coder/demo": {"hasTrustDialogAccepted": True}}}
