@@ -140,6 +140,12 @@ class Workspaces:
     """A workspace's CPUs unless it asks for another number."""
     cpus_cap: Annotated[int, Key("workspaceCpusCap", _whole(1, 512))]
     """The most that a workspace may ask for."""
+    shm_mb: Annotated[int, Key("workspaceShm", memory_mb)]
+    """Size of a workspace's /dev/shm, in MiB; what is in it counts for its memory."""
+    pids: Annotated[int, Key("workspacePids", _whole(512, 1_000_000))]
+    """The most processes and threads that a workspace may have."""
+    stop_grace_s: Annotated[int, Key("stopGraceSeconds", _whole(0, 60))]
+    """How many seconds the programs in a workspace may take to end when it is stopped."""
     idle_ttl_ms: Annotated[int, Key("idleTtl", duration_ms)]
     """A workspace stops this long after its start or last activity ("2h", "90m")."""
     idle_bump_ms: Annotated[int, Key("idleBump", duration_ms)]

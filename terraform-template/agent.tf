@@ -44,7 +44,10 @@ resource "coder_agent" "main" {
   metadata {
     display_name = "Home disk"
     key          = "3_home_disk"
-    script       = "coder stat disk --path ${local.home}"
+    script       = <<-SCRIPT
+      df -Pk ${local.home} | { read -r _; read -r _ _ _ free_kb _; [ "$free_kb" -ge 16384 ] || printf 'full: '; }
+      coder stat disk --path ${local.home}
+    SCRIPT
     interval     = 120
     timeout      = 5
   }
@@ -85,7 +88,7 @@ resource "coder_script" "code_server" {
   display_name = "code-server"
   icon         = "/icon/code.svg"
   # parts.sh comes from workspace-image/: the image's build installs by the same lines.
-  script       = join("\n", [for name in ["parts.sh", "code-server.sh"] : file("${path.module}/scripts/${name}")])
+  script       = join("\n", [for name in ["tell.sh", "parts.sh", "code-server.sh"] : file("${path.module}/scripts/${name}")])
   run_on_start = true
 }
 

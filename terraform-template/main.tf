@@ -69,7 +69,9 @@ resource "docker_container" "workspace" {
   hostname = lower(data.coder_workspace.me.name)
   image    = lookup(jsondecode(var.built_images), data.coder_parameter.image.value, data.coder_parameter.image.value)
 
-  entrypoint = ["bash", "-c", file("${path.module}/scripts/entrypoint.sh"), "entrypoint"]
+  entrypoint = ["bash", "-c", join("\n", [for name in ["tell.sh", "entrypoint.sh"] : file("${path.module}/scripts/${name}")]), "entrypoint"]
+  # The entrypoint is process 1, also where the engine's default is an init of its own.
+  init = false
   # The agent's own script would go to the access URL, which may be loopback on the host or need the tailnet's DNS.
   command = [replace(coder_agent.main.init_script, data.coder_workspace.me.access_url, var.agent_url)]
 
@@ -85,6 +87,7 @@ resource "docker_container" "workspace" {
     "CODER_PILOT_GIT_REPOSITORY=${local.git_repository}",
     "CODER_PILOT_DOTFILES_REPOSITORY=${local.dotfiles_repository}",
     "CODER_PILOT_KEEP_ALIVE_CAP_S=${local.keep_alive_hours * 3600}",
+    "CODER_PILOT_STOP_GRACE_S=${var.stop_grace_s}",
   ]
 
   network_mode = var.workspace_network
@@ -115,19 +118,16 @@ resource "docker_container" "workspace" {
   memory_swap = tonumber(data.coder_parameter.memory_mb.value)
   cpus        = data.coder_parameter.cpus.value
 
-  # The provider has no pids limit, so this bounds a fork bomb. The kernel counts the processes of a user id over all
-  # containers, and root in the container (sudo) is exempt.
-  ulimit {
-    name = "nproc"
-    soft = 8192
-    hard = 8192
-  }
+  # Of browsers and databases; what is in it counts for `memory`.
+  shm_size = var.shm_mb
 
   # No `no-new-privileges`: it would take away sudo, which the images give to their user on purpose.
 
   # A reboot of the host brings running workspaces back; Coder removes the container of a stopped one.
-  restart               = "unless-stopped"
-  destroy_grace_seconds = 10
+  restart = "unless-stopped"
+  # Coder's stop, and that of `docker stop` and of the engine's own end: what the entrypoint waits for, and then the agent.
+  destroy_grace_seconds = var.stop_grace_s + 10
+  stop_timeout          = var.stop_grace_s + 10
 
   log_driver = "json-file"
   log_opts = {
@@ -140,6 +140,25 @@ resource "docker_container" "workspace" {
     content {
       label = labels.key
       value = labels.value
+    }
+  }
+}
+
+# Bounds a fork bomb. The provider has no argument for it, and the ulimit nproc counts a user id over all containers and the
+# host. The container keeps it over its restarts.
+resource "terraform_data" "pids_limit" {
+  count            = data.coder_workspace.me.start_count
+  triggers_replace = docker_container.workspace[0].id
+
+  provisioner "local-exec" {
+    command = <<-COMMAND
+      curl --silent --show-error --fail --output /dev/null --max-time 30 --noproxy '*' --unix-socket "$SOCKET" \
+        --header 'Content-Type: application/json' --data "{\"PidsLimit\": $LIMIT}" "http://docker/containers/$CONTAINER/update"
+    COMMAND
+    environment = {
+      SOCKET    = var.docker_socket
+      LIMIT     = var.pids_limit
+      CONTAINER = docker_container.workspace[0].id
     }
   }
 }

@@ -108,6 +108,39 @@ variable "cpus_cap" {
   }
 }
 
+variable "shm_mb" {
+  description = "Size of /dev/shm (MiB)."
+  type        = number
+  default     = 1024
+
+  validation {
+    condition     = var.shm_mb >= 64 && floor(var.shm_mb) == var.shm_mb
+    error_message = "shm_mb must be a whole number of at least 64."
+  }
+}
+
+variable "pids_limit" {
+  description = "The most processes and threads that a workspace may have."
+  type        = number
+  default     = 8192
+
+  validation {
+    condition     = var.pids_limit >= 512 && floor(var.pids_limit) == var.pids_limit
+    error_message = "pids_limit must be a whole number of at least 512: an editor with its extensions takes some hundreds."
+  }
+}
+
+variable "stop_grace_s" {
+  description = "How long programs may take to end when the workspace is stopped (seconds)."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.stop_grace_s >= 0 && var.stop_grace_s <= 60 && floor(var.stop_grace_s) == var.stop_grace_s
+    error_message = "stop_grace_s must be a whole number from 0 to 60."
+  }
+}
+
 variable "keep_alive_max_hours" {
   description = "The longest that a working Claude may hold a workspace past its deadline (hours); 0 switches the watcher off everywhere."
   type        = number

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from stack.jobs import engine, names, postgres
 
-STOP_GRACE_S = 10
 # The engine tells when a container was made in whole seconds.
 CLOCK_TOLERANCE_S = 2
 
@@ -312,4 +311,4 @@ def remove_container(name: str) -> None:
     Raises:
         engine.JobError: the engine refuses.
     """
-    engine.remove_container(name, STOP_GRACE_S)
+    engine.remove_container(name)

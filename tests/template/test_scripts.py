@@ -5,27 +5,34 @@ The scripts run as they are, with real git repositories; only programs that need
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from tests.http_server import QuietHandler, serving
-from tests.template.template_support import PARTS, SCRIPTS, FakeCoder, Script
+from tests.template.template_support import PARTS, FakeCoder, Script, with_parts
 
 PINS = dict(re.findall(r"^(\w+_version)=(.+)$", PARTS.read_text(), flags=re.MULTILINE))
 CODE_SERVER_VERSION, CLAUDE_VERSION, EXTENSION_VERSION = (
     PINS[f"{part}_version"] for part in ("code_server", "claude", "extension")
 )
+
+# A mount or a process 1 of a test's own, without root too.
+NAMESPACES = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 
 GIT = {
     "GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@example.com",
@@ -203,27 +210,25 @@ exec python3 -m http.server --bind 127.0.0.1 "$port"
 
 
 @pytest.fixture
-def code_server_root(tmp_path: Path, workspace_env: dict[str, str]) -> Iterator[Path]:
-    """An image's code-server in the layout of the npm package; what it starts ends with the test."""
+def code_server_root(tmp_path: Path) -> Path:
+    """An image's code-server in the layout of the npm package."""
     root = tmp_path / "image" / "node_modules" / "code-server"
     (root / "out" / "node").mkdir(parents=True)
     (root / "lib" / "vscode" / "extensions").mkdir(parents=True)
     entry = program(root / "out" / "node", "entry.js", CODE_SERVER)
     program(tmp_path / "bin", "claude", "echo 2.1.332")
     (tmp_path / "bin" / "code-server").symlink_to(entry)
-    yield root
-    pid = Path(workspace_env["HOME"]) / "pid"
-    if pid.exists():
-        os.kill(int(pid.read_text()), signal.SIGKILL)
+    return root
 
 
 @pytest.fixture
 def with_image(script: Script, code_server_root: Path, tmp_path: Path, free_port: int) -> Script:
     """Runs code-server.sh in an image that has code-server."""
 
-    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    def run(within: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
         return script(
             "code-server.sh",
+            within=within,
             CODER_PILOT_CODE_SERVER_PORT=str(free_port),
             PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
             **environment,
@@ -301,20 +306,49 @@ def test_a_users_own_settings_are_kept(with_image: Script, workspace_env: dict[s
     assert settings_file(workspace_env).read_text() == "// mine\n{}\n"
 
 
-def test_a_code_server_that_ends_at_once_is_reported_with_its_log(
-    script: Script, tmp_path: Path, free_port: int
+def test_a_code_server_that_ends_again_and_again_is_reported_with_its_log(
+    script: Script, fake_coder: FakeCoder, tmp_path: Path, free_port: int
 ) -> None:
-    program(tmp_path / "bin", "code-server", 'echo "no such module" >&2; exit 1')
-    started_s = time.monotonic()
+    program(tmp_path / "bin", "code-server", "echo 'no such module \\x \"a\"' >&2; exit 1")
+    program(tmp_path / "bin", "sleep", "exec /bin/sleep 0.1")
     done = script(
         "code-server.sh",
         CODER_PILOT_CODE_SERVER_PORT=str(free_port),
         PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
     )
     assert done.returncode == 1
-    assert "code-server does not answer" in done.stderr
-    assert "no such module" in done.stderr
-    assert time.monotonic() - started_s < 30
+    assert "code-server does not stay up" in done.stderr
+    *again, gave_up, _, _, _, _, _, end = fake_coder.log()
+    assert again == [f"code-server ended with exit code 1; it is started again in {2**each} s." for each in range(4)]
+    assert gave_up.startswith("code-server ended 5 times within a minute of its start")
+    assert end == 'no such module \\x "a"'
+
+
+def test_a_code_server_that_is_killed_comes_back(
+    with_image: Script, code_server_root: Path, fake_coder: FakeCoder, workspace_env: dict[str, str], free_port: int
+) -> None:
+    (code_server_root / "lib/vscode/extensions/anthropic.claude-code").mkdir()
+    assert with_image().returncode == 0
+    os.kill(int((Path(workspace_env["HOME"]) / "pid").read_text()), signal.SIGKILL)
+    deadline_s = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{free_port}/healthz", timeout=2):
+            break
+        assert time.monotonic() < deadline_s, "it did not come back"
+        time.sleep(0.1)
+    assert fake_coder.log() == ["code-server ended with exit code 137; it is started again in 1 s."]
+    assert len(calls(workspace_env)) == 2
+
+
+def test_a_full_home_is_told_and_has_an_editor(
+    with_image: Script, code_server_root: Path, workspace_env: dict[str, str]
+) -> None:
+    (code_server_root / "lib/vscode/extensions/anthropic.claude-code").mkdir()
+    full = "mount -t tmpfs -o size=64k tmpfs ~; dd if=/dev/zero of=$HOME/big 2>/dev/null"
+    done = with_image(within=[*NAMESPACES, "--mount", "bash", "-c", f'{full}; "$@"; find ~ -name "*.json*"', "bash"])
+    assert "ERROR: your home is full: 0 of 0 MiB are used" in done.stderr
+    # A settings file that is cut short would be taken for the user's own at the next start.
+    assert done.stdout.splitlines() == ["code-server is up."]
 
 
 @pytest.fixture
@@ -413,16 +447,126 @@ def test_an_image_without_claude_gets_the_whole_program_or_none(
 # --- entrypoint.sh
 
 
-def test_the_entrypoint_runs_the_agents_script(script: Script) -> None:
-    done = script("entrypoint.sh", 'echo "in $BINARY_DIR"')
-    assert (done.returncode, done.stdout) == (0, "in /tmp/coder-agent\n")
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """An entrypoint that is process 1, as in a container."""
+
+    process: subprocess.Popen[str]
+    files: Path
+
+    def first(self) -> int:
+        """The entrypoint's id outside."""
+        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text())
+
+    def written(self, name: str, timeout_s: float = 20) -> str:
+        """What a file says, as soon as there is something in it."""
+        deadline_s = time.monotonic() + timeout_s
+        while not ((self.files / name).exists() and (self.files / name).read_text()):
+            assert time.monotonic() < deadline_s, f"no {name}"
+            time.sleep(0.05)
+        return (self.files / name).read_text()
+
+    def stop(self) -> None:
+        """As `docker stop` does."""
+        os.kill(self.first(), signal.SIGTERM)
+        self.process.wait(timeout=40)
+
+
+@pytest.fixture
+def container(
+    workspace_env: dict[str, str], fake_coder: FakeCoder, tmp_path: Path
+) -> Iterator[Callable[..., Container]]:
+    """Starts an entrypoint, with what stands in for the agent's script."""
+    started = []
+
+    def start(agent: str, **environment: str) -> Container:
+        (tmp_path / "init.sh").write_text(agent)
+        script = with_parts("entrypoint.sh", tmp_path)
+        process = subprocess.Popen(
+            [*NAMESPACES, "--pid", "--fork", "--mount-proc", "--kill-child", "bash", script],
+            env={**workspace_env, "BINARY_DIR": str(tmp_path), "CODER_AGENT_URL": fake_coder.url, **environment},
+            cwd=tmp_path, stdin=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        started.append(process)
+        return Container(process=process, files=tmp_path)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(timeout=10)
+
+
+# Ends one second after a TERM, at once after a HUP.
+PROGRAM = """trap 'sleep 1; echo program >>ends; exit' TERM; echo up >up; while :; do sleep 0.1; done"""
+AGENT = """trap 'echo agent >>ends; exit' TERM; while :; do sleep 0.1; done"""
+
+
+# Ends at a TERM, and with it the terminal that it holds: whatever runs in it gets a HUP.
+TERMINAL = """python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])'"""
+
+
+@pytest.mark.parametrize("holder", ["", TERMINAL], ids=["in the background", "in a terminal"])
+def test_a_stop_lets_programs_end_and_then_the_agent(container: Callable[..., Container], holder: str) -> None:
+    made = container(f"{holder} bash -c {shlex.quote(PROGRAM)} & {AGENT}")
+    made.written("up")
+    began_s = time.monotonic()
+    made.stop()
+    assert made.written("ends").split() == ["program", "agent"]
+    assert time.monotonic() - began_s < 8
+    assert made.process.returncode == 0
+
+
+def test_a_program_that_ignores_a_stop_is_named_and_killed_after_the_grace(
+    container: Callable[..., Container], fake_coder: FakeCoder
+) -> None:
+    deaf = "bash -c 'trap : TERM; echo up >up; while :; do sleep 0.1; done' &"
+    made = container(f"{deaf} {AGENT}", CODER_PILOT_STOP_GRACE_S="1")
+    made.written("up")
+    made.stop()
+    assert made.written("ends") == "agent\n"
+    (line,) = fake_coder.log()
+    assert re.fullmatch(r"At the stop these did not end within 1 s and were killed: bash \(\d+\)\.", line)
+
+
+# As Coder's does with the terminals of the dashboard: at a TERM it kills what runs in them.
+AGENT_WITH_A_TERMINAL = """exec python3 -c '
+import contextlib, os, pty, signal
+shell, terminal = pty.fork()
+if not shell:
+    os.execvp("bash", ["bash", "--norc", "-i"])
+signal.signal(signal.SIGTERM, lambda *_: (os.kill(shell, signal.SIGKILL), os._exit(0)))
+os.write(terminal, b"echo up >up\\n")
+with contextlib.suppress(OSError):
+    while os.read(terminal, 1000):
+        pass
+signal.pause()
+'"""
+
+
+def test_the_shell_of_a_terminal_saves_its_history(container: Callable[..., Container]) -> None:
+    made = container(f"export HISTFILE=history; {AGENT_WITH_A_TERMINAL}")
+    made.written("up")
+    made.stop()
+    assert made.written("history") == "echo up >up\n"
+
+
+def test_the_agent_takes_ctrl_c_and_leaves_no_zombies(container: Callable[..., Container]) -> None:
+    orphan = "bash -c 'sleep 0.1 & exec true'; sleep 0.5; grep State: /proc/[0-9]*/status >states"
+    made = container(f"{orphan}; grep SigIgn: /proc/$$/status >signals; {AGENT}")
+    assert int(made.written("signals").split()[1], 16) & (1 << signal.SIGINT - 1) == 0
+    assert "zombie" not in made.written("states")
+    made.stop()
+
+
+def test_an_agent_that_ends_ends_the_container_with_its_exit_code(container: Callable[..., Container]) -> None:
+    assert container("exit 3").process.wait(timeout=20) == 3
 
 
 @pytest.mark.parametrize(
     ("missing", "reason"), [("curl", "it has no curl"), ("home", "cannot write")], ids=["no curl", "no writable home"]
 )
 def test_an_image_that_cannot_be_a_workspace_says_so_in_the_agents_log(
-    workspace_env: dict[str, str], fake_coder: FakeCoder, bare_path: Path, missing: str, reason: str
+    workspace_env: dict[str, str], fake_coder: FakeCoder, bare_path: Path, tmp_path: Path, missing: str, reason: str
 ) -> None:
     environment = {**workspace_env, "PATH": str(bare_path), "CODER_AGENT_URL": fake_coder.url}
     if missing == "curl":
@@ -431,14 +575,14 @@ def test_an_image_that_cannot_be_a_workspace_says_so_in_the_agents_log(
         environment["HOME"] = "/no/such/folder"
     # Coder does not know the token before the build is over.
     fake_coder.status = 401
-    process = subprocess.Popen(["bash", SCRIPTS / "entrypoint.sh", "exit 0"], env=environment, start_new_session=True)
+    process = subprocess.Popen(["bash", with_parts("entrypoint.sh", tmp_path)], env=environment, start_new_session=True)
     try:
         fake_coder.wait_for(lambda: bool(fake_coder.requests))
         fake_coder.status = 200
         fake_coder.wait_for(lambda: len(fake_coder.requests) == 2)
         method, path, body = fake_coder.requests[0]
         assert (method, path) == ("PATCH", "/api/v2/workspaceagents/me/logs")
-        assert reason in body["logs"][0]["output"]  # type: ignore[index]
+        assert reason in body["logs"][0]["output"]
         assert fake_coder.tokens == {"agent-token"}
         # It stays, so that the restart policy does not say the same again forever.
         with pytest.raises(subprocess.TimeoutExpired):

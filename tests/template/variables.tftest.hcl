@@ -175,3 +175,27 @@ run "a_base_url_without_a_scheme" {
   }
   expect_failures = [var.anthropic_base_url]
 }
+
+run "too_small_a_shared_memory" {
+  command = plan
+  variables {
+    shm_mb = 32
+  }
+  expect_failures = [var.shm_mb]
+}
+
+run "a_limit_of_processes_that_no_editor_lives_with" {
+  command = plan
+  variables {
+    pids_limit = 100
+  }
+  expect_failures = [var.pids_limit]
+}
+
+run "a_stop_that_waits_for_minutes" {
+  command = plan
+  variables {
+    stop_grace_s = 61
+  }
+  expect_failures = [var.stop_grace_s]
+}

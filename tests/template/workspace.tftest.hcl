@@ -78,7 +78,7 @@ run "an_image_that_was_built_on_the_chosen_one_is_used" {
 
 run "the_editor_s_script_can_install_what_an_image_lacks" {
   assert {
-    condition     = coder_script.code_server.script == "${file("scripts/parts.sh")}\n${file("scripts/code-server.sh")}"
+    condition     = coder_script.code_server.script == "${file("scripts/tell.sh")}\n${file("scripts/parts.sh")}\n${file("scripts/code-server.sh")}"
     error_message = "The functions that install a part must come before the script that uses them."
   }
 }
@@ -136,12 +136,38 @@ run "the_container_has_limits" {
     error_message = "CPUs must be limited."
   }
   assert {
-    condition     = [for limit in docker_container.workspace[0].ulimit : limit.hard if limit.name == "nproc"][0] == 8192
-    error_message = "The number of processes must be limited."
+    condition     = docker_container.workspace[0].shm_size == 1024
+    error_message = "Browsers and databases need more than the 64 MiB of shared memory that Docker gives."
+  }
+  assert {
+    condition     = terraform_data.pids_limit[0].triggers_replace == docker_container.workspace[0].id
+    error_message = "Each new container must get its limit of processes."
+  }
+  assert {
+    condition     = length(docker_container.workspace[0].ulimit) == 0
+    error_message = "The ulimit nproc counts the processes of all workspaces and of the host's own user."
   }
   assert {
     condition     = docker_container.workspace[0].log_opts["max-size"] == "10m"
     error_message = "The container's log must rotate."
+  }
+}
+
+run "a_stop_leaves_the_entrypoint_and_then_the_agent_their_time" {
+  variables {
+    stop_grace_s = 30
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_STOP_GRACE_S=30")
+    error_message = "The entrypoint must know how long it may wait."
+  }
+  assert {
+    condition     = docker_container.workspace[0].destroy_grace_seconds == 40 && docker_container.workspace[0].stop_timeout == 40
+    error_message = "Docker must kill nothing before that, whoever stops the container."
+  }
+  assert {
+    condition     = docker_container.workspace[0].init == false
+    error_message = "The entrypoint must be process 1."
   }
 }
 
