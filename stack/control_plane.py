@@ -61,6 +61,8 @@ def _environment(
         # Owners' tokens end after 7 days unless the server allows more.
         "CODER_MAX_ADMIN_TOKEN_LIFETIME": f"{TOKEN_LIFETIME_H}h",
         "CODER_MAX_TOKEN_LIFETIME": f"{TOKEN_LIFETIME_H}h",
+        # The home is named after the workspace's id: a rename does not move it.
+        "CODER_ALLOW_WORKSPACE_RENAMES": "true",
         # Each daemon runs one build: this many workspaces start or stop together.
         "CODER_PROVISIONER_DAEMONS": str(BUILDS_AT_ONCE),
     }
