@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import sys
 import time
@@ -197,13 +196,18 @@ def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> N
 def _wait_for_editor(api: Api, workspace: Mapping[str, Any]) -> None:
     """Wait until the editor answers through Coder, whose record may be from before; at most EDITOR_TIMEOUT_S."""
     deadline_s = time.monotonic() + EDITOR_TIMEOUT_S
-    names = [each["name"] for each in agents(workspace)]
-    while time.monotonic() < deadline_s:
-        with contextlib.suppress(ApiError):
-            for name in names:
-                api.call("GET", f"/@{workspace['owner_name']}/{workspace['name']}.{name}/apps/{APP}/healthz")
-            return
+    while time.monotonic() < deadline_s and not _editor_answers(api, workspace):
         time.sleep(POLL_INTERVAL_S)
+
+
+def _editor_answers(api: Api, workspace: Mapping[str, Any]) -> bool:
+    """Whether the editor answers through Coder now; Coder's own record is up to a minute old."""
+    try:
+        for each in agents(workspace):
+            api.call("GET", f"/@{workspace['owner_name']}/{workspace['name']}.{each['name']}/apps/{APP}/healthz")
+    except ApiError:
+        return False
+    return True
 
 
 def _wait(api: Api, workspace_id: str) -> dict[str, Any]:
@@ -238,7 +242,8 @@ def _step(api: Api, workspace: dict[str, Any]) -> str:
     if not all(agent["status"] == "connected" for agent in agents(workspace)):
         return "waiting for the agent"
     apps = [app for agent in agents(workspace) for app in agent["apps"] if app["slug"] == APP]
-    return "ready" if apps and all(app["health"] == "healthy" for app in apps) else "waiting for code-server"
+    healthy = apps and all(app["health"] == "healthy" for app in apps)
+    return "ready" if healthy and _editor_answers(api, workspace) else "waiting for code-server"
 
 
 def _record(answer: object) -> dict[str, Any]:

@@ -322,7 +322,10 @@ class Answers(Api):
         object.__setattr__(self, "answers", answers)
 
     def call(self, method: str, path: str, body: object = None) -> object:
-        return self.answers[path]  # type: ignore[attr-defined]
+        answer: object = self.answers[path]  # type: ignore[attr-defined]
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
 
 
 @pytest.mark.parametrize(
@@ -359,20 +362,22 @@ def _workspace(job: str, agent: str = "connected", health: str = "healthy") -> d
     app = {"slug": "code-server", "health": health}
     agents = [{"name": "main", "status": agent, "apps": [app]}]
     build = {"id": "b", "job": {"status": job, "error": "exit status 1"}, "resources": [{"agents": agents}]}
-    return {"name": "demo", "latest_build": build}
+    return {"name": "demo", "owner_name": "ann", "latest_build": build}
 
 
 @pytest.mark.parametrize(
-    ("record", "step"),
+    ("record", "editor", "step"),
     [
-        (_workspace("running"), "building the container"),
-        (_workspace("succeeded", agent="connecting"), "waiting for the agent"),
-        (_workspace("succeeded", health="initializing"), "waiting for code-server"),
-        (_workspace("succeeded"), "ready"),
+        (_workspace("running"), None, "building the container"),
+        (_workspace("succeeded", agent="connecting"), None, "waiting for the agent"),
+        (_workspace("succeeded", health="initializing"), None, "waiting for code-server"),
+        (_workspace("succeeded"), ApiError(502, "down"), "waiting for code-server"),
+        (_workspace("succeeded"), {"status": "alive"}, "ready"),
     ],
 )
-def test_the_steps_of_a_workspace_are_told(record: dict[str, Any], step: str) -> None:
-    assert workspace._step(Answers({}), record) == step
+def test_the_steps_of_a_workspace_are_told(record: dict[str, Any], editor: object, step: str) -> None:
+    answers = Answers({"/@ann/demo.main/apps/code-server/healthz": editor} if editor else {})
+    assert workspace._step(answers, record) == step
 
 
 def test_a_failed_build_is_told_with_the_end_of_its_log() -> None:
