@@ -24,8 +24,8 @@ down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes]
 preview: ## say what `make up` would change
 	@$(PILOT) preview
 
-status: ## containers, workspaces, deadlines, memory
-	@$(PILOT) status
+status: ## containers, workspaces, deadlines, memory [HOMES=yes]
+	@$(PILOT) status $(if $(filter yes,$(HOMES)),--homes)
 
 workspace: ## create or start a workspace: NAME=demo [REPO=https://…] [NEW_HOME=yes]
 	@$(PILOT) workspace --repo "$(REPO)" $(if $(filter yes,$(NEW_HOME)),--new-home) -- "$(NAME)"
