@@ -5,6 +5,9 @@
 # Usage: bash -c "$(cat tell.sh entrypoint.sh)" entrypoint AGENT_INIT_SCRIPT
 set -euo pipefail
 
+# Without it process 1 would not notice that it is stopped.
+trap 'exit 0' TERM
+
 # A fixed place, so that a restart of the container does not leave one more copy of the agent behind.
 export BINARY_DIR=${BINARY_DIR:-/tmp/coder-agent}
 # From files, or `ps` would show both scripts whole.
@@ -23,7 +26,6 @@ readonly term_bit=$((1 << 14))
 refuse() {
   local message="This image cannot be a workspace: $1" attempt
   echo "$message" >&2
-  trap 'exit 0' TERM
   # Coder knows the token only after the build that started this container has ended.
   for ((attempt = 0; attempt < 60; attempt++)); do
     tell error "$message" && break
@@ -110,7 +112,8 @@ stop() {
     name_left
     end TERM "$terminals_grace_s" "${holders[@]}"
     if ((${#names[@]})); then
-      tell warn "At the stop these did not end within $stop_grace_s s and were killed: ${names[*]}." &
+      printf -v names '%s, ' "${names[@]}"
+      tell warn "At the stop these did not end within $stop_grace_s s and were killed: ${names%, }." &
     fi
   fi
   kill -s TERM "$agent" 2>/dev/null || true

@@ -122,6 +122,9 @@ def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_re
         (workspace,) = boxed.call("GET", "/api/v2/workspaces")["workspaces"]
         before, builds = belongings(boxed), sql(boxed, "SELECT id FROM workspace_builds ORDER BY id")
         ran = {name: identity(name) for name in docker("ps", "--format", "{{.Names}}").splitlines()}
+        container = f"{boxed.name}-admin-{workspace['name']}"
+        ends = "trap 'sleep 2; echo in order >~/project/ended; exit' TERM; while :; do sleep 0.1; done"
+        docker("exec", "--detach", container, "bash", "-c", ends)
     assert len(ran) == len(("server", "postgres", "workspace"))
     accident(box)
     answered_s = time.monotonic()
@@ -135,6 +138,8 @@ def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_re
         print(f"the editor answers {healed_s:.1f} s after Docker does")
         assert_whole(boxed, before)
         assert sql(boxed, "SELECT id FROM workspace_builds ORDER BY id") == builds
+        if accident is Box.restart_engine:
+            assert docker("exec", container, "bash", "-c", "cat ~/project/ended") == "in order"
         # Docker made its socket anew, and Coder has to have the new one.
         boxed.transition(workspace["id"], "stop")
         boxed.transition(workspace["id"], "start")

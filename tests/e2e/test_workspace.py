@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import os
 import signal
 import statistics
+import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -93,13 +95,22 @@ def test_a_file_in_home_survives_stop_start_rename_and_a_template_update(pilot: 
     pilot.transition(workspace["id"], "start")
     assert inside(pilot, workspace, "cat ~/file") == "precious"
 
+    # One of the person's own, and one that was started with sudo.
+    for user in ("coder", "root"):
+        ends = f"trap 'sleep 2; echo in order >/home/coder/project/{user}; exit' TERM; while :; do sleep 0.1; done"
+        inside(pilot, workspace, ends, "--detach", "--user", user)
+    taken = new_workspace(pilot, "taken")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        pilot.call("PATCH", f"/api/v2/workspaces/{workspace['id']}", {"name": "taken"})
+    assert refused.value.code == 409
+    assert 'Workspace \\"taken\\" already exists.' in refused.value.read().decode()
+    # A running one too: its container follows at the next start.
+    pilot.call("PATCH", f"/api/v2/workspaces/{workspace['id']}", {"name": "renamed"})
     pilot.transition(workspace["id"], "stop")
-    # Coder refuses a rename unless its operator allows it, for the sake of templates that lose the home by it.
-    rename = f"UPDATE workspaces SET name = 'renamed' WHERE id = '{workspace['id']}'"  # noqa: S608  an id of Coder's own
-    docker("exec", f"{pilot.name}-postgres", "psql", "--username", "coder", "--command", rename, "coder")
     pilot.transition(workspace["id"], "start")
     assert container_of(pilot, workspace) == f"{pilot.name}-admin-renamed"
-    assert inside(pilot, workspace, "cat ~/file") == "precious"
+    assert inside(pilot, workspace, "cat ~/file ~/project/*").splitlines() == ["precious", "in order", "in order"]
+    pilot.transition(taken["id"], "delete")
 
     readme = pilot.directory / "terraform-template" / "README.md"
     readme.write_text(readme.read_text() + "\nOne more line.\n")
@@ -192,9 +203,19 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
     assert (allowed["Memory"], allowed["MemorySwap"]) == (512 * 1024**2, 512 * 1024**2)
     assert allowed["NanoCpus"] == 1_000_000_000
     assert allowed["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
-    assert inside(pilot, workspace, "ulimit -Hu") == "8192"
+    assert allowed["ShmSize"] == 1024**3
+    limit_of_processes = "cat /sys/fs/cgroup/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids/pids.max"
+    assert inside(pilot, workspace, limit_of_processes) == "8192"
+    # 10 s for the programs, and then the agent's, also when the engine itself stops.
+    assert docker("inspect", "--format", "{{.Config.StopTimeout}}", name) == "20"
     greedy = "node -e 'const kept = []; for (;;) kept.push(Buffer.alloc(64 * 1024 ** 2, 1))'; echo $?"
     assert inside(pilot, workspace, greedy) == "137"
+
+    inside(pilot, workspace, "kill -9 $(pgrep --full '[/]code-server/out/node/entry')")
+    eventually(
+        lambda: "code-server ended with exit code" in agent_log(pilot, workspace), timeout_s=30, what="the editor's end"
+    )
+    eventually(lambda: editor_answers(pilot, workspace), timeout_s=60, what="the editor, started again")
 
     # As after a reboot of the host: the process is gone, and nobody but Docker starts it again.
     os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", name)), signal.SIGKILL)
@@ -203,6 +224,7 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
         timeout_s=60, what="the restart of the container",
     )  # fmt: skip
     eventually(lambda: editor_answers(pilot, workspace), timeout_s=90, what="the editor after the restart")
+    assert inside(pilot, workspace, limit_of_processes) == "8192"
     pilot.transition(workspace["id"], "delete")
 
 
@@ -299,6 +321,32 @@ def test_a_git_host_is_trusted_at_first_and_refused_when_its_key_changes(pilot: 
         said_after_a_start("Cloning into")
         eventually(lambda: inside(pilot, workspace, "cat ~/demo/hello.txt || true"), timeout_s=30, what="the clone")
     pilot.transition(workspace["id"], "delete")
+
+
+@pytest.mark.drill
+def test_a_full_home_has_an_editor_and_says_that_it_is_full(pilot: Pilot, tmp_path: Path) -> None:
+    workspace = pilot.create_workspace("full")
+    pilot.transition(workspace["id"], "stop")
+    volume = f"coder-{workspace['id']}-home"
+    made: dict[str, Any] = json.loads(docker("volume", "inspect", volume))[0]
+    docker("volume", "rm", volume)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", tmp_path], check=True)
+    try:
+        (tmp_path / "big").touch()
+        with contextlib.suppress(OSError), (tmp_path / "big").open("wb", buffering=0) as big:
+            while big.write(b"x" * 4096) == 4096:
+                pass
+        labels = [each for pair in made["Labels"].items() for each in ("--label", "=".join(pair))]
+        here = ["--opt", "type=none", "--opt", "o=bind", "--opt", f"device={tmp_path}"]
+        docker("volume", "create", *here, *labels, volume)
+        pilot.transition(workspace["id"], "start")
+        eventually(lambda: editor_answers(pilot, workspace), timeout_s=60, what="the editor")
+        assert "ERROR: your home is full: 2 of 2 MiB are used" in agent_log(pilot, workspace)
+        shown = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
+        assert shown["Home disk"].startswith("full: 2/2 MiB")
+        pilot.transition(workspace["id"], "delete")
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot, tmp_path: Path) -> None:
