@@ -242,7 +242,7 @@ def test_make_workspace_does_not_start_what_only_up_can_build(asked: list[tuple[
 
 def test_make_workspace_removes_a_container_whose_name_would_be_in_the_way(asked: list[tuple[str, ...]]) -> None:
     assert _start_again(PARKED, CONTAINER) == [{"transition": "start"}]
-    assert asked == [("stop", "--time", "10", "coder-admin-demo"), ("rm", "--force", "coder-admin-demo")]
+    assert asked == [("stop", "coder-admin-demo"), ("rm", "--force", "coder-admin-demo")]
 
 
 @pytest.mark.parametrize(
