@@ -121,6 +121,20 @@ resource "docker_container" "workspace" {
   # Of browsers and databases; what is in it counts for `memory`.
   shm_size = var.shm_mb
 
+  # Bounds a fork bomb. The provider has no argument for it, and the ulimit nproc counts a user id over all containers and
+  # the host. The container keeps it over its restarts.
+  provisioner "local-exec" {
+    command = <<-COMMAND
+      curl --silent --show-error --fail --output /dev/null --max-time 30 --noproxy '*' --unix-socket "$SOCKET" \
+        --header 'Content-Type: application/json' --data "{\"PidsLimit\": $LIMIT}" "http://docker/containers/$CONTAINER/update"
+    COMMAND
+    environment = {
+      SOCKET    = var.docker_socket
+      LIMIT     = var.pids_limit
+      CONTAINER = self.id
+    }
+  }
+
   # No `no-new-privileges`: it would take away sudo, which the images give to their user on purpose.
 
   # A reboot of the host brings running workspaces back; Coder removes the container of a stopped one.
@@ -140,25 +154,6 @@ resource "docker_container" "workspace" {
     content {
       label = labels.key
       value = labels.value
-    }
-  }
-}
-
-# Bounds a fork bomb. The provider has no argument for it, and the ulimit nproc counts a user id over all containers and the
-# host. The container keeps it over its restarts.
-resource "terraform_data" "pids_limit" {
-  count            = data.coder_workspace.me.start_count
-  triggers_replace = docker_container.workspace[0].id
-
-  provisioner "local-exec" {
-    command = <<-COMMAND
-      curl --silent --show-error --fail --output /dev/null --max-time 30 --noproxy '*' --unix-socket "$SOCKET" \
-        --header 'Content-Type: application/json' --data "{\"PidsLimit\": $LIMIT}" "http://docker/containers/$CONTAINER/update"
-    COMMAND
-    environment = {
-      SOCKET    = var.docker_socket
-      LIMIT     = var.pids_limit
-      CONTAINER = docker_container.workspace[0].id
     }
   }
 }

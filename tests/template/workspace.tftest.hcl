@@ -140,10 +140,6 @@ run "the_container_has_limits" {
     error_message = "Browsers and databases need more than the 64 MiB of shared memory that Docker gives."
   }
   assert {
-    condition     = terraform_data.pids_limit[0].triggers_replace == docker_container.workspace[0].id
-    error_message = "Each new container must get its limit of processes."
-  }
-  assert {
     condition     = length(docker_container.workspace[0].ulimit) == 0
     error_message = "The ulimit nproc counts the processes of all workspaces and of the host's own user."
   }
