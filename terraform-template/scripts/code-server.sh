@@ -94,7 +94,6 @@ wait_until_it_answers() {
 
 mkdir -p "$CODER_PILOT_STATE_DIR"
 rm -f "$given_up"
-say_if_home_is_full
 # Each of them says why it failed, and an editor without them is better than none.
 mkdir -p "$CODER_PILOT_PROJECT_DIR" || true
 write_first_settings
@@ -109,6 +108,7 @@ readonly keeper=$CODER_PILOT_STATE_DIR/keep-code-server.sh
   echo 'keep_running "$1"'
 } >"$keeper"
 bash "$keeper" "$code_server" </dev/null >>"$log" 2>&1 &
+say_if_home_is_full
 wait_until_it_answers
 echo "code-server is up."
 
