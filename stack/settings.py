@@ -27,6 +27,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 _USERNAME = re.compile(r"(?!(?:new|create)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ZONE = re.compile(r"[A-Za-z0-9_+\-/]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -146,6 +147,8 @@ class Workspaces:
     """Activity moves the stop to now plus this."""
     keep_alive_max_h: Annotated[int, Key("keepAliveMax", _hours)]
     """A working Claude keeps its workspace alive this long at most, in whole hours ("12h")."""
+    timezone: Annotated[str, Key("timezone", _time_zone)]
+    """TZ in every workspace, such as Europe/Berlin; empty: the image's own time zone, which mostly is UTC."""
     service_environment: Annotated[
         Mapping[str, str] | Encrypted[Mapping[str, str]], Key("serviceEnvironment", _variables, "may be")
     ]
@@ -300,6 +303,22 @@ def _password(text: str) -> str:
     # The rest of its rules Coder knows. Its `reset-password` would read on after a line that begins as JSON does.
     if not text.isprintable() or not 8 <= len(text.encode()) <= 64 or text[0] in "{[":
         raise ValueError("8 to 64 printable characters, the first no { or [")
+    return text
+
+
+def _time_zone(text: str) -> str:
+    if not text:
+        return text
+    # Only here: every command reads the settings, and most have none to look up.
+    import zoneinfo
+
+    try:
+        # What no file describes a program takes for UTC, without a word.
+        zoneinfo.ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        # Where this machine has no such files itself, nobody can tell.
+        if zoneinfo.available_timezones() or not _ZONE.fullmatch(text):
+            raise ValueError("empty or the name of a time zone, such as Europe/Berlin") from None
     return text
 
 

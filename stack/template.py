@@ -42,6 +42,7 @@ def _variables(config: settings.Workspaces) -> dict[str, pulumi.Input[str]]:
         "cpus_default": str(config.cpus),
         "cpus_cap": str(config.cpus_cap),
         "keep_alive_max_hours": str(config.keep_alive_max_h),
+        "timezone": config.timezone,
         "service_environment": _revealed(config.service_environment, lambda value: json.dumps(value, sort_keys=True)),
         "anthropic_base_url": config.anthropic_base_url or "",
         **({"anthropic_api_key": _revealed(config.anthropic_api_key, str)} if config.anthropic_api_key else {}),

@@ -13,6 +13,7 @@ resource "coder_agent" "main" {
       GIT_COMMITTER_NAME  = local.git_name
       GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
     },
+    var.timezone == "" ? {} : { TZ = var.timezone },
     nonsensitive(jsondecode(var.service_environment)),
     var.anthropic_base_url == "" ? {} : { ANTHROPIC_BASE_URL = var.anthropic_base_url },
   )

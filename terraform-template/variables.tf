@@ -119,6 +119,17 @@ variable "keep_alive_max_hours" {
   }
 }
 
+variable "timezone" {
+  description = "TZ of every workspace, such as Europe/Berlin; empty leaves the image's own time zone."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_+/-]*$", var.timezone))
+    error_message = "timezone must be empty or the name of a time zone, such as Europe/Berlin."
+  }
+}
+
 variable "service_environment" {
   description = "JSON map of environment variables for every workspace, such as {\"OLLAMA_HOST\": \"http://host.docker.internal:11434\"}."
   type        = string

@@ -66,6 +66,7 @@ ROWS = {
     "idleTtl": Row(value="3h"),
     "idleBump": Row(value="30m"),
     "keepAliveMax": Row(value="6h"),
+    "timezone": Row(value="Europe/Berlin"),
     "serviceEnvironment": Row(value='{"PHOENIX": "http://host.docker.internal:6006"}'),
     "anthropicBaseUrl": Row(value="http://host.docker.internal:4000"),
     "anthropicApiKey": Row(value="sk-ant-of-the-tests", secret=True),

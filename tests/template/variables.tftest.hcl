@@ -136,6 +136,14 @@ run "a_fraction_of_an_hour" {
   expect_failures = [var.keep_alive_max_hours]
 }
 
+run "a_time_zone_that_is_none" {
+  command = plan
+  variables {
+    timezone = "$HOME"
+  }
+  expect_failures = [var.timezone]
+}
+
 run "a_service_environment_that_is_a_list" {
   command = plan
   variables {

@@ -258,6 +258,34 @@ run "no_sign_in_is_set_by_default" {
   }
 }
 
+run "the_image_s_own_time_zone_counts_by_default" {
+  assert {
+    condition     = !contains(keys(coder_agent.main.env), "TZ")
+    error_message = "Without a time zone of ours TZ must not be set."
+  }
+}
+
+run "a_time_zone_reaches_the_workspace" {
+  variables {
+    timezone = "America/Argentina/Buenos_Aires"
+  }
+  assert {
+    condition     = coder_agent.main.env["TZ"] == "America/Argentina/Buenos_Aires"
+    error_message = "The time zone must reach the workspace."
+  }
+}
+
+run "a_service_variable_wins_over_the_time_zone" {
+  variables {
+    timezone            = "Europe/Berlin"
+    service_environment = "{\"TZ\": \"Asia/Tokyo\"}"
+  }
+  assert {
+    condition     = coder_agent.main.env["TZ"] == "Asia/Tokyo"
+    error_message = "What the owner sets by name must win."
+  }
+}
+
 run "an_api_key_and_a_base_url_are_passed_on" {
   variables {
     anthropic_api_key  = "sk-test"

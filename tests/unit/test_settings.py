@@ -55,6 +55,9 @@ def test_the_defaults_of_the_project_are_good() -> None:
         # What `pulumi config set --path` makes of numbers and booleans.
         ("serviceEnvironment", '{"A": 8080, "B": true}', {"A": "8080", "B": "true"}),
         ("tailnetName", "framework", "framework"),
+        ("timezone", "Europe/Berlin", "Europe/Berlin"),
+        ("timezone", "Etc/GMT+3", "Etc/GMT+3"),
+        ("timezone", "", ""),
     ],
 )
 def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
@@ -111,6 +114,11 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("serviceEnvironment", '{"A": null}'),
         ("serviceEnvironment", '{"A": "$HOME"}'),
         ("anthropicBaseUrl", "localhost:4000"),
+        # Of these a program would take the time for UTC.
+        ("timezone", "Europe/Berlim"),
+        ("timezone", "Europe"),
+        ("timezone", "CEST"),
+        ("timezone", "/etc/localtime"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_is_allowed_and_what_mends_it(key: str, value: str) -> None:
