@@ -16,11 +16,13 @@ class QuietHandler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: object) -> None:
         """Answer with `body` as JSON."""
-        text = json.dumps(body).encode()
+        self.reply(status, json.dumps(body).encode())
+
+    def reply(self, status: int, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(text)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the test's output is not the place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,26 @@ from playwright.sync_api import Page
 
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 
+# Each does something, so that one which is there and broken is found too.
+TOOLS = (
+    "git init /tmp/tools",
+    "cd /tmp/tools && git lfs track '*.bin'",
+    "ssh -V && ssh-keygen -t ed25519 -N '' -f /tmp/tools/key",
+    "curl --version",
+    "less --version",
+    "nano --version",
+    "vim --version",
+    "tmux new-session -d true",
+    "rg --version",
+    "echo '{}' | jq .",
+    "make --version",
+    "node --eval 0",
+    "npm --version && npx --version",
+    "python3 -m venv --without-pip /tmp/tools/venv && /tmp/tools/venv/bin/python -c 'import ensurepip'",
+    "[[ $(printf ü | LC_ALL=en_US.UTF-8 wc --chars) == 1 && $(printf ü | wc --chars) == 1 ]]",
+    "[[ $(TZ=Asia/Tokyo date +%Z) == JST ]]",
+)
+
 
 def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
     """The container's name, "" for none."""
@@ -21,6 +42,12 @@ def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
 def inside(pilot: Pilot, workspace: Mapping[str, Any], command: str, *options: str) -> str:
     """What a command prints in the workspace."""
     return docker("exec", *options, container_of(pilot, workspace), "bash", "-c", command)
+
+
+def tools_that_do_not_run(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    """Those of `TOOLS` that fail, one a line."""
+    tried = "\n".join(f"({each}) &>/dev/null || echo {shlex.quote(each)}" for each in TOOLS)
+    return inside(pilot, workspace, f"{tried}\nrm -rf /tmp/tools")
 
 
 def agent_of(workspace: Mapping[str, Any]) -> dict[str, Any]:

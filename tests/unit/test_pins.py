@@ -150,6 +150,11 @@ def test_the_box_and_the_local_image_have_the_same_claude() -> None:
     assert f"\nclaude_version={version('claude-code')}\n" in parts
 
 
+def test_the_box_and_the_local_image_have_the_same_node() -> None:
+    install = (CHECKOUT / "workspace-image" / "install.sh").read_text()
+    assert f"\nreadonly node_version={version('node')}\n" in install
+
+
 def test_images_are_made_from_the_pinned_ones() -> None:
     images = CHECKOUT / "toolchain" / "images"
     for file in sorted(images.glob("*/Dockerfile")):
