@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import statistics
+import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -20,7 +21,7 @@ import pytest
 from tests import claude_api
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.git_server import git_server, make_repository
-from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
+from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, Pilot, docker, eventually, free_port
 from tests.e2e.ssh_host import ssh_host
 from tests.e2e.workspace_fixture import (
     agent_log,
@@ -32,6 +33,7 @@ from tests.e2e.workspace_fixture import (
     inside,
     new_workspace,
     open_editor,
+    tools_that_do_not_run,
     until_the_editor,
 )
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
@@ -61,9 +63,15 @@ def bases() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def pilot(make_pilot: Callable[..., Pilot], bases: str) -> Pilot:
     """A pilot whose workspaces may have any of three images."""
-    made = make_pilot(workspaceImages=bases)
+    made = make_pilot(workspaceImages=bases, timezone="Asia/Tokyo")
     made.up()
     return made
+
+
+@pytest.fixture(scope="module")
+def demo(pilot: Pilot) -> dict[str, Any]:
+    """A workspace that runs, called as in docs/use.md."""
+    return pilot.create_workspace("demo")
 
 
 def replace_image(pilot: Pilot, base: str, folder: Path) -> None:
@@ -180,6 +188,54 @@ def _shown_metadata(pilot: Pilot, workspace: Mapping[str, Any]) -> dict[str, str
                 shown = {each["description"]["display_name"]: each["result"]["value"].strip() for each in entries}
                 return shown if all(shown.values()) else None
     return None
+
+
+# --- the terminal
+
+
+def test_the_tools_that_people_reach_for_first_run(pilot: Pilot, demo: Mapping[str, Any]) -> None:
+    assert tools_that_do_not_run(pilot, demo) == ""
+
+
+def test_the_lines_of_docs_use_md_work_with_the_program_that_coder_serves(
+    pilot: Pilot, demo: Mapping[str, Any], tmp_path: Path
+) -> None:
+    pilot.call("GET", "/api/v2/users/me")
+    page = (CHECKOUT / "docs" / "use.md").read_text()
+    port = free_port()
+    lines = page.partition("```sh\n")[2].partition("\n```")[0]
+    lines = lines.replace("https://framework.example.ts.net", pilot.url).replace("--tcp 5173:", f"--tcp {port}:")
+    install, login, shell, forward, configure = lines.splitlines()
+    own = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/.local/bin:{os.environ['PATH']}"}
+
+    def run(line: str, stdin: str = "", **variables: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line], env={**own, **variables}, cwd=tmp_path, input=stdin, capture_output=True, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    run(install)
+    assert run("command -v coder") == f"{tmp_path}/.local/bin/coder"
+    run(login, CODER_SESSION_TOKEN=pilot.variables["token"])
+    assert "/home/coder/project" in run(shell, "pwd; exit\n")
+    assert run(f"{shell} -- date +%Z") == "JST"
+
+    served = "mkdir /tmp/served && cd /tmp/served && echo Served. >page && exec python3 -m http.server 5173"
+    inside(pilot, demo, served, "--detach")
+    with subprocess.Popen(["bash", "-c", f"exec {forward}"], env=own, stdout=subprocess.DEVNULL) as forwarding:
+        try:
+            eventually(
+                lambda: run(f"curl --silent --fail --max-time 5 http://127.0.0.1:{port}/page") == "Served.",
+                timeout_s=30, what="the forwarded port",
+            )  # fmt: skip
+        finally:
+            forwarding.terminate()
+
+    run(configure)
+    # By name, as OpenSSH finds its configuration in the home that the user's entry in passwd names.
+    assert run(f"ssh -F {tmp_path}/.ssh/config demo.coder -- pwd") == "/home/coder/project"
 
 
 # --- limits
