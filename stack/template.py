@@ -20,7 +20,7 @@ from stack.workspace_image import PARTS
 SOURCES = CHECKOUT / "terraform-template"
 BUNDLE = Bundle(
     name="template",
-    sources={**sources(SOURCES, "*.tf", "README.md", "scripts/*.sh", "scripts/*.json"), "scripts/parts.sh": PARTS},
+    sources={**sources(SOURCES, "*.tf", "README.md", "scripts/*.sh"), "scripts/parts.sh": PARTS},
 )
 HASH_LENGTH = 12
 

@@ -27,7 +27,7 @@ locals {
   git_name            = coalesce(data.coder_workspace_owner.me.full_name, data.coder_workspace_owner.me.name)
 
   home = "/home/coder"
-  # Not in the home volume: it tells about processes, which end with the container. Also in scripts/claude-hooks.json.
+  # Not in the home volume: it tells about processes, which end with the container.
   state_dir          = "/tmp/coder-pilot"
   keep_alive_program = "${local.state_dir}/keep-alive.sh"
   code_server_port   = 13337
@@ -98,16 +98,6 @@ resource "docker_container" "workspace" {
   volumes {
     container_path = local.home
     volume_name    = docker_volume.home.name
-  }
-
-  # Hooks of Claude Code where only root can write: it merges them with an image's own managed-settings.json and with the
-  # user's, so ~/.claude stays the user's alone. All scripts come with the agent: an upload delays the start by 0.1 s.
-  dynamic "upload" {
-    for_each = local.keep_alive_hours == 0 ? [] : ["claude-hooks.json"]
-    content {
-      file    = "/etc/claude-code/managed-settings.d/50-coder-pilot.json"
-      content = file("${path.module}/scripts/${upload.value}")
-    }
   }
 
   memory = tonumber(data.coder_parameter.memory_mb.value)

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from tests import claude_api
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
@@ -203,21 +202,6 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
         timeout_s=60, what="the restart of the container",
     )  # fmt: skip
     eventually(lambda: editor_answers(pilot, workspace), timeout_s=90, what="the editor after the restart")
-    pilot.transition(workspace["id"], "delete")
-
-
-def test_an_images_own_settings_of_claude_code_go_on_beside_ours(pilot: Pilot) -> None:
-    workspace = pilot.create_workspace("managed")
-    hook = {"hooks": [{"type": "command", "command": "touch /tmp/own-hook-ran"}]}
-    own = json.dumps({"hooks": {"Stop": [hook]}})
-    inside(pilot, workspace, f"cat >/etc/claude-code/managed-settings.json <<'JSON'\n{own}\nJSON", "--user", "root")
-    with claude_api.serve("true", commands=1, address=gateway_of(pilot)) as api:
-        inside(
-            pilot, workspace, "cd ~/project && claude -p Work --allowedTools Bash",
-            "--env", f"ANTHROPIC_BASE_URL={api}", "--env", "ANTHROPIC_API_KEY=sk-test",
-        )  # fmt: skip
-    assert inside(pilot, workspace, "cat /tmp/coder-pilot/claims/[0-9]*").startswith("idle ")
-    assert inside(pilot, workspace, "ls /tmp/own-hook-ran")
     pilot.transition(workspace["id"], "delete")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 
 import pytest
 
-from tests.template.template_support import PARTS, SCRIPTS, TEMPLATE, TESTS, Tofu
+from tests.template.template_support import PARTS, SCRIPTS, TESTS, Tofu
 
 VARIABLES = {
     "TF_VAR_workspace_network": "pilot-workspaces",
@@ -127,18 +126,3 @@ def test_the_scripts_are_clean() -> None:
         ["shellcheck", *sorted(SCRIPTS.glob("*.sh")), PARTS], capture_output=True, text=True, check=False, timeout=60
     )
     assert checked.returncode == 0, checked.stdout
-
-
-def test_every_hook_calls_the_script_where_the_template_lays_it() -> None:
-    hooks = json.loads((SCRIPTS / "claude-hooks.json").read_text())["hooks"]
-    commands = {event: entry["hooks"][0]["command"] for event, (entry,) in hooks.items()}
-    main = (TEMPLATE / "main.tf").read_text()
-    state_dir = re.search(r'\n  state_dir += "(.+)"', main)[1]
-    program = re.search(r'\n  keep_alive_program = "(.+)"', main)[1].replace("${local.state_dir}", state_dir)
-    assert commands == {
-        "UserPromptSubmit": f"{program} working",
-        "PreToolUse": f"{program} working",
-        "PostToolUse": f"{program} working",
-        "Notification": f"{program} idle",
-        "Stop": f"{program} idle",
-    }
