@@ -154,6 +154,8 @@ class Workspaces:
     """ANTHROPIC_BASE_URL in every workspace, for a LiteLLM; empty: Anthropic's own."""
     anthropic_api_key: Annotated[Encrypted[str] | None, Key("anthropicApiKey", str, "always")]
     """ANTHROPIC_API_KEY in every workspace; unset: everybody signs in. Always with `pulumi config set --secret`."""
+    claude_code_oauth_token: Annotated[Encrypted[str] | None, Key("claudeCodeOauthToken", str, "always")]
+    """CLAUDE_CODE_OAUTH_TOKEN in every workspace, which `claude setup-token` prints; in place of `anthropicApiKey`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,6 +409,11 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
         problems.append(
             "port is 443, which the tailnet's https address needs: run `pulumi config set port 7080`, "
             "or `pulumi config set tailnet false`"
+        )
+    if parsed.get("anthropicApiKey") and parsed.get("claudeCodeOauthToken"):
+        problems.append(
+            "anthropicApiKey and claudeCodeOauthToken are both set, and Claude Code would use the key alone: run "
+            "`pulumi config rm anthropicApiKey`, or to pay by the key `pulumi config rm claudeCodeOauthToken`"
         )
     url, port = parsed.get("accessUrl"), parsed.get("port")
     if isinstance(url, str) and isinstance(port, int) and (reachable := _reachable(url, port)) != url:

@@ -44,7 +44,14 @@ def _variables(config: settings.Workspaces) -> dict[str, pulumi.Input[str]]:
         "keep_alive_max_hours": str(config.keep_alive_max_h),
         "service_environment": _revealed(config.service_environment, lambda value: json.dumps(value, sort_keys=True)),
         "anthropic_base_url": config.anthropic_base_url or "",
-        **({"anthropic_api_key": _revealed(config.anthropic_api_key, str)} if config.anthropic_api_key else {}),
+        **{
+            name: _revealed(secret, str)
+            for name, secret in {
+                "anthropic_api_key": config.anthropic_api_key,
+                "claude_code_oauth_token": config.claude_code_oauth_token,
+            }.items()
+            if secret
+        },
     }
 
 

@@ -58,6 +58,13 @@ resource "coder_env" "anthropic_api_key" {
   value    = var.anthropic_api_key
 }
 
+resource "coder_env" "claude_code_oauth_token" {
+  count    = nonsensitive(var.claude_code_oauth_token != "") ? data.coder_workspace.me.start_count : 0
+  agent_id = coder_agent.main.id
+  name     = "CLAUDE_CODE_OAUTH_TOKEN"
+  value    = var.claude_code_oauth_token
+}
+
 resource "coder_app" "code_server" {
   agent_id     = coder_agent.main.id
   slug         = "code-server"

@@ -145,6 +145,18 @@ variable "anthropic_api_key" {
   }
 }
 
+variable "claude_code_oauth_token" {
+  description = "Token of `claude setup-token` for every workspace, in place of an API key; empty leaves the sign-in to Claude Code."
+  type        = string
+  default     = ""
+  sensitive   = true
+
+  validation {
+    condition     = can(regex("^[^$\\s]*$", var.claude_code_oauth_token))
+    error_message = "claude_code_oauth_token must not hold white space or '$'."
+  }
+}
+
 variable "anthropic_base_url" {
   description = "Base URL of an Anthropic-compatible service (LiteLLM) for every workspace; empty means Anthropic's own."
   type        = string

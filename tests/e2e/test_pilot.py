@@ -86,7 +86,7 @@ def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> Non
 
 
 def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pilot) -> None:
-    pilot.pulumi("config", "set", "--secret", "anthropicApiKey", API_KEY)
+    pilot.pulumi("config", "set", "--secret", "claudeCodeOauthToken", API_KEY)
     pilot.up()
     pilot.up("--expect-no-changes")
     workspace = pilot.create_workspace("first")
@@ -110,7 +110,7 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
         for place, text in {"state": state, "console": console, "workspace": inspected}.items():
             assert secret not in text, f"{name} stands in plain text in: {place}"
     pilot.transition(workspace["id"], "delete")
-    pilot.pulumi("config", "rm", "anthropicApiKey")
+    pilot.pulumi("config", "rm", "claudeCodeOauthToken")
     pilot.up()
 
 

@@ -44,7 +44,10 @@ def _copy_of(image: str) -> Callable[[Pilot], str]:
     return make
 
 
-ELSEWHERE = {"tailnet": "tests/e2e/test_tailnet.py switches it on and off on a pilot that lives"}
+ELSEWHERE = {
+    "tailnet": "tests/e2e/test_tailnet.py switches it on and off on a pilot that lives",
+    "claudeCodeOauthToken": "excludes anthropicApiKey; tests/e2e/test_pilot.py sets and removes it",
+}
 ROWS = {
     "name": Row(value="another-name", refused="pulumi config set name"),
     "port": Row(value=lambda _: str(free_port())),

@@ -112,12 +112,11 @@ def test_a_service_environment_that_is_refused_is_not_shown(tofu: Tofu) -> None:
     assert "sk-very-secret" not in planned.stdout + planned.stderr
 
 
-def test_the_api_key_is_in_no_plan(tofu: Tofu) -> None:
-    planned = tofu(
-        "plan", "-no-color", "-input=false", environment={**VARIABLES, "TF_VAR_anthropic_api_key": "sk-very-secret"}
-    )
+@pytest.mark.parametrize("name", ["anthropic_api_key", "claude_code_oauth_token"])
+def test_what_claude_signs_in_with_is_in_no_plan(tofu: Tofu, name: str) -> None:
+    planned = tofu("plan", "-no-color", "-input=false", environment={**VARIABLES, f"TF_VAR_{name}": "sk-very-secret"})
     assert planned.returncode == 0, planned.stderr
-    assert "ANTHROPIC_API_KEY" in planned.stdout
+    assert f'"{name.upper()}"' in planned.stdout
     assert "sk-very-secret" not in planned.stdout + planned.stderr
 
 

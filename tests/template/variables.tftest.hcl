@@ -168,6 +168,14 @@ run "an_api_key_with_white_space" {
   expect_failures = [var.anthropic_api_key]
 }
 
+run "a_token_with_white_space" {
+  command = plan
+  variables {
+    claude_code_oauth_token = "sk test"
+  }
+  expect_failures = [var.claude_code_oauth_token]
+}
+
 run "a_base_url_without_a_scheme" {
   command = plan
   variables {

@@ -241,12 +241,22 @@ run "keep_alive_can_be_switched_off" {
 
 run "no_sign_in_is_set_by_default" {
   assert {
-    condition     = length(coder_env.anthropic_api_key) == 0 && !contains(keys(coder_agent.main.env), "ANTHROPIC_BASE_URL")
+    condition     = length(coder_env.anthropic_api_key) + length(coder_env.claude_code_oauth_token) == 0 && !contains(keys(coder_agent.main.env), "ANTHROPIC_BASE_URL")
     error_message = "By default the extension's own sign-in must be in charge."
   }
   assert {
     condition     = coder_agent.main.env["OLLAMA_HOST"] == "http://host.docker.internal:11434"
     error_message = "The service environment must reach the workspace."
+  }
+}
+
+run "a_token_is_passed_on" {
+  variables {
+    claude_code_oauth_token = "sk-ant-oat"
+  }
+  assert {
+    condition     = coder_env.claude_code_oauth_token[0].name == "CLAUDE_CODE_OAUTH_TOKEN" && coder_env.claude_code_oauth_token[0].value == "sk-ant-oat"
+    error_message = "The token must reach the workspace."
   }
 }
 

@@ -181,9 +181,10 @@ def test_the_outputs_are_those_that_are_promised_and_the_password_is_secret(pilo
     assert pilot.exports["url"] == "http://127.0.0.1:7080"
 
 
-def test_an_api_key_reaches_the_template_as_a_secret_and_changes_the_version() -> None:
+@pytest.mark.parametrize("key", ["anthropicApiKey", "claudeCodeOauthToken"])
+def test_what_claude_signs_in_with_reaches_the_template_as_a_secret_and_changes_the_version(key: str) -> None:
     without = declare(LOCAL)
-    secret = declare({**LOCAL, "anthropicApiKey": "sk-secret"}, secrets=("anthropicApiKey",))
+    secret = declare({**LOCAL, key: "sk-secret"}, secrets=(key,))
     (template,) = secret.of(TEMPLATE)
     assert any(path.startswith("versions") for path in template.secrets)
     assert _version(secret)["message"] != _version(without)["message"]

@@ -184,6 +184,12 @@ def test_the_tailnets_https_port_is_refused_for_coder_only_where_the_tailnet_is_
     assert _parse(port="443", tailnet="false").site.port == 443
 
 
+def test_two_ways_for_claude_to_sign_in_are_refused_with_the_one_to_remove() -> None:
+    with pytest.raises(settings.SettingsError, match="run `pulumi config rm anthropicApiKey`"):
+        _parse(anthropicApiKey=Encrypted(), claudeCodeOauthToken=Encrypted())
+    assert _parse(claudeCodeOauthToken=Encrypted()).workspaces.claude_code_oauth_token == Encrypted()
+
+
 def test_every_key_but_one_that_is_always_encrypted_has_a_default() -> None:
     expected = {key for key, (_, _, entry) in settings.KEYS.items() if entry.encrypted != "always"}
     assert defaults().keys() == expected
