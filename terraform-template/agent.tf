@@ -85,6 +85,19 @@ resource "coder_app" "code_server" {
   }
 }
 
+# What an image has is not known when this is planned, but `up` builds images with all that the tile needs.
+resource "coder_app" "claude" {
+  count        = contains(values(local.built_images), local.image) ? 1 : 0
+  agent_id     = coder_agent.main.id
+  slug         = "claude"
+  display_name = "Claude"
+  icon         = "/icon/claude.svg"
+  command      = local.claude_program
+  share        = "owner"
+  open_in      = "tab"
+  order        = 2
+}
+
 # Each in a script of its own: they run side by side, so nothing delays the editor, and each has its own part of the
 # agent's log.
 resource "coder_script" "code_server" {
@@ -111,6 +124,22 @@ resource "coder_script" "dotfiles" {
   display_name = "Dotfiles"
   icon         = "/icon/dotfiles.svg"
   script       = file("${path.module}/scripts/dotfiles.sh")
+  run_on_start = true
+}
+
+resource "coder_script" "claude" {
+  agent_id     = coder_agent.main.id
+  display_name = "Claude"
+  icon         = "/icon/claude.svg"
+  script       = <<-SCRIPT
+    #!/usr/bin/env bash
+    mkdir -p ${local.state_dir}
+    cat >${local.claude_program} <<'CLAUDE'
+    ${file("${path.module}/scripts/claude.sh")}
+    CLAUDE
+    chmod 0755 ${local.claude_program}
+    ${local.claude_program} check
+  SCRIPT
   run_on_start = true
 }
 

@@ -21,6 +21,8 @@ data "coder_workspace_owner" "me" {}
 
 locals {
   images              = jsondecode(var.workspace_images)
+  built_images        = jsondecode(var.built_images)
+  image               = lookup(local.built_images, data.coder_parameter.image.value, data.coder_parameter.image.value)
   git_repository      = data.coder_parameter.git_repository.value
   dotfiles_repository = data.coder_parameter.dotfiles_repository.value
   keep_alive_hours    = tonumber(data.coder_parameter.keep_alive_hours.value)
@@ -30,6 +32,7 @@ locals {
   # Not in the home volume: it tells about processes, which end with the container.
   state_dir          = "/tmp/coder-pilot"
   keep_alive_program = "${local.state_dir}/keep-alive.sh"
+  claude_program     = "${local.state_dir}/claude.sh"
   code_server_port   = 13337
 
   # Named after the repository and not after the workspace, so that a rename does not move it. A repository called
@@ -67,7 +70,7 @@ resource "docker_container" "workspace" {
   count    = data.coder_workspace.me.start_count
   name     = lower("${var.name_prefix}-${data.coder_workspace_owner.me.name}-${data.coder_workspace.me.name}")
   hostname = lower(data.coder_workspace.me.name)
-  image    = lookup(jsondecode(var.built_images), data.coder_parameter.image.value, data.coder_parameter.image.value)
+  image    = local.image
 
   entrypoint = ["bash", "-c", file("${path.module}/scripts/entrypoint.sh"), "entrypoint"]
   # The agent's own script would go to the access URL, which may be loopback on the host or need the tailnet's DNS.

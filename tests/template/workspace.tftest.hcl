@@ -229,6 +229,30 @@ run "the_keep_alive_watches_with_its_cap" {
   }
 }
 
+run "claude_has_a_tile_where_up_built_the_image" {
+  variables {
+    built_images = "{\"image-a\": \"localhost/pilot-workspace:a\"}"
+  }
+  assert {
+    condition     = coder_app.claude[0].command == "/tmp/coder-pilot/claude.sh"
+    error_message = "The tile must open the terminal."
+  }
+  assert {
+    condition     = strcontains(coder_script.claude.script, "\n${file("scripts/claude.sh")}\nCLAUDE\n") && strcontains(coder_script.claude.script, "\n/tmp/coder-pilot/claude.sh check\n")
+    error_message = "What the tile opens must be laid, and say what it lacks."
+  }
+}
+
+run "claude_has_no_tile_where_nobody_knows_what_is_in_the_image" {
+  variables {
+    built_images = "{\"image-b\": \"localhost/pilot-workspace:b\"}"
+  }
+  assert {
+    condition     = length(coder_app.claude) == 0
+    error_message = "A tile must not promise what the image may lack."
+  }
+}
+
 run "keep_alive_can_be_switched_off" {
   variables {
     keep_alive_max_hours = 0
