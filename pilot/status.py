@@ -1,9 +1,10 @@
-"""Show the stack: its containers with health and memory, every workspace with its state and deadline, and what Coder
-reports of its own health."""
+"""Show the stack: its containers with health and memory, every workspace with its state, its deadline and what
+Claude does in it, and what Coder reports of its own health."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import subprocess
@@ -15,6 +16,8 @@ from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
 from pilot.session import Session, open_session
+from pilot.verdict import samples
+from pilot.verdict.engine import Engine, EngineError
 from stack.jobs import disk
 from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
@@ -50,17 +53,21 @@ def _show(session: Session, looked: Callable[[], World | None]) -> int:
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
         return 1
+    claude: dict[str, str] = {}
+    with contextlib.suppress(EngineError):
+        claude = samples.claude(Engine(host=session.settings.site.docker_host), session.settings.site.name)
     rows = [
         [
             f"{each['owner_name']}/{each['name']}",
             each["latest_build"]["status"],
             deadline(each["latest_build"], datetime.datetime.now(datetime.UTC)),
             memory.get(of_workspace[each["id"]]["ID"], "") if each["id"] in of_workspace else "",
+            claude.get(each["id"], ""),
         ]
         for each in workspaces
     ]
     print()
-    heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY"]
+    heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY", "CLAUDE"]
     print(table(heads, rows) if rows else "no workspaces: run `make workspace NAME=demo`")
     print()
     for line in troubles or ["ok"]:

@@ -114,6 +114,7 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
     assert line.split()[:2] == ["admin/demo", "running"]
     assert " in 1 h " in line
     assert " / 4GiB" in line
+    assert re.search(r" idle for \d+ min$", line)
 
 
 @pytest.mark.usefixtures("up")
