@@ -22,9 +22,17 @@ open() {
   exec tmux -u -L coder-pilot -f "$defaults" new-session -A -s claude -c "$CODER_PILOT_PROJECT_DIR" "$0" run
 }
 
+# Whether Claude lives in this folder already, in the editor for one, and may have the last conversation open: two would
+# write into the same one.
+another_lives() {
+  local sessions
+  sessions=$(timeout 10 claude agents --json 2>/dev/null) && [[ $sessions == *"\"cwd\": \"$PWD\""* ]]
+}
+
 run() {
-  # Another Claude in this folder, in the editor for one, may have the last conversation open: two would write into it.
-  if [[ $(timeout 10 claude agents --json 2>/dev/null || true) == *"\"cwd\": \"$PWD\""* ]] || ! claude --continue; then
+  # Nothing of the kind in a home where there was no conversation at all: it would say so, in red, on a first visit.
+  if ! compgen -G "${CLAUDE_CONFIG_DIR:-$HOME/.claude}/projects/*/*.jsonl" >/dev/null ||
+    another_lives || ! claude --continue; then
     claude || true
   fi
   echo

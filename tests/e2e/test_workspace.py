@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests import claude_api
 from tests.e2e.browser_fixture import chromium
+from tests.e2e.claude_fixture import answer_first_questions, open_tile, say
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
 from tests.e2e.ssh_host import ssh_host
@@ -179,6 +181,40 @@ def _shown_metadata(pilot: Pilot, workspace: Mapping[str, Any]) -> dict[str, str
                 shown = {each["description"]["display_name"]: each["result"]["value"].strip() for each in entries}
                 return shown if all(shown.values()) else None
     return None
+
+
+@pytest.mark.drill
+def test_the_tile_goes_on_while_the_browser_is_closed_and_after_a_stop_with_the_same_conversation(
+    pilot: Pilot, tmp_path: Path, artifacts: Path
+) -> None:
+    workspace = pilot.create_workspace("tile")
+    work = "bash -c 'touch ~/begun; until [ -e ~/finish ]; do sleep 0.2; done'"
+    with (
+        claude_api.serve(work, commands=1, address=gateway_of(pilot)) as api,
+        chromium(tmp_path / "home", only=pilot.url) as browser,
+    ):
+        answer_first_questions(pilot, workspace, api)
+        page = browser.new_page()
+        open_tile(pilot, workspace, page)
+        say(page, "First words")
+        eventually(lambda: inside(pilot, workspace, "ls ~/begun"), timeout_s=60, what="the command")
+        page.close()
+        inside(pilot, workspace, "touch ~/finish")
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        lines = open_tile(pilot, workspace, page)
+        lines.get_by_text("Done.").wait_for()
+        page.screenshot(path=artifacts / "claude-tile.png")
+        page.close()
+        pilot.transition(workspace["id"], "stop")
+        pilot.transition(workspace["id"], "start")
+        pilot.wait_workspace(workspace["id"])
+        page = browser.new_page()
+        lines = open_tile(pilot, workspace, page)
+        lines.get_by_text("Done.").first.wait_for()
+        say(page, "More words")
+        lines.get_by_text("More words").first.wait_for()
+        lines.get_by_text("Done.").nth(1).wait_for()
+    pilot.transition(workspace["id"], "delete")
 
 
 # --- limits
