@@ -19,7 +19,7 @@ readonly answer_limit_bytes=65536
 readonly busy_percent=10
 # A shorter rest belongs to the same run, or a hung process with pauses would begin a new cap each time.
 readonly rest_s=$((10 * interval_s))
-readonly program=$0
+readonly own_program=$0
 ticks_per_s=$(getconf CLK_TCK 2>/dev/null || echo 100)
 readonly ticks_per_s
 
@@ -78,7 +78,7 @@ answer_of() {
   local as_user=()
   # Only its user and root may know where its home is.
   [[ -O /proc/$1 ]] || as_user=(sudo -n -u "#$(stat --format %u "/proc/$1")")
-  "${as_user[@]}" "$BASH" "$program" ask "$1" </dev/null >"$state_dir/answer" 2>/dev/null || return 1
+  "${as_user[@]}" "$BASH" "$own_program" ask "$1" </dev/null >"$state_dir/answer" 2>/dev/null || return 1
   { answer=$(<"$state_dir/answer"); } 2>/dev/null
 }
 
@@ -101,12 +101,15 @@ read_answer() {
 
 # ask_claudes PID…: fills statuses. Those of one program and one home know of each other.
 ask_claudes() {
-  local pid question answer environment
+  local pid user program question answer environment
   local -A asked=()
   for pid in "$@"; do
     [[ -z ${statuses[$pid]-} ]] || continue
+    # It may have ended, or be another user's.
+    user=$(stat --format %u "/proc/$pid" 2>/dev/null) || continue
+    program=$(readlink "/proc/$pid/exe" 2>/dev/null) || program=''
     read_environment "$pid" || environment=()
-    question="$(stat --format %u "/proc/$pid" 2>/dev/null) $(readlink "/proc/$pid/exe" 2>/dev/null) ${environment[*]}"
+    question="$user $program ${environment[*]}"
     [[ -z ${asked[$question]-} ]] || continue
     asked[$question]=1
     if answer_of "$pid"; then read_answer || true; fi

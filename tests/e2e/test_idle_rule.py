@@ -22,10 +22,34 @@ from tests.e2e.workspace_fixture import gateway_of, inside, new_workspace, open_
 
 # Coder looks once a minute and cuts the moment at which it looks to the minute, then the container has to end.
 STOP_DELAY_S = 150
-ROWS = ("parked", "waiting", "capped", "tab", "tile", "background", "root")
 # Uses no CPU.
-SCREEN = "tmux -L coder-pilot capture-pane -p"
 WORK = "bash -c 'until [ -e ~/finish ]; do sleep 1; done'"
+# As the tile does. Not by the browser: a connection would move the deadline too.
+IN_THE_TILE = "tmux -u -L coder-pilot new-session -d -s claude -x 120 -y 40 -c ~/project 'claude Work'"
+ASKED = """
+until tmux -L coder-pilot capture-pane -p | grep --quiet 'Do you want to proceed?'; do
+  ((SECONDS < 60)) || exit 1
+  sleep 0.5
+done"""
+BUSY = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
+SHORT = "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10 CODER_PILOT_KEEP_ALIVE_CAP_S=45"
+# The workspaces, and what begins what is in them.
+BEGIN = {
+    "tab": (),
+    "parked": ("(exec -a claude sleep 3600) &>/dev/null &",),
+    "waiting": (IN_THE_TILE, ASKED),
+    "capped": (
+        f"(exec -a claude bash -c '{BUSY}') &>/dev/null &",
+        "pkill -f 'keep-alive.sh watch'",
+        f"{SHORT} /tmp/coder-pilot/keep-alive.sh watch &>/dev/null &",
+    ),
+    "tile": (IN_THE_TILE,),
+    "background": ("cd ~/project && claude --bg Work",),
+    "root": (
+        "sudo cp -r ~/.claude ~/.claude.json /root/",
+        "cd /root 2>/dev/null; sudo -H claude -p Work &>/dev/null &",
+    ),
+}
 
 
 @dataclass
@@ -54,34 +78,19 @@ def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathF
     pilot = make_pilot(idleTtl="2m", idleBump="2m")
     pilot.up()
     seen = {}
-    for workspace in [new_workspace(pilot, name) for name in ROWS]:
-        ready = pilot.wait_workspace(workspace["id"], timeout_s=240)
-        seen[ready["name"]] = Watched(ready, deadline_s(ready))
     with contextlib.ExitStack() as open_things:
         browser = open_things.enter_context(chromium(tmp_path_factory.mktemp("browser") / "home", only=pilot.url))
-        open_editor(pilot, seen["tab"].workspace, browser.new_page())
         api = open_things.enter_context(claude_api.serve(WORK, commands=1, address=gateway_of(pilot)))
-        for name in ("tile", "waiting", "background", "root"):
-            answer_first_questions(pilot, seen[name].workspace, api, "Read" if name == "waiting" else "Bash")
-        for name in ("tile", "waiting"):
-            # Not by the browser: a connection would move the deadline too.
-            terminal = "tmux -u -L coder-pilot new-session -d -s claude -x 120 -y 40 -c ~/project 'claude Work'"
-            inside(pilot, seen[name].workspace, terminal)
-        eventually(
-            lambda: "Do you want to proceed?" in inside(pilot, seen["waiting"].workspace, SCREEN),
-            timeout_s=60, what="the question",
-        )  # fmt: skip
-        inside(pilot, seen["background"].workspace, "cd ~/project && claude --bg Work")
-        inside(pilot, seen["root"].workspace, "sudo cp -r ~/.claude ~/.claude.json /root/")
-        inside(pilot, seen["root"].workspace, "cd /root && exec sudo -H claude -p Work", "--detach")
-        inside(pilot, seen["parked"].workspace, "exec -a claude sleep 3600", "--detach")
-        busy = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
-        inside(pilot, seen["capped"].workspace, f"exec -a claude bash -c '{busy}'", "--detach")
-        inside(pilot, seen["capped"].workspace, "pkill -f 'keep-alive.sh watch'")
-        inside(
-            pilot, seen["capped"].workspace, "exec /tmp/coder-pilot/keep-alive.sh watch",
-            "--detach", "--env", "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10", "--env", "CODER_PILOT_KEEP_ALIVE_CAP_S=45",
-        )  # fmt: skip
+        # Each is begun as soon as it is ready: on a busy machine the first deadlines come before the last is ready.
+        for workspace in [new_workspace(pilot, name) for name in BEGIN]:
+            ready = pilot.wait_workspace(workspace["id"], timeout_s=240)
+            seen[ready["name"]] = Watched(ready, deadline_s(ready))
+            if ready["name"] == "tab":
+                open_editor(pilot, ready, browser.new_page())
+            else:
+                answer_first_questions(pilot, ready, api, "Read" if ready["name"] == "waiting" else "Bash")
+                for command in BEGIN[ready["name"]]:
+                    inside(pilot, ready, command)
 
         def stopped(name: str) -> bool:
             watched = seen[name]
@@ -97,7 +106,7 @@ def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathF
             lambda: stopped("parked") & stopped("waiting") & stopped("capped") and time.time() > last_s,
             timeout_s=480, interval_s=2, what="the end of the idle workspaces",
         )  # fmt: skip
-        for name in ROWS:
+        for name in BEGIN:
             stopped(name)
         page = browser.new_page()
         open_tile(pilot, seen["tile"].workspace, page).get_by_text("until [").first.wait_for()

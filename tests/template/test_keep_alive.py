@@ -311,6 +311,20 @@ def test_without_an_answer_the_last_one_counts_once_and_then_processor_time(
     fake_coder.wait_for(lambda: fake_coder.states()[-1] == "working")
 
 
+def test_a_claude_that_cannot_be_looked_into_disturbs_nothing(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    """As one of another user, or one that has just ended."""
+    answer_with(sessions.parent / "bin" / "readlink", "#!/bin/sh\nexit 1")
+    (sessions.parent / "bin" / "readlink").chmod(0o755)
+    watch()
+    start("claude", f"{SAYS % 'busy'}; {WAITING}")
+    fake_coder.wait_for(lambda: fake_coder.states().count("working") >= 2)
+    answer_with(sessions.parent / "bin" / "stat", "#!/bin/sh\nexit 1")
+    (sessions.parent / "bin" / "stat").chmod(0o755)
+    samples_pass(workspace_env, 3)
+
+
 def test_one_missing_answer_does_not_end_a_run(
     start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
 ) -> None:
