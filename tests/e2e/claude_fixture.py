@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, Route
 
 from tests.e2e.pilot_fixture import Pilot
 from tests.e2e.workspace_fixture import inside
@@ -38,6 +38,7 @@ def open_tile(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> Locator
     pilot.call("GET", "/api/v2/users/me")
     page.set_default_timeout(TIMEOUT_MS)
     page.context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
+    page.route("**/api/v2/deployment/config", _with_a_terminal_of_text)
     page.goto(f"{pilot.url}/@{workspace['owner_name']}/{workspace['name']}")
     # The agent is connected when it has told the memory; before that the page draws its tiles anew now and then.
     page.get_by_text(" GiB").first.wait_for()
@@ -45,6 +46,14 @@ def open_tile(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> Locator
     lines = page.locator(".xterm-rows")
     lines.get_by_text("Claude Code v").wait_for()
     return lines
+
+
+def _with_a_terminal_of_text(route: Route) -> None:
+    # By default the dashboard draws its terminal into a canvas, which no test can read.
+    answer = route.fetch()
+    settings = answer.json()
+    settings["config"]["web_terminal_renderer"] = "dom"
+    route.fulfill(response=answer, json=settings)
 
 
 def say(page: Page, text: str) -> None:
