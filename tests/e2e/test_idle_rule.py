@@ -33,16 +33,16 @@ until tmux -L coder-pilot capture-pane -p | grep --quiet 'Do you want to proceed
 done"""
 BUSY = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
 SHORT = "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10 CODER_PILOT_KEEP_ALIVE_CAP_S=45"
-# The workspaces, and what begins what is in them.
+# The workspaces, and what begins what is in them; first the one that takes longest.
 BEGIN = {
-    "tab": (),
-    "parked": ("(exec -a claude sleep 3600) &>/dev/null &",),
-    "waiting": (IN_THE_TILE, ASKED),
     "capped": (
         f"(exec -a claude bash -c '{BUSY}') &>/dev/null &",
         "pkill -f 'keep-alive.sh watch'",
         f"{SHORT} /tmp/coder-pilot/keep-alive.sh watch &>/dev/null &",
     ),
+    "tab": (),
+    "parked": ("(exec -a claude sleep 3600) &>/dev/null &",),
+    "waiting": (IN_THE_TILE, ASKED),
     "tile": (IN_THE_TILE,),
     "background": ("cd ~/project && claude --bg Work",),
     "root": (
