@@ -9,6 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from stack import containers, job, settings
+from stack.address import Address
 from stack.database import Database
 from stack.jobs.names import CODER_ALIAS, DATABASE, LOOPBACK, ROLE
 from stack.jobs.port import holder
@@ -43,15 +44,14 @@ def agent_url(site: settings.Site) -> str:
     return f"http://{CODER_ALIAS}:{site.port}"
 
 
-def _environment(
-    port: int, access_url: pulumi.Output[str], connection_url: pulumi.Input[str]
-) -> Mapping[str, pulumi.Input[str]]:
+def _environment(port: int, address: Address, connection_url: pulumi.Input[str]) -> Mapping[str, pulumi.Input[str]]:
     return {
-        "CODER_ACCESS_URL": access_url,
+        "CODER_ACCESS_URL": address.url,
+        **_apps(address.apps_domain),
         # The port of the access URL: Coder's health check asks that URL from inside.
         "CODER_HTTP_ADDRESS": f"0.0.0.0:{port}",
         "CODER_PG_CONNECTION_URL": connection_url,
-        "CODER_SECURE_AUTH_COOKIE": access_url.apply(lambda url: str(url.startswith("https://")).lower()),
+        "CODER_SECURE_AUTH_COOKIE": address.url.apply(lambda url: str(url.startswith("https://")).lower()),
         # Nothing leaves the box unasked.
         "CODER_TELEMETRY_ENABLE": "false",
         "CODER_UPDATE_CHECK": "false",
@@ -64,6 +64,13 @@ def _environment(
         # Each daemon runs one build: this many workspaces start or stop together.
         "CODER_PROVISIONER_DAEMONS": str(BUILDS_AT_ONCE),
     }
+
+
+def _apps(domain: str) -> Mapping[str, str]:
+    """What gives each app an origin of its own, on which its pages have no part in a person's session with Coder."""
+    if not domain:
+        return {}
+    return {"CODER_WILDCARD_ACCESS_URL": f"*.{domain}", "CODER_DISABLE_PATH_APPS": "true"}
 
 
 def _explain(site: settings.Site, error: str) -> bool:
@@ -85,15 +92,15 @@ class ControlPlane(pulumi.ComponentResource):
         self,
         name: str,
         config: settings.ControlPlane,
+        address: Address,
         world: World,
         networks: Networks,
         database: Database,
         retirement: settings.Retirement,
         *,
-        url: pulumi.Input[str],
         provider: docker.Provider,
     ) -> None:
-        """`url` is where people reach Coder."""
+        """Declare it; `address` is where people reach it."""
         site = world.site
         super().__init__(
             "coder-pilot:control-plane:ControlPlane", name, None, pulumi.ResourceOptions(providers=[provider])
@@ -125,7 +132,7 @@ class ControlPlane(pulumi.ComponentResource):
                 owner=world.owner,
                 generation=world.generation("coder"),
                 image_id=image.image_id,
-                environment=_environment(site.port, pulumi.Output.from_input(url), database.connection_url),
+                environment=_environment(site.port, address, database.connection_url),
                 networks=[
                     docker.ContainerNetworksAdvancedArgs(name=networks.control),
                     docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[CODER_ALIAS]),

@@ -223,6 +223,17 @@ class Settings:
     retirement: Retirement
     verdict: Verdict
 
+    @property
+    def apps_domain(self) -> str:
+        """The domain, with the port, below which each app of a workspace has a name of its own.
+
+        "" on an address that has no names below it, where apps are paths of Coder's own address.
+        """
+        if self.tailnet.enabled:
+            return ""
+        host = cast(re.Match[str], _ORIGIN.fullmatch(self.control_plane.access_url or self.site.coder_url))[1]
+        return f"localhost:{self.site.port}" if _LOOPBACK.fullmatch(host) else ""
+
 
 def duration_ms(text: str) -> int:
     """Milliseconds of "2h", "90m" or "1h30m".

@@ -11,6 +11,7 @@ import pulumi
 import pulumi_coderd as coderd
 
 from stack import job, settings
+from stack.address import Address
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
 from stack.control_plane import agent_url
@@ -66,6 +67,7 @@ class Template(pulumi.ComponentResource):
         name: str,
         config: settings.Workspaces,
         site: settings.Site,
+        address: Address,
         built_images: pulumi.Input[str],
         alive: Alive,
         *,
@@ -81,6 +83,7 @@ class Template(pulumi.ComponentResource):
             # what becomes of the template.
             "workspace_network": names.workspaces_network(site.name),
             "agent_url": agent_url(site),
+            "apps_domain": address.apps_domain,
             "built_images": built_images,
         }
         # The digest of a variable is not the variable: the message may be read by everybody.

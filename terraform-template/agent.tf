@@ -13,6 +13,7 @@ resource "coder_agent" "main" {
       GIT_COMMITTER_NAME  = local.git_name
       GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
     },
+    local.apps_environment,
     nonsensitive(jsondecode(var.service_environment)),
     var.anthropic_base_url == "" ? {} : { ANTHROPIC_BASE_URL = var.anthropic_base_url },
   )
@@ -65,8 +66,8 @@ resource "coder_app" "code_server" {
   icon         = "/icon/code.svg"
   url          = "http://127.0.0.1:${local.code_server_port}/?folder=${local.project_dir}"
   share        = "owner"
-  # One tailnet name has no wildcard certificate, so apps cannot have subdomains.
-  subdomain = false
+  # On an origin of its own where Coder's address has names below it: a page on Coder's own has a part in its sessions.
+  subdomain = var.apps_domain != ""
   # In the same tab, not in a small window without an address, which is the default.
   open_in = "tab"
   order   = 1

@@ -43,6 +43,17 @@ variable "agent_url" {
   }
 }
 
+variable "apps_domain" {
+  description = "Domain below which each app has an address of its own, such as localhost:7080; empty where apps are paths of Coder's address."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([a-z0-9.-]+(:[0-9]+)?)?$", var.apps_domain))
+    error_message = "apps_domain must be empty or a domain with or without a port, such as localhost:7080."
+  }
+}
+
 variable "workspace_images" {
   description = "JSON list of the images that a workspace may use; the first is the default."
   type        = string

@@ -60,6 +60,7 @@ code_server=$(find_code_server)
 
 # No password of its own: it listens on loopback, and Coder lets only the workspace's owner through.
 setsid "$code_server" --auth none --bind-addr "127.0.0.1:$port" \
+  ${CODER_PILOT_EDITOR_PATH:+--abs-proxy-base-path "$CODER_PILOT_EDITOR_PATH"} \
   --disable-telemetry --disable-update-check --disable-workspace-trust --disable-getting-started-override \
   </dev/null >>"$log" 2>&1 &
 wait_until_it_answers $!

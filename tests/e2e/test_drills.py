@@ -44,6 +44,7 @@ from tests.e2e.retirement_fixture import (
     new_state,
     sql,
 )  # fmt: skip
+from tests.e2e.workspace_fixture import editor_answers
 from toolchain.paths import CHECKOUT
 from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
@@ -128,8 +129,7 @@ def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_re
     with box.entered():
         eventually(lambda: _ran_anew(ran), timeout_s=60, what="Docker starts what was running")
         # Coder proxies this to the agent: its word that an agent is connected may be from before.
-        editor = f"/@admin/{workspace['name']}.main/apps/code-server/healthz"
-        eventually(lambda: boxed.call("GET", editor)["status"], timeout_s=120, what="the workspace's editor answers")
+        eventually(lambda: editor_answers(boxed, workspace), timeout_s=120, what="the workspace's editor answers")
         healed_s = time.monotonic() - answered_s
         record_property("healed_s", healed_s)
         print(f"the editor answers {healed_s:.1f} s after Docker does")

@@ -69,15 +69,17 @@ def test_the_passphrase_is_the_owners_alone(clone: Clone) -> None:
 def test_a_workspace_is_made_then_found_and_its_url_answers(clone: Clone) -> None:
     first = clone.make("workspace", "NAME=demo")
     (url,) = first.stdout.split()
-    assert url == f"{clone.url}/login?redirect=/api/v2/../../@admin/demo.main/apps/code-server/"
+    host = f"code-server--demo--admin.localhost:{clone.port}"
+    assert url == f"http://{host}/"
     assert "demo: creating" in first.stderr
     password = clone.make("password").stdout.strip()
     credentials = {"email": "admin@framework.local", "password": password}
     token = request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
-    health = f"{clone.url}/@admin/demo.main/apps/code-server/healthz"
-    asked = urllib.request.Request(health, headers={"Coder-Session-Token": token})  # noqa: S310
+    # Not every machine knows where *.localhost is.
+    headers = {"Coder-Session-Token": token, "Host": host}
+    asked = urllib.request.Request(f"{clone.url}/healthz", headers=headers)  # noqa: S310
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
-        assert answer.status == 200
+        assert "status" in json.load(answer)
     again = clone.make("workspace", "NAME=demo")
     assert again.stdout == first.stdout
     assert "creating" not in again.stderr

@@ -51,18 +51,24 @@ def new_workspace(pilot: Pilot, name: str, template: str = "", **parameters: str
     return made
 
 
-def editor_path(workspace: Mapping[str, Any]) -> str:
-    return f"/@{workspace['owner_name']}/{workspace['name']}.main/apps/code-server/"
+def editor_url(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    return f"http://{_editor_host(pilot, workspace)}/"
+
+
+def _editor_host(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    return f"code-server--{workspace['name']}--{workspace['owner_name']}.localhost:{pilot.config['port']}"
 
 
 def editor_answers(pilot: Pilot, workspace: Mapping[str, Any]) -> bool:
-    """Whether code-server answers 200 through Coder's path proxy."""
-    asked = urllib.request.Request(f"{pilot.url}{editor_path(workspace)}healthz")  # noqa: S310  http on loopback
+    """Whether code-server answers 200 through Coder."""
+    # Not every machine knows where *.localhost is.
+    asked = urllib.request.Request(f"{pilot.url}/healthz")  # noqa: S310  http on loopback
+    asked.add_header("Host", _editor_host(pilot, workspace))
     asked.add_header("Coder-Session-Token", pilot.variables["token"])
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=10) as answer:
-            # A sign-in page would answer 200 as well.
-            return answer.status == 200 and "healthz" in answer.url
+            # A sign-in page would answer 200 as well, and so would Coder itself.
+            return answer.status == 200 and b'"status"' in answer.read()
     except (urllib.error.URLError, TimeoutError):
         return False
 
@@ -83,7 +89,7 @@ def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     """Open the editor as the owner and wait until it is drawn."""
     pilot.call("GET", "/api/v2/users/me")
     page.context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
-    page.goto(f"{pilot.url}{editor_path(workspace)}", timeout=60_000)
+    page.goto(editor_url(pilot, workspace), timeout=60_000)
     page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
 
 

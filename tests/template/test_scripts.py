@@ -252,6 +252,19 @@ def test_an_image_with_everything_starts_without_an_installation(
     assert project.is_dir()
 
 
+def test_the_editor_is_told_its_path_where_apps_are_paths(with_image: Script, workspace_env: dict[str, str]) -> None:
+    path = "/@ann/alpha.main/apps/code-server"
+    assert with_image(CODER_PILOT_EDITOR_PATH=path).returncode == 0
+    assert f" --abs-proxy-base-path {path} --" in calls(workspace_env)[0]
+
+
+def test_the_editor_is_told_no_path_where_it_has_a_name_of_its_own(
+    with_image: Script, workspace_env: dict[str, str]
+) -> None:
+    assert with_image().returncode == 0
+    assert "--abs-proxy-base-path" not in calls(workspace_env)[0]
+
+
 def test_a_missing_extension_is_installed_at_its_pinned_version(
     with_image: Script, workspace_env: dict[str, str]
 ) -> None:

@@ -48,6 +48,14 @@ run "an_agent_url_without_a_scheme" {
   expect_failures = [var.agent_url]
 }
 
+run "an_apps_domain_with_a_scheme" {
+  command = plan
+  variables {
+    apps_domain = "http://localhost:7080"
+  }
+  expect_failures = [var.apps_domain]
+}
+
 run "no_image" {
   command = plan
   variables {

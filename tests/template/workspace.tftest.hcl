@@ -156,6 +156,58 @@ run "code_server_is_the_owners_alone" {
   }
 }
 
+run "where_apps_have_names_of_their_own_nothing_of_a_port_is_on_the_editor_s" {
+  variables {
+    apps_domain = "coder.example.com"
+  }
+  assert {
+    condition     = coder_app.code_server.subdomain
+    error_message = "The editor must have an origin of its own."
+  }
+  assert {
+    condition     = coder_agent.main.env["CS_DISABLE_PROXY"] == "true" && !contains(keys(coder_agent.main.env), "CODER_PILOT_EDITOR_PATH")
+    error_message = "The editor must not serve ports on its own origin."
+  }
+  assert {
+    condition     = coder_agent.main.env["__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"] == ".coder.example.com" && coder_agent.main.env["RAILS_DEVELOPMENT_HOSTS"] == ".coder.example.com"
+    error_message = "Dev servers must know every name below the domain."
+  }
+}
+
+run "a_port_is_no_part_of_the_host_that_dev_servers_are_told" {
+  variables {
+    apps_domain = "localhost:7080"
+  }
+  assert {
+    condition     = coder_agent.main.env["__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"] == ".localhost"
+    error_message = "A host has no port."
+  }
+}
+
+run "where_apps_are_paths_the_editor_knows_its_own_and_dev_servers_coder_s_host" {
+  override_data {
+    target = data.coder_workspace.me
+    values = {
+      id          = "0b4c1d4e-0000-4000-8000-000000000001"
+      name        = "Alpha"
+      start_count = 1
+      access_url  = "https://box.example.ts.net:8443"
+    }
+  }
+  assert {
+    condition     = !coder_app.code_server.subdomain
+    error_message = "A name that has none below it has path apps alone."
+  }
+  assert {
+    condition     = coder_agent.main.env["CODER_PILOT_EDITOR_PATH"] == "/@Ann/Alpha.main/apps/code-server" && !contains(keys(coder_agent.main.env), "CS_DISABLE_PROXY")
+    error_message = "code-server must know where its ports are."
+  }
+  assert {
+    condition     = coder_agent.main.env["__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"] == "box.example.ts.net"
+    error_message = "Dev servers must know Coder's own host."
+  }
+}
+
 run "without_repositories_nothing_is_cloned" {
   assert {
     condition     = length(coder_script.clone) == 0 && length(coder_script.dotfiles) == 0

@@ -157,6 +157,16 @@ def test_cookies_are_secure_exactly_when_the_access_url_is_https(url: str, secur
     assert environment["CODER_ACCESS_URL"] == url
 
 
+@pytest.mark.parametrize(("url", "own"), [("", True), ("https://c.example", False)])
+def test_coder_and_the_template_agree_on_whether_apps_have_origins_of_their_own(url: str, own: bool) -> None:
+    declared = declare({**LOCAL, "accessUrl": url})
+    environment = _environment(declared.one("coder"))
+    assert environment.get("CODER_WILDCARD_ACCESS_URL") == ("*.localhost:7080" if own else None)
+    assert environment.get("CODER_DISABLE_PATH_APPS") == ("true" if own else None)
+    variables = {each["name"]: each["value"] for each in _version(declared)["tfVars"]}
+    assert variables["apps_domain"] == ("localhost:7080" if own else "")
+
+
 def test_a_password_is_percent_encoded_in_the_database_url(pilot: Declared) -> None:
     url = _environment(pilot.one("coder"))["CODER_PG_CONNECTION_URL"]
     assert url == "postgres://coder:password-of-postgres-password@postgres:5432/coder?sslmode=disable"

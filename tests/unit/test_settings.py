@@ -62,6 +62,24 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "domain"),
+    [
+        ({"tailnet": "false"}, "localhost:7080"),
+        ({"tailnet": "false", "port": "7090"}, "localhost:7090"),
+        ({"tailnet": "false", "accessUrl": "http://localhost:7080"}, "localhost:7080"),
+        ({"tailnet": "false", "accessUrl": "https://coder.example.org"}, ""),
+        ({"tailnet": "true"}, ""),
+        # Other machines come by the tailnet's name, below which there is none.
+        ({"tailnet": "true", "accessUrl": "http://127.0.0.1:7080"}, ""),
+    ],
+)
+def test_apps_have_names_of_their_own_where_the_address_has_names_below_it(
+    changes: dict[str, str], domain: str
+) -> None:
+    assert _parse(**changes).apps_domain == domain
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("name", "Coder"),
