@@ -11,6 +11,7 @@ import pulumi_docker as docker
 from stack import containers, job, settings
 from stack.address import Address
 from stack.database import Database
+from stack.jobs import names
 from stack.jobs.names import CODER_ALIAS, DATABASE, LOOPBACK, ROLE
 from stack.jobs.port import holder
 from stack.network import Networks
@@ -19,6 +20,8 @@ from stack.world import World
 SOCKET_IN_CONTAINER = "/var/run/docker.sock"
 STOP_GRACE_S = 30
 BUILDS_AT_ONCE = 10
+CERTIFICATE = "/home/coder/tls/certificate.pem"
+KEY = "/home/coder/tls/key.pem"
 TOKEN_LIFETIME_H = 365 * 24
 
 
@@ -48,6 +51,7 @@ def _environment(port: int, address: Address, connection_url: pulumi.Input[str])
     return {
         "CODER_ACCESS_URL": address.url,
         **_apps(address.apps_domain),
+        **(_tls(names.tls_port(port)) if address.tls else {}),
         # The port of the access URL: Coder's health check asks that URL from inside.
         "CODER_HTTP_ADDRESS": f"0.0.0.0:{port}",
         "CODER_PG_CONNECTION_URL": connection_url,
@@ -73,11 +77,29 @@ def _apps(domain: str) -> Mapping[str, str]:
     return {"CODER_WILDCARD_ACCESS_URL": f"*.{domain}", "CODER_DISABLE_PATH_APPS": "true"}
 
 
+def _tls(port: int) -> Mapping[str, str]:
+    return {
+        "CODER_TLS_ENABLE": "true",
+        "CODER_TLS_ADDRESS": f"0.0.0.0:{port}",
+        "CODER_TLS_CERT_FILE": CERTIFICATE,
+        "CODER_TLS_KEY_FILE": KEY,
+    }
+
+
+def _files(address: Address) -> list[docker.ContainerUploadArgs]:
+    """The certificate's files. Coder reads them at its start alone, so another certificate is another container."""
+    if address.tls is None:
+        return []
+    contents = {CERTIFICATE: address.tls.certificate, KEY: address.tls.key}
+    return [docker.ContainerUploadArgs(file=file, content=content) for file, content in contents.items()]
+
+
 def _explain(site: settings.Site, error: str) -> bool:
     """Say what the engine's words about a taken port, which differ from version to version, mean; no second attempt."""
     if any(words in error for words in ("address already in use", "port is already allocated")):
+        port = site.tls_port if f":{site.tls_port}" in error else site.port
         pulumi.log.error(
-            f"port {site.port} of {LOOPBACK} is taken by {holder(site.port, site.docker_host)}: end that, or run "
+            f"port {port} of {LOOPBACK} is taken by {holder(port, site.docker_host)}: end that, or run "
             "`pulumi config set port <port>`"
         )
     return False
@@ -138,7 +160,11 @@ class ControlPlane(pulumi.ComponentResource):
                     docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[CODER_ALIAS]),
                 ],
                 mounts=[docker.ContainerMountArgs(type="bind", source=site.docker_socket, target=SOCKET_IN_CONTAINER)],
-                ports=[docker.ContainerPortArgs(internal=site.port, external=site.port, ip=LOOPBACK)],
+                ports=[
+                    docker.ContainerPortArgs(internal=port, external=port, ip=LOOPBACK)
+                    for port in (site.port, *([site.tls_port] if address.tls else []))
+                ],
+                files=_files(address),
                 supplementary_groups=[socket_group(site.docker_socket)],
                 health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{site.port}/healthz",
                 stop_grace_s=STOP_GRACE_S,

@@ -27,6 +27,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 _USERNAME = re.compile(r"(?!(?:new|create)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
+# The part below it, <port>--main--<workspace>--<user>, is one label.
+_DOMAIN = re.compile(r"(?=.{4,180}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -75,6 +77,11 @@ class Site:
     def coder_url(self) -> str:
         """Where this machine reaches Coder, whatever its access URL is."""
         return f"http://{names.LOOPBACK}:{self.port}"
+
+    @property
+    def tls_port(self) -> int:
+        """TCP port on 127.0.0.1 where Coder answers with https, if it has a domain of its own."""
+        return names.tls_port(self.port)
 
     @property
     def coder_container(self) -> str:
@@ -168,10 +175,21 @@ class Tailnet:
     """The machine's name on the tailnet that is expected; empty: whatever it is called."""
     socket: Annotated[str | None, Key("tailscaleSocket", _optional(_absolute))]
     """tailscaled's socket; empty: the usual one."""
+    domain: Annotated[str | None, Key("domain", _optional(_domain))]
+    """A domain of your own that leads to this machine's address on the tailnet, for Coder and, below it, all apps."""
+    certificate: Annotated[str | None, Key("tlsCertificate", _optional(_absolute))]
+    """The domain's certificate with its chain, for the domain and all names below it: a PEM file on this machine."""
+    key: Annotated[str | None, Key("tlsKey", _optional(_absolute))]
+    """The certificate's private key: a PEM file on this machine."""
 
     def environment(self, site: Site) -> dict[str, str]:
         """What `stack/jobs/serve.py` reads."""
-        return {"PORT": str(site.port), "MACHINE": self.name or "", "TAILSCALE_SOCKET": self.socket or ""}
+        return {
+            "PORT": str(site.port),
+            "MACHINE": self.name or "",
+            "TAILSCALE_SOCKET": self.socket or "",
+            "DOMAIN": self.domain or "",
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +248,7 @@ class Settings:
         "" on an address that has no names below it, where apps are paths of Coder's own address.
         """
         if self.tailnet.enabled:
-            return ""
+            return self.tailnet.domain or ""
         host = cast(re.Match[str], _ORIGIN.fullmatch(self.control_plane.access_url or self.site.coder_url))[1]
         return f"localhost:{self.site.port}" if _LOOPBACK.fullmatch(host) else ""
 
@@ -283,6 +301,12 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _domain(text: str) -> str:
+    if not _DOMAIN.fullmatch(text) or text.endswith((".localhost", ".ts.net")):
+        raise ValueError("a domain of your own in small letters, such as coder.example.com, without what is below it")
+    return text
 
 
 _image = _matching(_IMAGE, "an image with its tag or digest, such as postgres:17")
@@ -425,6 +449,7 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
             f"accessUrl is {values['accessUrl']}, but on this machine Coder answers on port {port} alone, with http: "
             f"run `pulumi config set accessUrl {reachable}`"
         )
+    problems += _domain_problems(parsed)
     if problems:
         raise SettingsError(problems)
     parsed["dataDir"] = str(folder / str(parsed["dataDir"]))
@@ -432,6 +457,27 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
     for name, (group, attribute, _) in KEYS.items():
         fields.setdefault(group, {})[attribute] = parsed[name]
     return Settings(**{group: cls(**fields[group]) for group, cls in _GROUPS.items()})
+
+
+def _domain_problems(parsed: Mapping[str, object]) -> list[str]:
+    """What a domain of one's own needs beside it."""
+    domain, files = parsed.get("domain"), ("tlsCertificate", "tlsKey")
+    if "domain" not in parsed:
+        return []
+    if not isinstance(domain, str):
+        given = [key for key in files if parsed.get(key)]
+        return [f"{key} is set, but domain is not: run `pulumi config set domain <domain>`" for key in given]
+    missing = [key for key in files if key in parsed and not parsed[key]]
+    problems = [f"domain needs {key}: run `pulumi config set {key} <file>`" for key in missing]
+    if parsed.get("tailnet") is False:
+        problems.append(
+            f"domain is {domain}, which needs the tailnet, but tailnet is false: run `pulumi config set tailnet true`"
+        )
+    if parsed.get("accessUrl"):
+        problems.append("domain and accessUrl are both set, domain alone will do: run `pulumi config rm accessUrl`")
+    if parsed.get("port") == 65535:
+        problems.append("domain needs the port after `port`, which is 65535: run `pulumi config set port 7080`")
+    return problems
 
 
 def _parsed(key: Key, given: str | Encrypted[str] | None) -> object:

@@ -16,14 +16,14 @@ from pulumi.output import UNKNOWN
 from pulumi_command import local
 
 from stack import job, settings
-from stack.address import Address
+from stack.address import Address, tls
 
 
 def address_of(config: settings.Settings) -> Address:
     """Where people reach Coder."""
     own = config.control_plane.access_url
     url = pulumi.Output.from_input(own) if own else _url(config.tailnet, config.site)
-    return Address(url=url, apps_domain=config.apps_domain)
+    return Address(url=url, apps_domain=config.apps_domain, tls=tls(config.tailnet))
 
 
 def _url(config: settings.Tailnet, site: settings.Site) -> pulumi.Output[str]:

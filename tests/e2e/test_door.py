@@ -77,6 +77,10 @@ def visit(printed: dict[str, str], tmp_path: Path, said: list[str]) -> Iterator[
             context = browser.new_context(viewport=VIEWPORT)
             context.set_default_timeout(TIMEOUT_MS)
             context.on("page", watch)
+            # Where apps are: the published image tells an owner's dashboard in its pages. The AGPL build does not, and
+            # lacks the route that the dashboard asks then. A member's asks this one.
+            regions = f"{printed['Coder']}/api/v2/regions"
+            context.route("**/api/v2/workspaceproxies", lambda route: route.continue_(url=regions))
             return context.new_page()
 
         yield visit

@@ -12,6 +12,7 @@ from stack.settings import Encrypted
 from tests.unit.program import defaults
 
 FOLDER = Path("/checkout")
+DOMAIN = {"tailnet": "true", "domain": "coder.example.com", "tlsCertificate": "/c.crt", "tlsKey": "/c.key"}
 
 
 def _parse(**changes: str | Encrypted[str]) -> settings.Settings:
@@ -69,6 +70,7 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ({"tailnet": "false", "accessUrl": "http://localhost:7080"}, "localhost:7080"),
         ({"tailnet": "false", "accessUrl": "https://coder.example.org"}, ""),
         ({"tailnet": "true"}, ""),
+        (DOMAIN, "coder.example.com"),
         # Other machines come by the tailnet's name, below which there is none.
         ({"tailnet": "true", "accessUrl": "http://127.0.0.1:7080"}, ""),
     ],
@@ -77,6 +79,31 @@ def test_apps_have_names_of_their_own_where_the_address_has_names_below_it(
     changes: dict[str, str], domain: str
 ) -> None:
     assert _parse(**changes).apps_domain == domain
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tailnet": "false"}, "which needs the tailnet, but tailnet is false: run `pulumi config set tailnet true`"),
+        ({"tlsCertificate": ""}, "domain needs tlsCertificate: run `pulumi config set tlsCertificate <file>`"),
+        ({"tlsKey": ""}, "domain needs tlsKey: run `pulumi config set tlsKey <file>`"),
+        ({"accessUrl": "https://coder.example.com"}, "run `pulumi config rm accessUrl`"),
+        ({"domain": "", "tlsKey": ""}, "tlsCertificate is set, but domain is not: run `pulumi config set domain"),
+        ({"port": "65535"}, "the port after `port`"),
+        ({"domain": "*.coder.example.com"}, "domain is"),
+        ({"domain": "https://coder.example.com"}, "domain is"),
+        ({"domain": "framework.example.ts.net"}, "domain is"),
+        ({"domain": "Coder.example.com"}, "domain is"),
+        ({"domain": "100.64.0.1"}, "domain is"),
+        ({"domain": "coder"}, "domain is"),
+        ({"tlsKey": "c.key"}, "tlsKey is"),
+    ],
+)
+def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str, str], told: str) -> None:
+    with pytest.raises(settings.SettingsError) as refused:
+        _parse(**{**DOMAIN, **changes})
+    (line,) = refused.value.problems
+    assert told in line
 
 
 @pytest.mark.parametrize(
