@@ -25,9 +25,9 @@ processes.end_left_behind(processes.home())
 config = configuration.load()
 site = config.site
 check(config.admin, site)
+address = address_of(config)
 world = look_at_the_world(config)
 provider = docker.Provider("docker", host=world.docker_host)
-address = address_of(config)
 
 network = Network("network", world, provider=provider)
 database = Database("database", config.database, world, network.names, config.retirement, provider=provider)

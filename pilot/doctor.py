@@ -45,7 +45,7 @@ from pilot.session import (
     select_engine,
     with_state,
 )
-from stack.jobs import disk, engine, names, workspace_world
+from stack.jobs import certificate, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
@@ -295,30 +295,34 @@ def _images(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="images", level="warning", found=f"{image} is not there yet", fix=fix)
 
 
-def _port(subject: Subject) -> Iterator[Finding]:
+def _ports(subject: Subject) -> Iterator[Finding]:
     site = subject.settings.site
-    port, name = site.port, site.coder_container
+    for port in (site.port, *([site.tls_port] if subject.settings.tailnet.domain else [])):
+        yield _port(subject, port)
+
+
+def _port(subject: Subject, port: int) -> Finding:
+    site = subject.settings.site
+    name = site.coder_container
     with socket.socket() as probe:
         # As Docker binds: connections of an earlier server that linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except PermissionError:
-            yield Finding(check="port", level="ok", found=f"{port} is below 1024, Docker may have it")
-            return
+            return Finding(check="port", level="ok", found=f"{port} is below 1024, Docker may have it")
         except OSError:
             free = False
         else:
             free = True
     if free:
-        yield Finding(check="port", level="ok", found=f"{port} is free")
-    elif f"127.0.0.1:{port}->" in (subject.docker("ps", "--filter", f"name=^{name}$", "--format", "{{.Ports}}") or ""):
-        yield Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
-    else:
-        fix = f"pulumi config set port <port> --stack {subject.stack}, or end that"
-        yield Finding(
-            check="port", level="problem", found=f"{port} is taken by {holder(port, site.docker_host)}", fix=fix
-        )
+        return Finding(check="port", level="ok", found=f"{port} is free")
+    # Not by `docker ps`, which makes one range of ports that follow each other.
+    if any(each.endswith(f"-> 127.0.0.1:{port}") for each in (subject.docker("port", name) or "").splitlines()):
+        return Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
+    fix = f"pulumi config set port <port> --stack {subject.stack}, or end that"
+    found = f"{port} is taken by {holder(port, site.docker_host)}"
+    return Finding(check="port", level="problem", found=found, fix=fix)
 
 
 def _disk(subject: Subject) -> Iterator[Finding]:
@@ -383,6 +387,29 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         # A command alone is shown without its quotes.
         alone = re.fullmatch("`([^`]*)`", fix)
         yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix or START_TAILSCALED)
+
+
+def _certificate(subject: Subject) -> Iterator[Finding]:
+    tailnet = subject.settings.tailnet
+    if not tailnet.domain or not tailnet.certificate or not tailnet.key:
+        return
+    paths = tailnet.certificate, tailnet.key
+    try:
+        found = certificate.read(*paths, tailnet.domain)
+    except engine.JobError as error:
+        text, _, fix = str(error).partition(": run `" if ": run `" in str(error) else ": ")
+        yield Finding(check="certificate", level="problem", found=text, fix=fix.rstrip("`"))
+        return
+    told = f"for {tailnet.domain} and all names below it, until {found.ends:%Y-%m-%d}"
+    if found.is_late:
+        fix = "renew it, see docs/domain.md, then `make up`"
+        yield Finding(check="certificate", level="warning", found=f"{told}, which is soon", fix=fix)
+    elif not certificate.is_trusted(*paths, tailnet.domain):
+        fix = f"tlsCertificate has to be the file with the whole chain: `grep -c BEGIN {paths[0]}` says 2 or more"
+        found_ = f"{told}; no CA of this machine leads to it"
+        yield Finding(check="certificate", level="warning", found=found_, fix=fix)
+    else:
+        yield Finding(check="certificate", level="ok", found=told)
 
 
 def _health(subject: Subject) -> Iterator[Finding]:
@@ -492,7 +519,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health, _declared, _workspaces,
+    _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _certificate, _health, _declared, _workspaces,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

@@ -96,6 +96,8 @@ class Template(pulumi.ComponentResource):
             "default_ttl_ms": config.idle_ttl_ms,
             "activity_bump_ms": config.idle_bump_ms,
             "allow_user_cancel_workspace_jobs": True,
+            # An app says itself who may read it. Coder would let every app of a person read all others of that person.
+            "cors_behavior": "passthru",
         }
         template = coderd.Template(
             "template",

@@ -39,6 +39,7 @@ WORDS = {
     "default_ttl_ms": "autostop",
     "activity_bump_ms": "activity bump",
     "allow_user_cancel_workspace_jobs": "who may cancel builds",
+    "cors_behavior": "who may read an app",
     "deprecation_message": "deprecation",
     "active_version_id": "the active version",
 }
@@ -75,6 +76,7 @@ def _look() -> Found:
         "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
         " 'icon', icon, 'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,"
         " 'allow_user_cancel_workspace_jobs', allow_user_cancel_workspace_jobs, 'deprecation_message', deprecated,"
+        " 'cors_behavior', cors_behavior,"
         f" 'active_version_id', active_version_id) FROM templates WHERE NOT deleted AND id::text = {identifier};\n",
     )  # fmt: skip
     counted = record.get("generations") or {}

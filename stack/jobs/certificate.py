@@ -18,11 +18,17 @@ _ANY_TIME = 0x200000
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """A certificate with its key, as PEM text, and until when it is good."""
+    """A certificate with its key, as PEM text, and when it is good."""
 
     certificate: str
     key: str
+    begins: datetime.datetime
     ends: datetime.datetime
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it should have been renewed: clients do so when a third of its time is left."""
+        return self.ends - datetime.datetime.now(datetime.UTC) < (self.ends - self.begins) / 5
 
 
 def read(certificate: str, key: str, domain: str) -> Certificate:
@@ -45,7 +51,7 @@ def read(certificate: str, key: str, domain: str) -> Certificate:
         raise JobError(f"{certificate} ended on {ends:%Y-%m-%d}: renew it, see docs/domain.md")
     if begins > now:
         raise JobError(f"{certificate} begins on {begins:%Y-%m-%d %H:%M} UTC: look at this machine's clock")
-    return Certificate(certificate=texts[0], key=texts[1], ends=ends)
+    return Certificate(certificate=texts[0], key=texts[1], begins=begins, ends=ends)
 
 
 def _read(path: str, setting: str) -> str:

@@ -34,10 +34,12 @@ from pilot import (
 )
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
+from stack.jobs import certificate
 from stack.jobs import world as engine_world
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
 from stack.settings import parse
+from tests.certificates import self_signed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime(2026, 1, 1, 12, 0, tzinfo=datetime.UTC)
@@ -461,12 +463,40 @@ def test_doctor_tells_a_port_that_another_program_has(project: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        (bad,) = doctor._port(_subject(port=port))
+        (bad,) = doctor._ports(_subject(port=port))
     assert bad.level == "problem"
     assert bad.found.endswith(f", process {os.getpid()}")
     assert "pulumi config set port" in bad.fix
-    (good,) = doctor._port(_subject(port=port))
+    (good,) = doctor._ports(_subject(port=port))
     assert good.level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("days", "names", "trusted", "level", "found", "fix"),
+    [
+        ("90", ("c.example", "*.c.example"), True, "ok", "for c.example and all names below it, until ", ""),
+        ("90", ("c.example", "*.c.example"), False, "warning", "no CA of this machine leads to it", "whole chain"),
+        ("90", ("c.example",), True, "problem", "not for *.c.example", "get one for c.example and *.c.example"),
+    ],
+)
+def test_doctor_says_what_a_certificate_is_for_and_until_when(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: str, names: tuple[str, ...], trusted: bool,
+    level: str, found: str, fix: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(certificate, "is_trusted", lambda *_: trusted)
+    paths = self_signed(tmp_path, "own", *names, more=("-days", days))
+    domain = {"tailnet": "true", "domain": "c.example", "tlsCertificate": paths[0], "tlsKey": paths[1]}
+    (told,) = doctor._certificate(_subject(**domain))
+    assert told.level == level
+    assert found in told.found
+    assert fix in told.fix
+
+
+def test_doctor_warns_of_a_certificate_that_should_have_been_renewed() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for left, late in ((17, True), (19, False)):
+        begins, ends = now - datetime.timedelta(days=90 - left), now + datetime.timedelta(days=left)
+        assert certificate.Certificate(certificate="", key="", begins=begins, ends=ends).is_late is late
 
 
 @pytest.mark.parametrize(("free_gb", "level"), [(1, "problem"), (5, "warning"), (50, "ok")])
