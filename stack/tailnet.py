@@ -21,9 +21,11 @@ from stack.address import Address, tls
 
 def address_of(config: settings.Settings) -> Address:
     """Where people reach Coder."""
+    # What this program can tell by itself comes first.
+    certificate = tls(config.tailnet)
     own = config.control_plane.access_url
     url = pulumi.Output.from_input(own) if own else _url(config.tailnet, config.site)
-    return Address(url=url, apps_domain=config.apps_domain, tls=tls(config.tailnet))
+    return Address(url=url, apps_domain=config.apps_domain, tls=certificate)
 
 
 def _url(config: settings.Tailnet, site: settings.Site) -> pulumi.Output[str]:

@@ -10,6 +10,8 @@ locals {
     {
       "__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS" = local.dev_server_host
       "RAILS_DEVELOPMENT_HOSTS"                = local.dev_server_host
+      # Jupyter asks for a file, which code-server.sh writes.
+      "JUPYTER_CONFIG_PATH" = "${local.state_dir}/jupyter"
     },
     # A port has an origin of its own, and none of it is on the editor's.
     var.apps_domain == "" ? {} : { CS_DISABLE_PROXY = "true" },

@@ -42,6 +42,12 @@ write_first_settings() {
 JSON
 }
 
+# Jupyter lets in hosts other than localhost only if a file says so. Its token is asked for all the same.
+write_jupyter_settings() {
+  mkdir -p "$JUPYTER_CONFIG_PATH"
+  echo '{"ServerApp": {"allow_remote_access": true}}' >"$JUPYTER_CONFIG_PATH/jupyter_server_config.json"
+}
+
 wait_until_it_answers() {
   local deadline=$((SECONDS + 60))
   until curl --silent --fail --output /dev/null --max-time 2 "http://127.0.0.1:$port/healthz"; do
@@ -56,6 +62,7 @@ wait_until_it_answers() {
 
 mkdir -p "$CODER_PILOT_STATE_DIR" "$CODER_PILOT_PROJECT_DIR"
 write_first_settings
+write_jupyter_settings
 code_server=$(find_code_server)
 
 # No password of its own: it listens on loopback, and Coder lets only the workspace's owner through.

@@ -98,6 +98,7 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
         "CODER_PILOT_STATE_DIR": str(tmp_path / "state"),
         "CODER_PILOT_PROJECT_DIR": str(home / "project"),
         "CODER_PILOT_CODE_SERVER_PORT": "13337",
+        "JUPYTER_CONFIG_PATH": str(tmp_path / "state" / "jupyter"),
         "CODER_PILOT_KEEP_ALIVE_CAP_S": "3600",
     }
 

@@ -252,6 +252,12 @@ def test_an_image_with_everything_starts_without_an_installation(
     assert project.is_dir()
 
 
+def test_jupyter_is_told_to_let_other_hosts_in(with_image: Script, workspace_env: dict[str, str]) -> None:
+    assert with_image().returncode == 0
+    file = Path(workspace_env["JUPYTER_CONFIG_PATH"]) / "jupyter_server_config.json"
+    assert json.loads(file.read_text()) == {"ServerApp": {"allow_remote_access": True}}
+
+
 def test_the_editor_is_told_its_path_where_apps_are_paths(with_image: Script, workspace_env: dict[str, str]) -> None:
     path = "/@ann/alpha.main/apps/code-server"
     assert with_image(CODER_PILOT_EDITOR_PATH=path).returncode == 0
