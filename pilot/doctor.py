@@ -389,6 +389,16 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix or START_TAILSCALED)
 
 
+def _origins(subject: Subject) -> Iterator[Finding]:
+    if not subject.settings.apps_domain:
+        found = (
+            "apps are paths of Coder's own address: a page that a workspace serves can do all that its viewer may do "
+            "in Coder, as an owner all on this machine"
+        )
+        fix = "a domain of your own ends it, docs/domain.md; until then open no port of code that you do not trust"
+        yield Finding(check="origins", level="warning", found=found, fix=fix)
+
+
 def _certificate(subject: Subject) -> Iterator[Finding]:
     tailnet = subject.settings.tailnet
     if not tailnet.domain or not tailnet.certificate or not tailnet.key:
@@ -519,7 +529,8 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _certificate, _health, _declared, _workspaces,
+    _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _origins, _certificate, _health, _declared,
+    _workspaces,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

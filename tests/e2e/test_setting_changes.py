@@ -70,6 +70,10 @@ ROWS = {
     "anthropicBaseUrl": Row(value="http://host.docker.internal:4000"),
     "anthropicApiKey": Row(value="sk-ant-of-the-tests", secret=True),
     "tailnetName": Row(value="framework"),
+    # What they do together is in tests/e2e/test_domain.py.
+    "domain": Row(value="coder.example.com", refused="pulumi config set tailnet true"),
+    "tlsCertificate": Row(value="/etc/own.crt", refused="pulumi config set domain"),
+    "tlsKey": Row(value="/etc/own.key", refused="pulumi config set domain"),
     "tailscaleSocket": Row(value="/run/tailscale/tailscaled.sock"),
     "adminUsername": Row(value="owner"),
     "adminEmail": Row(value="someone@else.example", refused="pulumi config set adminEmail"),

@@ -492,6 +492,13 @@ def test_doctor_says_what_a_certificate_is_for_and_until_when(
     assert fix in told.fix
 
 
+@pytest.mark.parametrize(("tailnet", "told"), [("true", ["warning"]), ("false", [])])
+def test_doctor_says_what_path_apps_mean_and_what_ends_it(project: Path, tailnet: str, told: list[str]) -> None:
+    found = list(doctor._origins(_subject(tailnet=tailnet)))
+    assert [each.level for each in found] == told
+    assert all("a page that a workspace serves" in each.found and "docs/domain.md" in each.fix for each in found)
+
+
 def test_doctor_warns_of_a_certificate_that_should_have_been_renewed() -> None:
     now = datetime.datetime.now(datetime.UTC)
     for left, late in ((17, True), (19, False)):
