@@ -8,7 +8,7 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor backup restore adopt upgrade-postgres verdict sample
+.PHONY: help up down preview status workspace password doctor prove outdated upgrade backup restore adopt upgrade-postgres verdict sample
 .PHONY: test check drills speed lock docs
 
 help: ## list the commands
@@ -24,8 +24,8 @@ down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes]
 preview: ## say what `make up` would change
 	@$(PILOT) preview
 
-status: ## containers, workspaces, deadlines, memory
-	@$(PILOT) status
+status: ## containers, workspaces, deadlines, memory [HOMES=yes]
+	@$(PILOT) status $(if $(filter yes,$(HOMES)),--homes)
 
 workspace: ## create or start a workspace: NAME=demo [REPO=https://…] [NEW_HOME=yes]
 	@$(PILOT) workspace --repo "$(REPO)" $(if $(filter yes,$(NEW_HOME)),--new-home) -- "$(NAME)"
@@ -35,6 +35,15 @@ password: ## print the admin's password
 
 doctor: ## say whether `make up` would work, and how to fix what is missing
 	@$(PILOT) doctor $(ARGS)
+
+prove: ## try every promise on the running pilot, in three minutes [ARGS=--json]
+	@$(PILOT) prove $(ARGS)
+
+outdated: ## ask the sources what has moved on, and what has known holes [ARGS=--json]
+	@$(PILOT) outdated $(ARGS)
+
+upgrade: ## back up, pull the tags of the settings again, up, prove
+	@$(PILOT) upgrade
 
 backup: ## dump the database, keep the state beside it
 	@$(PILOT) backup

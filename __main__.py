@@ -12,7 +12,7 @@ from stack.database import Database
 from stack.jobs import processes
 from stack.network import Network
 from stack.retirement import Retirement
-from stack.tailnet import access_url, serve
+from stack.tailnet import address_of, serve
 from stack.template import Template
 from stack.workspace_image import WorkspaceImages
 from stack.world import look as look_at_the_world
@@ -25,20 +25,20 @@ processes.end_left_behind(processes.home())
 config = configuration.load()
 site = config.site
 check(config.admin, site)
+address = address_of(config)
 world = look_at_the_world(config)
 provider = docker.Provider("docker", host=world.docker_host)
-url = config.control_plane.access_url or access_url(config.tailnet, site)
 
 network = Network("network", world, provider=provider)
 database = Database("database", config.database, world, network.names, config.retirement, provider=provider)
 control_plane = ControlPlane(
-    "control-plane", config.control_plane, world, network.names, database, config.retirement, url=url, provider=provider
+    "control-plane", config.control_plane, address, world, network.names, database, config.retirement, provider=provider
 )
 alive = look(world, after=[control_plane.container])
 admin = Admin("admin", config.admin, site, alive)
-served = serve("tailnet", config.tailnet, site, url=url, after=[admin.account])
+served = serve("tailnet", config.tailnet, site, url=address.url, after=[admin.account])
 images = WorkspaceImages("workspace-images", config.workspaces, site, after=[database.role_password], provider=provider)
-template = Template("template", config.workspaces, site, images.names, alive, token=admin.token)
+template = Template("template", config.workspaces, world, address, images.names, alive, token=admin.token)
 
 # Not after the template: `make down` drops it from the state where Coder cannot come back.
 to_be_retired = [network, database, control_plane, admin, *served.resources]

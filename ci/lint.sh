@@ -9,6 +9,8 @@ own_go=(coderd-provider command-plugin docker-plugin random-plugin testcontrol p
 ruff check --quiet
 ruff format --check --quiet || { echo "error: not as ruff writes it, run \`ruff format\`" >&2; exit 1; }
 mypy --no-error-summary
+check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
 if command -v shellcheck >/dev/null; then
   git ls-files -z --cached --others --exclude-standard -- '*.sh' | xargs -0 shellcheck --shell=bash --external-sources --source-path=SCRIPTDIR
 elif [ "${1:-}" = --all ]; then

@@ -46,17 +46,17 @@ def refuse_whatever_up_refuses(session: Session) -> None:
         raise PilotError(problem)
 
 
-def converge(session: Session) -> int:
-    """Make the stack what the program says; the exit code of the last `pulumi up`.
+def converge(session: Session, *flags: str) -> int:
+    """Make the stack what the program says, by `pulumi up` with `flags`; the exit code of the last one.
 
     Raises:
         PilotError: another `pulumi` is at work, or the pilot is another checkout's.
         engine.JobError: the engine does not answer.
     """
     recover(session, refuse_whatever_up_refuses)
-    code = up(session)
+    code = up(session, *flags)
     # Where Postgres did not run before, it does now and can be asked.
-    return up(session) if code != 0 and _agree_on_template(session) else code
+    return up(session, *flags) if code != 0 and _agree_on_template(session) else code
 
 
 def recover(session: Session, refuse: Callable[[Session], None] = refuse_other_owner) -> None:
@@ -86,9 +86,9 @@ def _knows_what_runs(session: Session) -> bool:
     return containers == set(made.values()) and sum(each["type"] == NETWORK for each in known) == NETWORKS
 
 
-def up(session: Session) -> int:
+def up(session: Session, *flags: str) -> int:
     """`pulumi up`; its exit code."""
-    return session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
+    return session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *flags)
 
 
 def _agree_on_template(session: Session) -> bool:
@@ -107,7 +107,7 @@ def _agree_on_template(session: Session) -> bool:
     in_state = {each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"}
     lost = {each for each in (recorded, *in_state) if each is not None and each not in known}
     if lost:
-        state.say(f"Coder has no template {', '.join(sorted(lost))} any more")
+        state.say(f"Coder has no template {names.TEMPLATE} any more; it is made anew")
     if lost & in_state:
         state.forget_template(session)
     ours = next((each for each, name in known.items() if name == names.TEMPLATE), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import getpass
 import grp
@@ -23,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration, drift, health, world
+from pilot import configuration, drift, health, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
@@ -45,7 +46,9 @@ from pilot.session import (
     select_engine,
     with_state,
 )
-from stack.jobs import disk, engine, names, workspace_world
+from pilot.verdict import samples
+from pilot.verdict.engine import Engine, EngineError
+from stack.jobs import certificate, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
@@ -66,6 +69,8 @@ DAEMON = Path("/etc/docker/daemon.json")
 PRUNE_FILTERS_LOST = 28
 """Docker's command line of this major version and later skips each label in `pruneFilters` (seen with 28.2.2)."""
 START_TAILSCALED = "sudo systemctl start tailscaled"
+KEEP_ALIVE_REFUSED = "keep-alive does not work on this Coder"
+"""As terraform-template/scripts/keep-alive.sh has it."""
 INOTIFY = Path("/proc/sys/fs/inotify")
 INOTIFY_GOOD = {"max_user_instances": 512, "max_user_watches": 524288}
 """The users of all workspaces are one to the kernel: a few editors use up its defaults of 128 instances."""
@@ -295,30 +300,34 @@ def _images(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="images", level="warning", found=f"{image} is not there yet", fix=fix)
 
 
-def _port(subject: Subject) -> Iterator[Finding]:
+def _ports(subject: Subject) -> Iterator[Finding]:
     site = subject.settings.site
-    port, name = site.port, site.coder_container
+    for port in (site.port, *([site.tls_port] if subject.settings.tailnet.domain else [])):
+        yield _port(subject, port)
+
+
+def _port(subject: Subject, port: int) -> Finding:
+    site = subject.settings.site
+    name = site.coder_container
     with socket.socket() as probe:
         # As Docker binds: connections of an earlier server that linger do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except PermissionError:
-            yield Finding(check="port", level="ok", found=f"{port} is below 1024, Docker may have it")
-            return
+            return Finding(check="port", level="ok", found=f"{port} is below 1024, Docker may have it")
         except OSError:
             free = False
         else:
             free = True
     if free:
-        yield Finding(check="port", level="ok", found=f"{port} is free")
-    elif f"127.0.0.1:{port}->" in (subject.docker("ps", "--filter", f"name=^{name}$", "--format", "{{.Ports}}") or ""):
-        yield Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
-    else:
-        fix = f"pulumi config set port <port> --stack {subject.stack}, or end that"
-        yield Finding(
-            check="port", level="problem", found=f"{port} is taken by {holder(port, site.docker_host)}", fix=fix
-        )
+        return Finding(check="port", level="ok", found=f"{port} is free")
+    # Not by `docker ps`, which makes one range of ports that follow each other.
+    if any(each.endswith(f"-> 127.0.0.1:{port}") for each in (subject.docker("port", name) or "").splitlines()):
+        return Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
+    fix = f"pulumi config set port <port> --stack {subject.stack}, or end that"
+    found = f"{port} is taken by {holder(port, site.docker_host)}"
+    return Finding(check="port", level="problem", found=found, fix=fix)
 
 
 def _disk(subject: Subject) -> Iterator[Finding]:
@@ -385,6 +394,39 @@ def _tailnet(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="tailnet", level="problem", found=text, fix=alone[1] if alone else fix or START_TAILSCALED)
 
 
+def _origins(subject: Subject) -> Iterator[Finding]:
+    if not subject.settings.apps_domain:
+        found = (
+            "apps are paths of Coder's own address: a page that a workspace serves can do all that its viewer may do "
+            "in Coder, as an owner all on this machine"
+        )
+        fix = "a domain of your own ends it, docs/domain.md; until then open no port of code that you do not trust"
+        yield Finding(check="origins", level="warning", found=found, fix=fix)
+
+
+def _certificate(subject: Subject) -> Iterator[Finding]:
+    tailnet = subject.settings.tailnet
+    if not tailnet.domain or not tailnet.certificate or not tailnet.key:
+        return
+    paths = tailnet.certificate, tailnet.key
+    try:
+        found = certificate.read(*paths, tailnet.domain)
+    except engine.JobError as error:
+        text, _, fix = str(error).partition(": run `" if ": run `" in str(error) else ": ")
+        yield Finding(check="certificate", level="problem", found=text, fix=fix.rstrip("`"))
+        return
+    told = f"for {tailnet.domain} and all names below it, until {found.ends:%Y-%m-%d}"
+    if found.is_late:
+        fix = "renew it, see docs/domain.md, then `make up`"
+        yield Finding(check="certificate", level="warning", found=f"{told}, which is soon", fix=fix)
+    elif not certificate.is_trusted(*paths, tailnet.domain):
+        fix = f"tlsCertificate has to be the file with the whole chain: `grep -c BEGIN {paths[0]}` says 2 or more"
+        found_ = f"{told}; no CA of this machine leads to it"
+        yield Finding(check="certificate", level="warning", found=found_, fix=fix)
+    else:
+        yield Finding(check="certificate", level="ok", found=told)
+
+
 def _health(subject: Subject) -> Iterator[Finding]:
     stack, running = subject.stack, ("ps", "--quiet", "--filter", f"name=^{subject.settings.site.coder_container}$")
     if not has_passphrase() or not _state(stack).exists() or not subject.docker(*running):
@@ -392,13 +434,16 @@ def _health(subject: Subject) -> Iterator[Finding]:
     try:
         with admin(open_session(stack)) as api:
             troubles = health.troubles(api)
-    except PilotError as error:
+            proved = proof.told(subject.settings.site, proof.servers(subject.settings.site, api))
+    except (PilotError, engine.JobError) as error:
         yield Finding(check="health", level="warning", found=str(error), fix=f"make up STACK={stack}")
         return
     for each in troubles:
         yield Finding(check="health", level="warning", found=each, fix="docs/runbooks.md, Coder's health")
     if not troubles:
         yield Finding(check="health", level="ok", found="Coder's health: ok")
+    found, _, fix = proved.partition(": ")
+    yield Finding(check="proof", level="warning" if "BROKEN" in found else "ok", found=found, fix=fix)
 
 
 def _declared(subject: Subject) -> Iterator[Finding]:
@@ -425,6 +470,12 @@ def _workspaces(subject: Subject) -> Iterator[Finding]:
     for told, fix in world.findings(found, subject.settings, subject.stack):
         alone = re.fullmatch("`([^`]*)`", fix)
         yield Finding(check="workspaces", level="warning", found=told, fix=alone[1] if alone else fix)
+    site, claude = subject.settings.site, dict[str, str]()
+    with contextlib.suppress(EngineError):
+        claude = samples.claude(Engine(host=site.docker_host), site.name)
+    if KEEP_ALIVE_REFUSED in claude.values():
+        fix = "move deadlines in the dashboard; docs/claude.md tells what keep-alive does"
+        yield Finding(check="keep-alive", level="warning", found=KEEP_ALIVE_REFUSED, fix=fix)
 
 
 def _passphrase(stack: str) -> Iterator[Finding]:
@@ -492,7 +543,8 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _sudo, _prune, _images, _port, _disk, _tailnet, _health, _declared, _workspaces,
+    _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _origins, _certificate, _health, _declared,
+    _workspaces,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

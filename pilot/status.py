@@ -1,39 +1,45 @@
-"""Show the stack: its containers with health and memory, every workspace with its state and deadline, and what Coder
-reports of its own health."""
+"""Show the stack: its containers with health and memory, every workspace with its state, its deadline and what
+Claude does in it, and what Coder reports of its own health."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pilot import drift, health, world
+from pilot import drift, health, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
 from pilot.session import Session, open_session
+from pilot.verdict import samples
+from pilot.verdict.engine import Engine, EngineError
 from stack.jobs import disk
 from stack.jobs.coder import Api
-from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
+from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL, home_volume
 from stack.jobs.workspace_world import World
 
 DOCKER_TIMEOUT_S = 30
+# Docker reads every file of every volume.
+HOMES_TIMEOUT_S = 10 * 60
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
+    parser.add_argument("--homes", action="store_true", help="measure the homes, the parked ones too; may take a while")
 
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
     with world.looking(session) as looked:
-        return _show(session, looked)
+        return _show(session, looked, homes=arguments.homes)
 
 
-def _show(session: Session, looked: Callable[[], World | None]) -> int:
+def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) -> int:
     containers = _containers(session.settings.site.name)
     memory = _memory([each["ID"] for each in containers if each["State"] == "running"])
     labels = {each["ID"]: dict(pair.partition("=")[::2] for pair in each["Labels"].split(",")) for each in containers}
@@ -47,24 +53,32 @@ def _show(session: Session, looked: Callable[[], World | None]) -> int:
     try:
         with admin(session) as api:
             workspaces, troubles = _workspaces(api), health.troubles(api)
+            proved = proof.told(session.settings.site, proof.servers(session.settings.site, api))
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
         return 1
+    sizes = _home_sizes() if homes else {}
+    claude: dict[str, str] = {}
+    with contextlib.suppress(EngineError):
+        claude = samples.claude(Engine(host=session.settings.site.docker_host), session.settings.site.name)
     rows = [
         [
             f"{each['owner_name']}/{each['name']}",
             each["latest_build"]["status"],
             deadline(each["latest_build"], datetime.datetime.now(datetime.UTC)),
             memory.get(of_workspace[each["id"]]["ID"], "") if each["id"] in of_workspace else "",
+            claude.get(each["id"], ""),
+            *([sizes.get(home_volume(each["id"]), "none")] if homes else []),
         ]
         for each in workspaces
     ]
     print()
-    heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY"]
+    heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY", "CLAUDE", *(["HOME"] if homes else [])]
     print(table(heads, rows) if rows else "no workspaces: run `make workspace NAME=demo`")
     print()
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
+    print(proved)
     different = drift.differences(session.settings, session.stack)
     if different:
         print(f"\nrun `{world.make('up', session.stack)}`, which puts right:")
@@ -112,12 +126,20 @@ def _memory(identifiers: Sequence[str]) -> dict[str, str]:
     return {each["ID"]: each["MemUsage"] for each in _docker("stats", "--no-stream", *identifiers)}
 
 
-def _docker(*arguments: str) -> list[dict[str, str]]:
+def _home_sizes() -> dict[str, str]:
+    """The size of every volume by its name, as Docker tells it."""
+    (volumes,) = _docker("system", "df", "--verbose", form="{{json .Volumes}}", timeout_s=HOMES_TIMEOUT_S)
+    return {each["Name"]: each["Size"] for each in volumes}
+
+
+def _docker(*arguments: str, form: str = "{{json .}}", timeout_s: float = DOCKER_TIMEOUT_S) -> list[Any]:
     try:
         done = subprocess.run(
-            ["docker", *arguments, "--format", "{{json .}}"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=DOCKER_TIMEOUT_S,
+            ["docker", *arguments, "--format", form],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout_s,
         )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise PilotError(f"`docker {arguments[0]}` did not end within {timeout_s:.0f} s; run `make doctor`") from None
     except FileNotFoundError:
         raise PilotError("there is no `docker` on PATH: run `python3 -m toolchain engine --start`") from None
     if done.returncode != 0:

@@ -59,7 +59,10 @@ def welcome(session: Session) -> list[str]:
     ]
     if address.hostname == LOOPBACK:
         # The browser may be on another machine, and this address is of this one alone.
-        lines.append(f"over SSH      ssh -L {address.port}:localhost:{address.port} {socket.gethostname()}")
+        # The same port on both sides: it is in the addresses of the apps.
+        lines.append(
+            f"over SSH      ssh -L {address.port}:localhost:{address.port} {socket.gethostname()}  (no other port)"
+        )
     return lines
 
 

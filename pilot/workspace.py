@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
-from pilot import world
+from pilot import editor, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin, agents
@@ -21,7 +19,6 @@ from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
 from stack.jobs.workspace_world import Trouble, World, remove_container, troubles
 
-APP = "code-server"
 REPOSITORY = "git_repository"
 READY_TIMEOUT_S = 10 * 60
 POLL_INTERVAL_S = 0.5
@@ -66,24 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
             trouble = _trouble(found, workspace) if found else None
             if trouble and _repaired(trouble):
                 _wait_for_editor(api, workspace)
-            elif trouble:
+            elif trouble and not trouble.works:
                 _start_again(api, trouble, session.stack, new_home=arguments.new_home)
             else:
                 _start(api, workspace)
         ready = _wait(api, workspace["id"])
-    (agent,) = agents(ready)
-    path = f"/@{quote(ready['owner_name'])}/{quote(ready['name'])}.{quote(agent['name'])}/apps/{APP}/"
-    print(f"{session.outputs()['url'].rstrip('/')}{through_log_in(path)}")
+        print(editor.address(api, ready, session.outputs()["url"]))
     return 0
-
-
-def through_log_in(path: str) -> str:
-    """The address that leads to `path`, by way of the log-in page where there is no session yet.
-
-    After a log-in the dashboard asks the server for addresses of its API alone; any other it takes for a page of its
-    own, and says 404 for an app (LoginPage.tsx, Coder 2.30.0 and later). A browser resolves the dots after that choice.
-    """
-    return f"/login?redirect=/api/v2/../..{path}"
 
 
 def _find(api: Api, name: str) -> dict[str, Any] | None:
@@ -181,9 +167,9 @@ def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> N
             f"{workspace.name}: {trouble} (`docker system prune --volumes`?). Put your copy of it back, "
             f"docs/runbooks.md says how; without one, `{again}` starts with a new, empty home"
         )
-    _say(f"{workspace.name}: {trouble}: starting it{' with the active version' if trouble.version else ''}")
+    _say(f"{workspace.name}: {trouble}: starting it{' with the active version' if trouble.updates else ''}")
     wanted: dict[str, Any] = {"transition": "start"}
-    if trouble.version and workspace.active is not None:
+    if trouble.updates and workspace.active is not None:
         wanted["template_version_id"] = workspace.active.id
     if trouble.image_parameter:
         _say(f"{workspace.name}: {workspace.image} is offered no more, its image is now {trouble.image_parameter}")
@@ -197,12 +183,7 @@ def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> N
 def _wait_for_editor(api: Api, workspace: Mapping[str, Any]) -> None:
     """Wait until the editor answers through Coder, whose record may be from before; at most EDITOR_TIMEOUT_S."""
     deadline_s = time.monotonic() + EDITOR_TIMEOUT_S
-    names = [each["name"] for each in agents(workspace)]
-    while time.monotonic() < deadline_s:
-        with contextlib.suppress(ApiError):
-            for name in names:
-                api.call("GET", f"/@{workspace['owner_name']}/{workspace['name']}.{name}/apps/{APP}/healthz")
-            return
+    while time.monotonic() < deadline_s and not editor.answers(api, workspace):
         time.sleep(POLL_INTERVAL_S)
 
 
@@ -237,8 +218,9 @@ def _step(api: Api, workspace: dict[str, Any]) -> str:
         return "building the container"
     if not all(agent["status"] == "connected" for agent in agents(workspace)):
         return "waiting for the agent"
-    apps = [app for agent in agents(workspace) for app in agent["apps"] if app["slug"] == APP]
-    return "ready" if apps and all(app["health"] == "healthy" for app in apps) else "waiting for code-server"
+    apps = [app for agent in agents(workspace) for app in agent["apps"] if app["slug"] == editor.APP]
+    healthy = apps and all(app["health"] == "healthy" for app in apps)
+    return "ready" if healthy and editor.answers(api, workspace) else "waiting for code-server"
 
 
 def _record(answer: object) -> dict[str, Any]:

@@ -64,11 +64,14 @@ def _fix(trouble: Trouble, admin: str, stack: str) -> str:
     if trouble.no_image:
         return f"`{make('up', stack)}` builds it"
     workspace = trouble.workspace
+    if trouble.works:
+        address = f", until then `{make(f'workspace NAME={workspace.name}', stack)}` prints one that works"
+        return f"choose Update in the dashboard{address if workspace.owner == admin else ''}"
     if workspace.owner == admin:
         return f"`{make(f'workspace NAME={workspace.name}', stack)}`"
     if trouble.container_name and trouble.container == "unknown":
         return f"`docker rm --force {trouble.container_name}`, its home stays; then start it in the dashboard"
-    if trouble.version:
+    if trouble.updates:
         return "choose Update in the dashboard"
     if trouble.container == "paused":
         return f"`docker unpause {trouble.container_name}`"

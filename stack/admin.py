@@ -71,6 +71,7 @@ class Admin(pulumi.ComponentResource):
             environment={
                 **site.environment(),
                 "ADMIN_USERNAME": config.username,
+                "ADMIN_NAME": config.name,
                 "ADMIN_EMAIL": config.email,
                 "ADMIN_PASSWORD": self.password,
                 # One more than the last when Coder no longer knows that token: the job runs again and makes it.

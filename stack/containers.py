@@ -36,6 +36,8 @@ class Service:
     memory_mb: int
     cpus: int
     ports: Sequence[docker.ContainerPortArgs] = ()
+    files: Sequence[docker.ContainerUploadArgs] = ()
+    """Written into the container before it starts."""
     supplementary_groups: Sequence[pulumi.Input[str]] = ()
 
 
@@ -74,6 +76,7 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
         ],
         mounts=list(service.mounts),
         ports=list(service.ports),
+        uploads=list(service.files),
         networks_advanced=list(service.networks),
         network_mode="bridge",
         group_adds=list(service.supplementary_groups),

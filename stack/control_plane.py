@@ -9,7 +9,9 @@ import pulumi
 import pulumi_docker as docker
 
 from stack import containers, job, settings
+from stack.address import Address
 from stack.database import Database
+from stack.jobs import names
 from stack.jobs.names import CODER_ALIAS, DATABASE, LOOPBACK, ROLE
 from stack.jobs.port import holder
 from stack.network import Networks
@@ -18,7 +20,10 @@ from stack.world import World
 SOCKET_IN_CONTAINER = "/var/run/docker.sock"
 STOP_GRACE_S = 30
 BUILDS_AT_ONCE = 10
+CERTIFICATE = "/home/coder/tls/certificate.pem"
+KEY = "/home/coder/tls/key.pem"
 TOKEN_LIFETIME_H = 365 * 24
+OTHER_TOKEN_LIFETIME_H = 7 * 24
 
 
 def socket_group(socket: str) -> pulumi.Output[str]:
@@ -43,34 +48,66 @@ def agent_url(site: settings.Site) -> str:
     return f"http://{CODER_ALIAS}:{site.port}"
 
 
-def _environment(
-    port: int, access_url: pulumi.Output[str], connection_url: pulumi.Input[str]
-) -> Mapping[str, pulumi.Input[str]]:
+def _environment(port: int, address: Address, connection_url: pulumi.Input[str]) -> Mapping[str, pulumi.Input[str]]:
     return {
-        "CODER_ACCESS_URL": access_url,
+        "CODER_ACCESS_URL": address.url,
+        **_apps(address.apps_domain),
+        **(_tls(names.tls_port(port)) if address.tls else {}),
         # The port of the access URL: Coder's health check asks that URL from inside.
         "CODER_HTTP_ADDRESS": f"0.0.0.0:{port}",
         "CODER_PG_CONNECTION_URL": connection_url,
-        "CODER_SECURE_AUTH_COOKIE": access_url.apply(lambda url: str(url.startswith("https://")).lower()),
+        "CODER_SECURE_AUTH_COOKIE": address.url.apply(lambda url: str(url.startswith("https://")).lower()),
         # Nothing leaves the box unasked.
         "CODER_TELEMETRY_ENABLE": "false",
         "CODER_UPDATE_CHECK": "false",
+        "CODER_AI_GATEWAY_ENABLED": "false",
         "CODER_DERP_SERVER_STUN_ADDRESSES": "disable",
         # On by default: the first stranger with a GitHub account could sign in.
         "CODER_OAUTH2_GITHUB_DEFAULT_PROVIDER_ENABLE": "false",
         # Owners' tokens end after 7 days unless the server allows more.
         "CODER_MAX_ADMIN_TOKEN_LIFETIME": f"{TOKEN_LIFETIME_H}h",
-        "CODER_MAX_TOKEN_LIFETIME": f"{TOKEN_LIFETIME_H}h",
+        # Each build of a workspace gets a token of its owner that lives so long, and the database, and so every dump,
+        # keeps it.
+        "CODER_MAX_TOKEN_LIFETIME": f"{OTHER_TOKEN_LIFETIME_H}h",
+        # No page of others may have the log-in in a frame of its own.
+        "CODER_ADDITIONAL_CSP_POLICY": "frame-ancestors 'self'",
+        # The home is named after the workspace's id: a rename does not move it.
+        "CODER_ALLOW_WORKSPACE_RENAMES": "true",
         # Each daemon runs one build: this many workspaces start or stop together.
         "CODER_PROVISIONER_DAEMONS": str(BUILDS_AT_ONCE),
     }
 
 
+def _apps(domain: str) -> Mapping[str, str]:
+    """What gives each app an origin of its own, on which its pages have no part in a person's session with Coder."""
+    if not domain:
+        return {}
+    return {"CODER_WILDCARD_ACCESS_URL": f"*.{domain}", "CODER_DISABLE_PATH_APPS": "true"}
+
+
+def _tls(port: int) -> Mapping[str, str]:
+    return {
+        "CODER_TLS_ENABLE": "true",
+        "CODER_TLS_ADDRESS": f"0.0.0.0:{port}",
+        "CODER_TLS_CERT_FILE": CERTIFICATE,
+        "CODER_TLS_KEY_FILE": KEY,
+    }
+
+
+def _files(address: Address) -> list[docker.ContainerUploadArgs]:
+    """The certificate's files. Coder reads them at its start alone, so another certificate is another container."""
+    if address.tls is None:
+        return []
+    contents = {CERTIFICATE: address.tls.certificate, KEY: address.tls.key}
+    return [docker.ContainerUploadArgs(file=file, content=content) for file, content in contents.items()]
+
+
 def _explain(site: settings.Site, error: str) -> bool:
     """Say what the engine's words about a taken port, which differ from version to version, mean; no second attempt."""
     if any(words in error for words in ("address already in use", "port is already allocated")):
+        port = site.tls_port if f":{site.tls_port}" in error else site.port
         pulumi.log.error(
-            f"port {site.port} of {LOOPBACK} is taken by {holder(site.port, site.docker_host)}: end that, or run "
+            f"port {port} of {LOOPBACK} is taken by {holder(port, site.docker_host)}: end that, or run "
             "`pulumi config set port <port>`"
         )
     return False
@@ -85,15 +122,15 @@ class ControlPlane(pulumi.ComponentResource):
         self,
         name: str,
         config: settings.ControlPlane,
+        address: Address,
         world: World,
         networks: Networks,
         database: Database,
         retirement: settings.Retirement,
         *,
-        url: pulumi.Input[str],
         provider: docker.Provider,
     ) -> None:
-        """`url` is where people reach Coder."""
+        """Declare it; `address` is where people reach it."""
         site = world.site
         super().__init__(
             "coder-pilot:control-plane:ControlPlane", name, None, pulumi.ResourceOptions(providers=[provider])
@@ -125,13 +162,17 @@ class ControlPlane(pulumi.ComponentResource):
                 owner=world.owner,
                 generation=world.generation("coder"),
                 image_id=image.image_id,
-                environment=_environment(site.port, pulumi.Output.from_input(url), database.connection_url),
+                environment=_environment(site.port, address, database.connection_url),
                 networks=[
                     docker.ContainerNetworksAdvancedArgs(name=networks.control),
                     docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[CODER_ALIAS]),
                 ],
                 mounts=[docker.ContainerMountArgs(type="bind", source=site.docker_socket, target=SOCKET_IN_CONTAINER)],
-                ports=[docker.ContainerPortArgs(internal=site.port, external=site.port, ip=LOOPBACK)],
+                ports=[
+                    docker.ContainerPortArgs(internal=port, external=port, ip=LOOPBACK)
+                    for port in (site.port, *([site.tls_port] if address.tls else []))
+                ],
+                files=_files(address),
                 supplementary_groups=[socket_group(site.docker_socket)],
                 health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{site.port}/healthz",
                 stop_grace_s=STOP_GRACE_S,

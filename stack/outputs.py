@@ -17,6 +17,8 @@ def export(config: settings.Admin, networks: Networks, served: Served, admin: Ad
     pulumi.export("adminUsername", config.username)
     pulumi.export("adminEmail", config.email)
     pulumi.export("adminPassword", admin.password)
+    # For the front door: what it asks for must not depend on how often somebody typed a wrong password.
+    pulumi.export("apiToken", admin.token)
     pulumi.export("templateVersion", template.version)
     pulumi.export("workspaceNetwork", networks.workspaces)
     sign_in = f"sign in as {config.email} (`pulumi stack output adminPassword --show-secrets`)"

@@ -97,7 +97,7 @@ def _plain_secret(each: Resource, _: Sequence[Resource]) -> Iterator[str]:
         name = path.rsplit(".", 1)[-1]
         if each.type == CONTAINER and path == "envs":
             name, _sign, value = value.partition("=")
-        if value and (_SECRET_NAME.search(name) or _URL_WITH_PASSWORD.search(value)):
+        if value and ("PRIVATE KEY-----" in value or _SECRET_NAME.search(name) or _URL_WITH_PASSWORD.search(value)):
             yield f"{path} has {name} in plain text: make it a Pulumi secret"
 
 

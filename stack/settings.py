@@ -27,6 +27,9 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 _USERNAME = re.compile(r"(?!(?:new|create)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ZONE = re.compile(r"[A-Za-z0-9_+\-/]+")
+# The part below it, <port>--main--<workspace>--<user>, is one label.
+_DOMAIN = re.compile(r"(?=.{4,180}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -75,6 +78,11 @@ class Site:
     def coder_url(self) -> str:
         """Where this machine reaches Coder, whatever its access URL is."""
         return f"http://{names.LOOPBACK}:{self.port}"
+
+    @property
+    def tls_port(self) -> int:
+        """TCP port on 127.0.0.1 where Coder answers with https, if it has a domain of its own."""
+        return names.tls_port(self.port)
 
     @property
     def coder_container(self) -> str:
@@ -140,12 +148,22 @@ class Workspaces:
     """A workspace's CPUs unless it asks for another number."""
     cpus_cap: Annotated[int, Key("workspaceCpusCap", _whole(1, 512))]
     """The most that a workspace may ask for."""
+    shm_mb: Annotated[int, Key("workspaceShm", memory_mb)]
+    """Size of a workspace's /dev/shm, in MiB; what is in it counts for its memory."""
+    trust: Annotated[bool, Key("workspaceTrust", _flag)]
+    """Whether the editor asks once, for each project, if it may run the code in it; false: it runs it unasked."""
+    pids: Annotated[int, Key("workspacePids", _whole(512, 1_000_000))]
+    """The most processes and threads that a workspace may have."""
+    stop_grace_s: Annotated[int, Key("stopGraceSeconds", _whole(0, 60))]
+    """How many seconds the programs in a workspace may take to end when it is stopped."""
     idle_ttl_ms: Annotated[int, Key("idleTtl", duration_ms)]
     """A workspace stops this long after its start or last activity ("2h", "90m")."""
     idle_bump_ms: Annotated[int, Key("idleBump", duration_ms)]
     """Activity moves the stop to now plus this."""
     keep_alive_max_h: Annotated[int, Key("keepAliveMax", _hours)]
     """A working Claude keeps its workspace alive this long at most, in whole hours ("12h")."""
+    timezone: Annotated[str, Key("timezone", _time_zone)]
+    """TZ in every workspace, such as Europe/Berlin; empty: the image's own time zone, which mostly is UTC."""
     service_environment: Annotated[
         Mapping[str, str] | Encrypted[Mapping[str, str]], Key("serviceEnvironment", _variables, "may be")
     ]
@@ -154,6 +172,8 @@ class Workspaces:
     """ANTHROPIC_BASE_URL in every workspace, for a LiteLLM; empty: Anthropic's own."""
     anthropic_api_key: Annotated[Encrypted[str] | None, Key("anthropicApiKey", str, "always")]
     """ANTHROPIC_API_KEY in every workspace; unset: everybody signs in. Always with `pulumi config set --secret`."""
+    claude_code_oauth_token: Annotated[Encrypted[str] | None, Key("claudeCodeOauthToken", str, "always")]
+    """CLAUDE_CODE_OAUTH_TOKEN in every workspace, which `claude setup-token` prints; in place of `anthropicApiKey`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +188,21 @@ class Tailnet:
     """The machine's name on the tailnet that is expected; empty: whatever it is called."""
     socket: Annotated[str | None, Key("tailscaleSocket", _optional(_absolute))]
     """tailscaled's socket; empty: the usual one."""
+    domain: Annotated[str | None, Key("domain", _optional(_domain))]
+    """A domain of your own that leads to this machine's address on the tailnet, for Coder and, below it, all apps."""
+    certificate: Annotated[str | None, Key("tlsCertificate", _optional(_absolute))]
+    """The domain's certificate with its chain, for the domain and all names below it: a PEM file on this machine."""
+    key: Annotated[str | None, Key("tlsKey", _optional(_absolute))]
+    """The certificate's private key: a PEM file on this machine."""
 
     def environment(self, site: Site) -> dict[str, str]:
         """What `stack/jobs/serve.py` reads."""
-        return {"PORT": str(site.port), "MACHINE": self.name or "", "TAILSCALE_SOCKET": self.socket or ""}
+        return {
+            "PORT": str(site.port),
+            "MACHINE": self.name or "",
+            "TAILSCALE_SOCKET": self.socket or "",
+            "DOMAIN": self.domain or "",
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +211,8 @@ class Admin:
 
     username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "up to 32 letters, digits and single hyphens"))]
     """The first user's name; another one renames the user in Coder."""
+    name: Annotated[str, Key("adminName", _full_name)]
+    """The first user's full name, which Git puts into commits; empty: the one in Coder, or without one the username."""
     email: Annotated[str, Key("adminEmail", _matching(_EMAIL, "an e-mail address"))]
     """The first user's e-mail address, which the log-in form asks for; Coder cannot change it once the user exists."""
     password: Annotated[Encrypted[str] | None, Key("adminPassword", _password, "always")]
@@ -222,6 +255,17 @@ class Settings:
     admin: Admin
     retirement: Retirement
     verdict: Verdict
+
+    @property
+    def apps_domain(self) -> str:
+        """The domain, with the port, below which each app of a workspace has a name of its own.
+
+        "" on an address that has no names below it, where apps are paths of Coder's own address.
+        """
+        if self.tailnet.enabled:
+            return self.tailnet.domain or ""
+        host = cast(re.Match[str], _ORIGIN.fullmatch(self.control_plane.access_url or self.site.coder_url))[1]
+        return f"localhost:{self.site.port}" if _LOOPBACK.fullmatch(host) else ""
 
 
 def duration_ms(text: str) -> int:
@@ -274,6 +318,12 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     return parse
 
 
+def _domain(text: str) -> str:
+    if not _DOMAIN.fullmatch(text) or text.endswith((".localhost", ".ts.net")):
+        raise ValueError("a domain of your own in small letters, such as coder.example.com, without what is below it")
+    return text
+
+
 _image = _matching(_IMAGE, "an image with its tag or digest, such as postgres:17")
 
 
@@ -300,6 +350,29 @@ def _password(text: str) -> str:
     # The rest of its rules Coder knows. Its `reset-password` would read on after a line that begins as JSON does.
     if not text.isprintable() or not 8 <= len(text.encode()) <= 64 or text[0] in "{[":
         raise ValueError("8 to 64 printable characters, the first no { or [")
+    return text
+
+
+def _full_name(text: str) -> str:
+    # Coder's own rules, and what Git would take out of a commit.
+    if len(text.encode()) > 128 or text != text.strip() or not (text.isprintable() and not set(text) & set("<>")):
+        raise ValueError("a name of at most 128 bytes without < and >")
+    return text
+
+
+def _time_zone(text: str) -> str:
+    if not text:
+        return text
+    # Only here: every command reads the settings, and most have none to look up.
+    import zoneinfo
+
+    try:
+        # What no file describes a program takes for UTC, without a word.
+        zoneinfo.ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        # Where this machine has no such files itself, nobody can tell.
+        if zoneinfo.available_timezones() or not _ZONE.fullmatch(text):
+            raise ValueError("empty or the name of a time zone, such as Europe/Berlin") from None
     return text
 
 
@@ -408,12 +481,18 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
             "port is 443, which the tailnet's https address needs: run `pulumi config set port 7080`, "
             "or `pulumi config set tailnet false`"
         )
+    if parsed.get("anthropicApiKey") and parsed.get("claudeCodeOauthToken"):
+        problems.append(
+            "anthropicApiKey and claudeCodeOauthToken are both set, and Claude Code would use the key alone: run "
+            "`pulumi config rm anthropicApiKey`, or to pay by the key `pulumi config rm claudeCodeOauthToken`"
+        )
     url, port = parsed.get("accessUrl"), parsed.get("port")
     if isinstance(url, str) and isinstance(port, int) and (reachable := _reachable(url, port)) != url:
         problems.append(
             f"accessUrl is {values['accessUrl']}, but on this machine Coder answers on port {port} alone, with http: "
             f"run `pulumi config set accessUrl {reachable}`"
         )
+    problems += _domain_problems(parsed)
     if problems:
         raise SettingsError(problems)
     parsed["dataDir"] = str(folder / str(parsed["dataDir"]))
@@ -421,6 +500,27 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
     for name, (group, attribute, _) in KEYS.items():
         fields.setdefault(group, {})[attribute] = parsed[name]
     return Settings(**{group: cls(**fields[group]) for group, cls in _GROUPS.items()})
+
+
+def _domain_problems(parsed: Mapping[str, object]) -> list[str]:
+    """What a domain of one's own needs beside it."""
+    domain, files = parsed.get("domain"), ("tlsCertificate", "tlsKey")
+    if "domain" not in parsed:
+        return []
+    if not isinstance(domain, str):
+        given = [key for key in files if parsed.get(key)]
+        return [f"{key} is set, but domain is not: run `pulumi config set domain <domain>`" for key in given]
+    missing = [key for key in files if key in parsed and not parsed[key]]
+    problems = [f"domain needs {key}: run `pulumi config set {key} <file>`" for key in missing]
+    if parsed.get("tailnet") is False:
+        problems.append(
+            f"domain is {domain}, which needs the tailnet, but tailnet is false: run `pulumi config set tailnet true`"
+        )
+    if parsed.get("accessUrl"):
+        problems.append("domain and accessUrl are both set, domain alone will do: run `pulumi config rm accessUrl`")
+    if parsed.get("port") == 65535:
+        problems.append("domain needs the port after `port`, which is 65535: run `pulumi config set port 7080`")
+    return problems
 
 
 def _parsed(key: Key, given: str | Encrypted[str] | None) -> object:

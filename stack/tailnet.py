@@ -16,10 +16,20 @@ from pulumi.output import UNKNOWN
 from pulumi_command import local
 
 from stack import job, settings
+from stack.address import Address, tls
 
 
-def access_url(config: settings.Tailnet, site: settings.Site) -> pulumi.Output[str]:
-    """Where people reach Coder: this node's https name, or loopback while the tailnet is off.
+def address_of(config: settings.Settings) -> Address:
+    """Where people reach Coder."""
+    # What this program can tell by itself comes first.
+    certificate = tls(config.tailnet)
+    own = config.control_plane.access_url
+    url = pulumi.Output.from_input(own) if own else _url(config.tailnet, config.site)
+    return Address(url=url, apps_domain=config.apps_domain, tls=certificate)
+
+
+def _url(config: settings.Tailnet, site: settings.Site) -> pulumi.Output[str]:
+    """This node's https name, or loopback while the tailnet is off.
 
     An invoke that only reads: every precondition of `tailscale serve` is verified here, before anything is created.
     In a preview a problem is a warning and the address unknown: a machine without Tailscale can still show a plan.
@@ -75,7 +85,7 @@ class Tailnet(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Args:
-        url: Coder's address, what `access_url` found unless the owner wants another.
+        url: Coder's address, what `address_of` found unless the owner wants another.
         after: what must stand before anybody can come in, the first admin above all.
         """
         super().__init__("coder-pilot:tailnet:Tailnet", name, None, opts)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Mapping
 
 import pulumi
 import pulumi_coderd as coderd
 
-from stack import job, settings
+from stack import job, settings, workspace_secrets
+from stack.address import Address
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
 from stack.control_plane import agent_url
 from stack.jobs import names, pilot_file
 from stack.workspace_image import PARTS
+from stack.world import World
 
 SOURCES = CHECKOUT / "terraform-template"
 BUNDLE = Bundle(
     name="template",
-    sources={**sources(SOURCES, "*.tf", "README.md", "scripts/*.sh", "scripts/*.json"), "scripts/parts.sh": PARTS},
+    sources={**sources(SOURCES, "*.tf", "README.md", "scripts/*.sh"), "scripts/parts.sh": PARTS},
 )
 HASH_LENGTH = 12
-
-T = TypeVar("T")
 
 
 def content_digest(variables: Mapping[str, str]) -> str:
@@ -41,18 +40,20 @@ def _variables(config: settings.Workspaces) -> dict[str, pulumi.Input[str]]:
         "memory_cap_mb": str(config.memory_cap_mb),
         "cpus_default": str(config.cpus),
         "cpus_cap": str(config.cpus_cap),
+        "shm_mb": str(config.shm_mb),
+        "pids_limit": str(config.pids),
+        "workspace_trust": str(config.trust).lower(),
+        "stop_grace_s": str(config.stop_grace_s),
         "keep_alive_max_hours": str(config.keep_alive_max_h),
-        "service_environment": _revealed(config.service_environment, lambda value: json.dumps(value, sort_keys=True)),
+        "timezone": config.timezone,
+        # What is encrypted goes another way, see stack/workspace_secrets.py.
+        "service_environment": json.dumps(_plain(config.service_environment), sort_keys=True),
         "anthropic_base_url": config.anthropic_base_url or "",
-        **({"anthropic_api_key": _revealed(config.anthropic_api_key, str)} if config.anthropic_api_key else {}),
     }
 
 
-def _revealed(value: T | settings.Encrypted[T], text: Callable[[T], str]) -> pulumi.Input[str]:
-    """The text of a value; a secret where the value is encrypted in the settings."""
-    if isinstance(value, settings.Encrypted):
-        return pulumi.Output.secret(text(cast(T, value.plain)))
-    return text(value)
+def _plain(environment: Mapping[str, str] | settings.Encrypted[Mapping[str, str]]) -> Mapping[str, str]:
+    return {} if isinstance(environment, settings.Encrypted) else environment
 
 
 class Template(pulumi.ComponentResource):
@@ -65,14 +66,18 @@ class Template(pulumi.ComponentResource):
         self,
         name: str,
         config: settings.Workspaces,
-        site: settings.Site,
+        world: World,
+        address: Address,
         built_images: pulumi.Input[str],
         alive: Alive,
         *,
         token: pulumi.Input[str],
     ) -> None:
         """`built_images` is a JSON object, from each base image to ours."""
+        site = world.site
         super().__init__("coder-pilot:template:Template", name, None, None)
+        # The template does not depend on it: nobody starts a workspace in the middle of an `up` that needs what is new.
+        workspace_secrets.declare(config, world, pulumi.ResourceOptions(parent=self))
         provider = coderd.Provider("coderd", url=alive.coder_url, token=token, opts=pulumi.ResourceOptions(parent=self))
         variables = {
             **_variables(config),
@@ -81,6 +86,8 @@ class Template(pulumi.ComponentResource):
             # what becomes of the template.
             "workspace_network": names.workspaces_network(site.name),
             "agent_url": agent_url(site),
+            "secrets_directory": workspace_secrets.directory(site),
+            "apps_domain": address.apps_domain,
             "built_images": built_images,
         }
         # The digest of a variable is not the variable: the message may be read by everybody.
@@ -93,6 +100,8 @@ class Template(pulumi.ComponentResource):
             "default_ttl_ms": config.idle_ttl_ms,
             "activity_bump_ms": config.idle_bump_ms,
             "allow_user_cancel_workspace_jobs": True,
+            # An app says itself who may read it. Coder would let every app of a person read all others of that person.
+            "cors_behavior": "passthru",
         }
         template = coderd.Template(
             "template",

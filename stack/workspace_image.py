@@ -1,4 +1,4 @@
-"""The images that workspaces start from: each base of the settings with code-server and Claude Code in it."""
+"""The images that workspaces start from: each base of the settings with code-server, Claude Code and tools in it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class WorkspaceImages(pulumi.ComponentResource):
         found = docker.RemoteImage(
             f"base-{slug}", name=base, keep_locally=True, opts=pulumi.ResourceOptions.merge(child, _on_error(named))
         )
-        log = ROOT / f"{BUNDLE.name}-{slug}.log"
+        log = _log(base)
         if not pulumi.runtime.is_dry_run():
             # The provider appends: what an earlier build said must not be taken for this one's.
             log.unlink(missing_ok=True)
@@ -102,7 +102,7 @@ def image_name(stack: str, slug: str, base: str, base_id: str) -> str:
 
 
 def _attempts(bases: Sequence[str], site: settings.Site) -> pulumi.Output[dict[str, int]]:
-    """How often each image was to be built: one more than the last time where it is gone, or lacks the extension.
+    """How often each image was to be built: one more than the last time where it is gone, or a download failed.
 
     On `up` the look also removes older images that nothing uses.
     """
@@ -119,11 +119,26 @@ def _attempts(bases: Sequence[str], site: settings.Site) -> pulumi.Output[dict[s
 
 
 def _warn(stdout: str) -> None:
-    for base in json.loads(stdout)["incomplete"]:
+    said = json.loads(stdout)
+    for base in said["incomplete"]:
         pulumi.log.warn(
             f"the workspace image of {base} has no Claude Code extension: the extension market did not answer. "
             "The next `up` tries again, and so does each start of a workspace"
         )
+    # A preview of a new release may see what an earlier one printed.
+    for base, lacking in said.get("lacking", {}).items():
+        pulumi.log.warn(
+            f"the workspace image of {base} lacks these tools: {', '.join(lacking['tools'])}. "
+            + (
+                f"{_log(base)} says why; the next `up` tries again"
+                if lacking["again"]
+                else "There is no package of them for it: install them in the base image, or do without"
+            )
+        )
+
+
+def _log(base: str) -> Path:
+    return ROOT / f"{BUNDLE.name}-{settings.slug(base)}.log"
 
 
 def _on_error(hook: pulumi.ErrorHook) -> pulumi.ResourceOptions:

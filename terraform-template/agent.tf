@@ -6,14 +6,11 @@ resource "coder_agent" "main" {
   dir  = local.project_dir
 
   env = merge(
-    {
-      # Commits work at once; an explicit ~/.gitconfig cannot win over these, as in Coder's own templates.
-      GIT_AUTHOR_NAME     = local.git_name
-      GIT_AUTHOR_EMAIL    = data.coder_workspace_owner.me.email
-      GIT_COMMITTER_NAME  = local.git_name
-      GIT_COMMITTER_EMAIL = data.coder_workspace_owner.me.email
-    },
+    var.timezone == "" ? {} : { TZ = var.timezone },
+    local.apps_environment,
     nonsensitive(jsondecode(var.service_environment)),
+    # The agent puts in what entrypoint.sh made of its own: programs read the one or the other.
+    local.own_no_proxy == "" ? {} : { for name in ["no_proxy", "NO_PROXY"] : name => "${local.own_no_proxy},$no_proxy" },
     var.anthropic_base_url == "" ? {} : { ANTHROPIC_BASE_URL = var.anthropic_base_url },
   )
 
@@ -44,18 +41,13 @@ resource "coder_agent" "main" {
   metadata {
     display_name = "Home disk"
     key          = "3_home_disk"
-    script       = "coder stat disk --path ${local.home}"
+    script       = <<-SCRIPT
+      df -Pk ${local.home} | { read -r _; read -r _ _ _ free_kb _; [ "$free_kb" -ge 16384 ] || printf 'full: '; }
+      coder stat disk --path ${local.home}
+    SCRIPT
     interval     = 120
     timeout      = 5
   }
-}
-
-# Not in the agent's own map: one sensitive value there would hide the whole map from every plan.
-resource "coder_env" "anthropic_api_key" {
-  count    = nonsensitive(var.anthropic_api_key != "") ? data.coder_workspace.me.start_count : 0
-  agent_id = coder_agent.main.id
-  name     = "ANTHROPIC_API_KEY"
-  value    = var.anthropic_api_key
 }
 
 resource "coder_app" "code_server" {
@@ -65,8 +57,8 @@ resource "coder_app" "code_server" {
   icon         = "/icon/code.svg"
   url          = "http://127.0.0.1:${local.code_server_port}/?folder=${local.project_dir}"
   share        = "owner"
-  # One tailnet name has no wildcard certificate, so apps cannot have subdomains.
-  subdomain = false
+  # On an origin of its own where Coder's address has names below it: a page on Coder's own has a part in its sessions.
+  subdomain = var.apps_domain != ""
   # In the same tab, not in a small window without an address, which is the default.
   open_in = "tab"
   order   = 1
@@ -78,6 +70,19 @@ resource "coder_app" "code_server" {
   }
 }
 
+# What an image has is not known when this is planned, but `up` builds images with all that the tile needs.
+resource "coder_app" "claude" {
+  count        = contains(values(local.built_images), local.image) ? 1 : 0
+  agent_id     = coder_agent.main.id
+  slug         = "claude"
+  display_name = "Claude"
+  icon         = "/icon/claude.svg"
+  command      = local.claude_program
+  share        = "owner"
+  open_in      = "tab"
+  order        = 2
+}
+
 # Each in a script of its own: they run side by side, so nothing delays the editor, and each has its own part of the
 # agent's log.
 resource "coder_script" "code_server" {
@@ -85,7 +90,7 @@ resource "coder_script" "code_server" {
   display_name = "code-server"
   icon         = "/icon/code.svg"
   # parts.sh comes from workspace-image/: the image's build installs by the same lines.
-  script       = join("\n", [for name in ["parts.sh", "code-server.sh"] : file("${path.module}/scripts/${name}")])
+  script       = join("\n", [for name in ["tell.sh", "parts.sh", "code-server.sh"] : file("${path.module}/scripts/${name}")])
   run_on_start = true
 }
 
@@ -107,6 +112,22 @@ resource "coder_script" "dotfiles" {
   run_on_start = true
 }
 
+resource "coder_script" "claude" {
+  agent_id     = coder_agent.main.id
+  display_name = "Claude"
+  icon         = "/icon/claude.svg"
+  script       = <<-SCRIPT
+    #!/usr/bin/env bash
+    mkdir -p ${local.state_dir}
+    cat >${local.claude_program} <<'CLAUDE'
+    ${file("${path.module}/scripts/claude.sh")}
+    CLAUDE
+    chmod 0755 ${local.claude_program}
+    ${local.claude_program} check
+  SCRIPT
+  run_on_start = true
+}
+
 resource "coder_script" "keep_alive" {
   count        = local.keep_alive_hours == 0 ? 0 : 1
   agent_id     = coder_agent.main.id
@@ -117,7 +138,8 @@ resource "coder_script" "keep_alive" {
     #!/usr/bin/env bash
     mkdir -p ${local.state_dir}
     cat >${local.keep_alive_program} <<'KEEP_ALIVE'
-    ${file("${path.module}/scripts/keep-alive.sh")}
+    #!/usr/bin/env bash
+    ${join("\n", [for name in ["tell.sh", "keep-alive.sh"] : file("${path.module}/scripts/${name}")])}
     KEEP_ALIVE
     chmod 0755 ${local.keep_alive_program}
     setsid ${local.keep_alive_program} watch </dev/null >>${local.state_dir}/keep-alive.log 2>&1 &

@@ -4,20 +4,20 @@
 locals {
   # No password or token: Coder keeps parameters in plain text. Some hosts hand out https://user@host/…; what is longer than
   # a user's name is a token. No option of git and no shell either.
-  repository_pattern = join("", [
-    "^((https?|git|ssh)://([A-Za-z0-9][A-Za-z0-9._+-]{0,24}@)?[^\\s@/?$]{1,255}(/[^\\s?$]{0,1000})?",
-    "|[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9.-]{1,253}:[^\\s@?$]{1,1000})?$",
+  address_pattern = join("", [
+    "((https?|git|ssh)://([A-Za-z0-9][A-Za-z0-9._+-]{0,24}@)?[^\\s@/?$#]{1,255}(/[^\\s?$#]{0,1000})?",
+    "|[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9.-]{1,253}:[^\\s@?$#]{1,1000})",
   ])
   repository_error = join(" ", [
     "Give an https://, ssh://, git:// or user@host:path address, or leave it empty. It may have a user name of up to",
-    "25 characters and no password or token.",
+    "25 characters and no password or token, and at most 1000 characters behind the host.",
   ])
 }
 
 data "coder_parameter" "git_repository" {
   name         = "git_repository"
   display_name = "Git repository"
-  description  = "Cloned into the home folder at the first start and opened in the editor. Empty for a blank project."
+  description  = "Cloned into the home folder at the first start and opened in the editor. `#name` at its end chooses a branch or tag. Empty for a blank project."
   icon         = "/icon/git.svg"
   type         = "string"
   default      = ""
@@ -25,9 +25,22 @@ data "coder_parameter" "git_repository" {
   order        = 1
 
   validation {
-    regex = local.repository_pattern
+    # No name of a branch begins with "-".
+    regex = "^(${local.address_pattern}(#[^\\s?$#-][^\\s?$#]{0,250})?)?$"
     error = local.repository_error
   }
+}
+
+data "coder_parameter" "git_shallow" {
+  name         = "git_shallow"
+  display_name = "Shallow clone"
+  description  = "Without the history: only the newest commit is cloned. For a repository that is too large to wait for."
+  icon         = "/icon/git.svg"
+  type         = "bool"
+  default      = false
+  mutable      = true
+  # Behind the repository: Coder sorts equal ones by name.
+  order = 1
 }
 
 data "coder_parameter" "dotfiles_repository" {
@@ -41,7 +54,7 @@ data "coder_parameter" "dotfiles_repository" {
   order        = 2
 
   validation {
-    regex = local.repository_pattern
+    regex = "^(${local.address_pattern})?$"
     error = local.repository_error
   }
 }

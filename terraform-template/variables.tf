@@ -43,6 +43,17 @@ variable "agent_url" {
   }
 }
 
+variable "apps_domain" {
+  description = "Domain below which each app has an address of its own, such as localhost:7080; empty where apps are paths of Coder's address."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([a-z0-9.-]+(:[0-9]+)?)?$", var.apps_domain))
+    error_message = "apps_domain must be empty or a domain with or without a port, such as localhost:7080."
+  }
+}
+
 variable "workspace_images" {
   description = "JSON list of the images that a workspace may use; the first is the default."
   type        = string
@@ -108,6 +119,45 @@ variable "cpus_cap" {
   }
 }
 
+variable "shm_mb" {
+  description = "Size of /dev/shm (MiB)."
+  type        = number
+  default     = 1024
+
+  validation {
+    condition     = var.shm_mb >= 64 && floor(var.shm_mb) == var.shm_mb
+    error_message = "shm_mb must be a whole number of at least 64."
+  }
+}
+
+variable "workspace_trust" {
+  description = "Whether the editor asks before it runs the code of a project: tasks, debuggers, extensions."
+  type        = bool
+  default     = true
+}
+
+variable "pids_limit" {
+  description = "The most processes and threads that a workspace may have."
+  type        = number
+  default     = 8192
+
+  validation {
+    condition     = var.pids_limit >= 512 && floor(var.pids_limit) == var.pids_limit
+    error_message = "pids_limit must be a whole number of at least 512: an editor with its extensions takes some hundreds."
+  }
+}
+
+variable "stop_grace_s" {
+  description = "How long programs may take to end when the workspace is stopped (seconds)."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.stop_grace_s >= 0 && var.stop_grace_s <= 60 && floor(var.stop_grace_s) == var.stop_grace_s
+    error_message = "stop_grace_s must be a whole number from 0 to 60."
+  }
+}
+
 variable "keep_alive_max_hours" {
   description = "The longest that a working Claude may hold a workspace past its deadline (hours); 0 switches the watcher off everywhere."
   type        = number
@@ -119,11 +169,22 @@ variable "keep_alive_max_hours" {
   }
 }
 
+variable "timezone" {
+  description = "TZ of every workspace, such as Europe/Berlin; empty leaves the image's own time zone."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_+/-]*$", var.timezone))
+    error_message = "timezone must be empty or the name of a time zone, such as Europe/Berlin."
+  }
+}
+
 variable "service_environment" {
   description = "JSON map of environment variables for every workspace, such as {\"OLLAMA_HOST\": \"http://host.docker.internal:11434\"}."
   type        = string
   default     = "{}"
-  # Some of them may be: a refusal would show them all.
+  # Somebody may have a secret in it all the same: a refusal would show it.
   sensitive = true
 
   validation {
@@ -133,15 +194,13 @@ variable "service_environment" {
   }
 }
 
-variable "anthropic_api_key" {
-  description = "Anthropic API key for every workspace; empty leaves the sign-in to the extension."
+variable "secrets_directory" {
+  description = "Folder on the Docker host with the file `environment`, which every workspace reads at its start: secrets are in no variable."
   type        = string
-  default     = ""
-  sensitive   = true
 
   validation {
-    condition     = can(regex("^[^$\\s]*$", var.anthropic_api_key))
-    error_message = "anthropic_api_key must not hold white space or '$'."
+    condition     = startswith(var.secrets_directory, "/")
+    error_message = "secrets_directory must be an absolute path."
   }
 }
 

@@ -7,9 +7,16 @@ from contextlib import AbstractContextManager
 
 from tests.http_server import QuietHandler, serving
 
+DELEGATED = "delegated work"
 
-def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> AbstractContextManager[str]:
-    """The base URL of an API that asks for `command` until `commands` results came back, and then says "Done."."""
+
+def serve(
+    command: str, *, commands: int, address: str = "127.0.0.1", delegate: bool = False
+) -> AbstractContextManager[str]:
+    """The base URL of an API that asks for `command` until `commands` results came back, and then says "Done.".
+
+    With `delegate` it asks for a sub-agent first, which gets the command.
+    """
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:  # noqa: N802  http.server's name
@@ -20,8 +27,11 @@ def serve(command: str, *, commands: int, address: str = "127.0.0.1") -> Abstrac
                 delta: dict[str, object] = {"type": "text_delta", "text": "Done."}
                 stop_reason = "end_turn"
             else:
-                block = {"type": "tool_use", "id": f"toolu_{results}", "name": "Bash", "input": {}}
-                arguments = json.dumps({"command": command, "description": "Work"})
+                name, wanted = "Bash", {"command": command, "description": "Work"}
+                if delegate and DELEGATED not in json.dumps(asked["messages"]):
+                    name, wanted = "Agent", {"prompt": DELEGATED, "description": "Work"}
+                block = {"type": "tool_use", "id": f"toolu_{name}_{results}", "name": name, "input": {}}
+                arguments = json.dumps(wanted)
                 delta = {"type": "input_json_delta", "partial_json": arguments}
                 stop_reason = "tool_use"
             usage = {"input_tokens": 1, "output_tokens": 1}

@@ -14,13 +14,16 @@ SHUTDOWN_POLL_S = 0.01
 class QuietHandler(BaseHTTPRequestHandler):
     """Answers without a line on the test's output."""
 
-    def answer(self, status: int, body: object) -> None:
+    def answer(self, status: int, body: object, content_type: str = "application/json") -> None:
         """Answer with `body` as JSON."""
-        text = json.dumps(body).encode()
+        self.reply(status, json.dumps(body).encode(), content_type)
+
+    def reply(self, status: int, body: bytes, content_type: str = "application/octet-stream") -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(text)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the test's output is not the place."""

@@ -12,9 +12,11 @@ from toolchain.builder import ToolchainError
 
 APT_TIMEOUT_S = 15 * 60
 
-# A linter, the browser of the test suite with what gives it a network of its own, and an SSH server that nothing starts
-# by itself.
-TEST_PACKAGES = ("chromium", "dropbear-bin", "iproute2", "libnss3-tools", "shellcheck", "socat")
+# A linter, Git LFS, the browser of the test suite with what gives it a network of its own, an SSH client, and an SSH
+# server that nothing starts by itself.
+TEST_PACKAGES = (
+    "chromium", "dropbear-bin", "git-lfs", "iproute2", "libnss3-tools", "openssh-client", "shellcheck", "socat",
+)  # fmt: skip
 
 
 def missing(packages: Sequence[str]) -> list[str]:

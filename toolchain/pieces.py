@@ -24,7 +24,7 @@ from toolchain.recipes import (
 
 POSTGRES_IMAGE: Final = f"coder-pilot/postgres:{version('postgres')}"
 CODER_IMAGE: Final = f"coder-pilot/coder:v{version('coder')}-dashboard"
-WORKSPACE_IMAGE: Final = f"coder-pilot/workspace:code-server-{version('code-server')}"
+WORKSPACE_IMAGE: Final = f"coder-pilot/workspace:code-server-{version('code-server')}-tools"
 DEBIAN_IMAGE: Final = f"coder-pilot/debian:{version('debian')}"
 
 

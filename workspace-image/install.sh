@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: install.sh code-server|claude|extension
+# Usage: install.sh code-server|claude|node|extension
 #
 # Puts one part into the folder that the image's build lays over the base image, unless the base has it. The base's own
 # files stay as they are: what was installed before is found by its place in that folder.
@@ -8,6 +8,9 @@ set -euo pipefail
 . "$(dirname "$0")/parts.sh"
 
 readonly overlay=/opt/coder-pilot/overlay
+readonly node_version=24.19.0
+# An image may set it, for a mirror.
+readonly node_url=${CODER_PILOT_NODE_URL:-https://nodejs.org/dist}
 mkdir -p "$overlay/usr/local/bin"
 HOME=$(mktemp -d)
 export HOME
@@ -17,6 +20,34 @@ PATH=$PATH:$overlay/usr/local/bin
 fail() {
   echo "ERROR: $*" >&2
   exit 1
+}
+
+# without PART NAME: not a failure, for everything else works. stack/jobs/workspace_images.py reads it; the next `up` tries
+# again.
+without() {
+  echo "WARNING: the $2 could not be installed; the reason is above." >&2
+  mkdir -p "$overlay/usr/local/share/coder-pilot"
+  touch "$overlay/usr/local/share/coder-pilot/without-$1"
+}
+
+# install_node FOLDER: the release with npm, by the checksum that its site gives.
+install_node() {
+  local folder=$1 machine name sums
+  case $(uname -m) in
+    x86_64) machine=x64 ;;
+    aarch64) machine=arm64 ;;
+    *) machine=$(uname -m) ;;
+  esac
+  name=node-v$node_version-linux-$machine.tar.gz
+  sums=$HOME/SHASUMS256.txt
+  download "$node_url/v$node_version/SHASUMS256.txt" "$sums" || return
+  download "$node_url/v$node_version/$name" "$HOME/$name" || return
+  (cd "$HOME" && grep -F "  $name" "$sums" | sha256sum --check --quiet) || return
+  mkdir -p "$HOME/node"
+  tar --extract --gzip --file "$HOME/$name" --directory "$HOME/node" --strip-components 1 --no-same-owner || return
+  rm -rf "$HOME/node"/{include,share,*.md}
+  mkdir -p "${folder%/*}"
+  mv "$HOME/node" "$folder"
 }
 
 case $1 in
@@ -38,6 +69,19 @@ case $1 in
     install_claude "$overlay/usr/local/bin/claude" ||
       fail "Claude Code $claude_version could not be downloaded; the reason is above."
     ;;
+  node)
+    if command -v node && command -v npm; then
+      echo "The base image has Node.js with npm."
+      exit
+    fi
+    if install_node "$overlay/opt/node"; then
+      for program in "$overlay"/opt/node/bin/*; do
+        ln -s "/opt/node/bin/${program##*/}" "$overlay/usr/local/bin/"
+      done
+    else
+      without tools "release $node_version of Node.js"
+    fi
+    ;;
   extension)
     if [[ -d $overlay/opt/code-server ]]; then
       code_server=$overlay/opt/code-server/bin/code-server
@@ -55,10 +99,8 @@ case $1 in
       mkdir -p "$bundled"
       mv "$HOME/extensions/$extension"-* "$bundled/$extension"
     else
-      # Not a failure: everything else works, and a start tries again. check.sh's caller reads this file.
-      echo "WARNING: the Claude Code extension could not be installed; the reason is above." >&2
-      mkdir -p "$overlay/usr/local/share/coder-pilot"
-      touch "$overlay/usr/local/share/coder-pilot/without-extension"
+      # A start of a workspace tries again as well.
+      without extension "Claude Code extension"
     fi
     ;;
 esac

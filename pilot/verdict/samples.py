@@ -23,6 +23,7 @@ from stack.jobs.names import WORKSPACE_LABEL
 NAME: Final = data_directory.SAMPLES
 PARTS: Final = ("coder", "postgres")
 CLAUDE_STATUS: Final = "/tmp/coder-pilot/status"  # noqa: S108  the template writes it there
+CLAUDE_STATUS_MAX: Final = 60
 INTERVAL: Final = timedelta(minutes=5)
 """As in ops/systemd/coder-pilot-sample.timer."""
 GAP: Final = timedelta(minutes=16)
@@ -55,12 +56,6 @@ def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
         EngineError: the engine does not answer.
     """
     ours, workspaces = usages(engine, stack)
-    claude = {}
-    for container in _running(engine, stack):
-        # Without keep-alive, or before the watcher runs, the file does not exist.
-        with contextlib.suppress(EngineError):
-            if workspace := container["Labels"].get(WORKSPACE_LABEL):
-                claude[workspace] = engine.file(container["Id"], CLAUDE_STATUS).strip()
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     return Sample(
         time=now,
@@ -70,8 +65,25 @@ def take(engine: Engine, stack: str, coder_url: str, now: datetime) -> Sample:
         ram_mib={name: round(each.ram_mib, 1) for name, each in ours.items()},
         cpu_percent={name: round(each.cpu_percent, 2) for name, each in ours.items() if each.cpu_percent is not None},
         workspace_ram_mib={name: round(each.ram_mib, 1) for name, each in workspaces.items()},
-        claude=claude,
+        claude=claude(engine, stack),
     )
+
+
+def claude(engine: Engine, stack: str) -> dict[str, str]:
+    """What the watcher in each running workspace says about Claude, by workspace id; at most a line of plain text.
+
+    Raises:
+        EngineError: the engine does not answer.
+    """
+    found = {}
+    for container in _running(engine, stack):
+        # Without keep-alive, or before the watcher runs, the file does not exist.
+        with contextlib.suppress(EngineError):
+            if workspace := container["Labels"].get(WORKSPACE_LABEL):
+                # Whoever works there may write into it, and a terminal shows it.
+                line = engine.file(container["Id"], CLAUDE_STATUS).strip().partition("\n")[0]
+                found[workspace] = "".join(filter(str.isprintable, line))[:CLAUDE_STATUS_MAX]
+    return found
 
 
 def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usage]]:

@@ -2,8 +2,9 @@
 
 No user yet: create it. A user with another password: reset it inside the container, as Coder's own command does, with
 a notice where it was changed in Coder. `adminUsername` is another than the one that was applied last: rename the
-account; one that was renamed in the dashboard keeps its name. Then replace every API token of ours by a new one, and
-check it: a job that printed nothing would surface as a misleading error two resources later.
+account; one that was renamed in the dashboard keeps its name. The same for the full name, `adminName`. Then replace
+every API token of ours by a new one, and check it: a job that printed nothing would surface as a misleading error two
+resources later.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def taken(username: str, before: str) -> str:
     )
 
 
-def _first_user(api: coder.Api, email: str, username: str, password: str) -> None:
+def _first_user(api: coder.Api, email: str, username: str, name: str, password: str) -> None:
     try:
         api.call("GET", "/api/v2/users/first")
         return
@@ -38,7 +39,7 @@ def _first_user(api: coder.Api, email: str, username: str, password: str) -> Non
     try:
         api.call(
             "POST", "/api/v2/users/first",
-            {"email": email, "username": username, "name": "", "password": password, "trial": False},
+            {"email": email, "username": username, "name": name, "password": password, "trial": False},
         )  # fmt: skip
     except coder.ApiError as error:
         # 409: somebody was faster, which is as good.
@@ -118,19 +119,44 @@ def _notify(account: Admin, recorded: Admin | None) -> None:
     print(text, file=sys.stderr)
 
 
-def _rename(api: coder.Api, account: Admin, username: str) -> None:
+def _refuse_intruder(account: Admin) -> None:
+    """Refuse an account that somebody made after this Coder started and before we could.
+
+    Whoever made it has a session of it, which a new password does not end.
+
+    Raises:
+        JobError: it is one.
+    """
+    started = engine.state(program.variable("CODER_CONTAINER"))
+    identifier, since = postgres.literal(account.id), postgres.literal(started.started_at if started else "infinity")
+    made_since = postgres.query(
+        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+        f"SELECT 1 FROM users WHERE id = {identifier} AND created_at > {since}::timestamptz;",  # noqa: S608  quoted
+    )  # fmt: skip
+    if made_since:
+        raise engine.JobError(
+            f"somebody else made the first user of this Coder, {account.username} ({account.email}), after it started: "
+            "a process of this machine, by its port. Find it, `make down`, and begin with another `dataDir`; "
+            "if it was you, `make down` and `make up` take it over"
+        )
+
+
+def _rename(api: coder.Api, account: Admin, username: str | None, name: str | None) -> None:
+    """Give the account another username, full name or both; None keeps the one in Coder."""
     user = api.call("GET", f"/api/v2/users/{account.id}")
-    name = user.get("name", "") if isinstance(user, dict) else ""
+    kept = user.get("name", "") if isinstance(user, dict) else ""
+    profile = {"username": username or account.username, "name": kept if name is None else name}
     try:
-        api.call("PUT", f"/api/v2/users/{account.id}/profile", {"username": username, "name": name})
+        api.call("PUT", f"/api/v2/users/{account.id}/profile", profile)
     except coder.ApiError as error:
         if error.status != 409:
             raise
-        raise engine.JobError(taken(username, account.username)) from None
+        raise engine.JobError(taken(profile["username"], account.username)) from None
 
 
 def _token(api: coder.Api, name: str, prefix: str) -> str:
-    tokens = api.call("GET", "/api/v2/users/me/keys/tokens")
+    # An expired one keeps its name, and newer servers than 2.30 list it only when asked to.
+    tokens = api.call("GET", "/api/v2/users/me/keys/tokens?include_expired=true")
     for token in tokens if isinstance(tokens, list) else []:
         if str(token["token_name"]).startswith(prefix):
             api.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
@@ -151,8 +177,9 @@ def _token(api: coder.Api, name: str, prefix: str) -> str:
 def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
     """The token."""
     email, username = program.variable("ADMIN_EMAIL"), program.variable("ADMIN_USERNAME")
+    name = program.variable("ADMIN_NAME")
     password, prefix = program.variable("ADMIN_PASSWORD"), program.variable("TOKEN_PREFIX")
-    _first_user(anonymous, email, username, password)
+    _first_user(anonymous, email, username, name, password)
     owners, recorded = _owners(), pilot_file.admin(directory)
     if recorded and recorded.id not in {each.id for each in owners}:
         # Another database, or an account that is gone: what was recorded says nothing any more.
@@ -164,17 +191,22 @@ def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
     except coder.ApiError as error:
         if error.status != 401:
             raise
+        if recorded is None:
+            _refuse_intruder(account)
         _reset_password(anonymous, account, password)
         session = _session(anonymous, email, password)
         _notify(account, recorded)
         account = _find(_owners(), recorded, email, username)
     api = coder.Api(url=anonymous.url, token=session)
-    if recorded and username not in (recorded.username, account.username):
-        _rename(api, account, username)
+    new_username = username if recorded and username not in (recorded.username, account.username) else None
+    new_name = name if name != (recorded.name if recorded else "") else None
+    if new_username is not None or new_name is not None:
+        _rename(api, account, new_username, new_name)
     key = _token(api, f"{prefix}{generation}", prefix)
     coder.Api(url=anonymous.url, token=key).call("GET", "/api/v2/users/me")
     api.call("POST", "/api/v2/users/logout")
-    pilot_file.update(directory, token_generation=generation, admin=asdict(replace(account, username=username)))
+    applied = replace(account, username=username, name=name)
+    pilot_file.update(directory, token_generation=generation, admin=asdict(applied))
     return key
 
 

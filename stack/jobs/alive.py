@@ -39,6 +39,7 @@ WORDS = {
     "default_ttl_ms": "autostop",
     "activity_bump_ms": "activity bump",
     "allow_user_cancel_workspace_jobs": "who may cancel builds",
+    "cors_behavior": "who may read an app",
     "deprecation_message": "deprecation",
     "active_version_id": "the active version",
 }
@@ -75,7 +76,14 @@ def _look() -> Found:
         "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
         " 'icon', icon, 'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,"
         " 'allow_user_cancel_workspace_jobs', allow_user_cancel_workspace_jobs, 'deprecation_message', deprecated,"
-        f" 'active_version_id', active_version_id) FROM templates WHERE NOT deleted AND id::text = {identifier};\n",
+        " 'cors_behavior', cors_behavior,"
+        f" 'active_version_id', active_version_id) FROM templates WHERE NOT deleted AND id::text = {identifier};\n"
+        # As Coder's own query picks what it archives: used is what the latest build of a workspace has.
+        "SELECT 'unused' FROM template_versions JOIN templates ON templates.id = template_id"
+        f" WHERE template_id::text = {identifier} AND NOT archived AND template_versions.id <> active_version_id"
+        " AND NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (workspace_id) template_version_id, transition"
+        " FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"
+        " WHERE transition <> 'delete' AND template_version_id = template_versions.id) LIMIT 1;\n",
     )  # fmt: skip
     counted = record.get("generations") or {}
     setting = int(counted.get("template-record", 0))
@@ -83,8 +91,9 @@ def _look() -> Found:
     differences = []
     lost = bool(template) and live is None
     if changed := [WORDS[key] for key, value in (template or {}).items() if live and live.get(key) != value]:
-        setting += 1
         differences.append(f"the template was changed in Coder ({', '.join(changed)}): it is set back")
+    if differences or "unused" in rows:
+        setting += 1
     return Found(
         generations={"token": token if "token" in rows else token + 1, "template-record": setting},
         differences=differences,

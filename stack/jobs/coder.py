@@ -34,8 +34,10 @@ class Api:
     url: str
     token: str = ""
 
-    def call(self, method: str, path: str, body: object = None, *, timeout_s: float = CALL_TIMEOUT_S) -> object:
-        """One request; the answer's JSON, None for an empty one.
+    def call(
+        self, method: str, path: str, body: object = None, *, timeout_s: float = CALL_TIMEOUT_S, host: str = ""
+    ) -> object:
+        """One request, with `host` to an app of that name; the answer's JSON, None for an empty one.
 
         Raises:
             ApiError: the server refused or did not answer; no request body or token is in the message.
@@ -47,6 +49,7 @@ class Api:
             headers={
                 "Content-Type": "application/json",
                 **({"Coder-Session-Token": self.token} if self.token else {}),
+                **({"Host": host} if host else {}),
             },
         )
         try:

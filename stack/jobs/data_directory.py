@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from stack.jobs import backups, disk, engine, pilot_file, program
+from stack.jobs import backups, disk, engine, pilot_file, program, workspace_secrets
 
 POSTGRES = "postgres"
 SAMPLES = "samples.jsonl"
@@ -65,7 +65,7 @@ def remove(directory: Path, image: str) -> None:
     engine.docker(
         "run", "--rm", "--network", "none", "--user", "0", "--mount", f"type=bind,source={directory},target=/data",
         "--entrypoint", "rm", image, "-rf", f"/data/{POSTGRES}", f"/data/{backups.FOLDER}",
-        f"/data/{SAMPLES}",
+        f"/data/{SAMPLES}", f"/data/{workspace_secrets.FOLDER}",
     )  # fmt: skip
     (directory / pilot_file.NAME).unlink()
     try:

@@ -96,13 +96,14 @@ def state(container: str) -> State | None:
     )
 
 
-def remove_container(container: str, stop_grace_s: int) -> None:
-    """Stop a container in order and remove it.
+def remove_container(container: str, stop_grace_s: int | None = None) -> None:
+    """Stop a container in order and remove it. Without `stop_grace_s` it has the time that it was made with.
 
     Raises:
         JobError: the engine refuses.
     """
-    docker("stop", "--time", str(stop_grace_s), container, timeout_s=CALL_TIMEOUT_S + stop_grace_s)
+    grace = [] if stop_grace_s is None else ["--time", str(stop_grace_s)]
+    docker("stop", *grace, container, timeout_s=2 * CALL_TIMEOUT_S + (stop_grace_s or 0))
     # Without --volumes: nothing that might be somebody's work goes with it.
     docker("rm", "--force", container)
 

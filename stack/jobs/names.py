@@ -41,6 +41,11 @@ def postgres_container(stack: str) -> str:
     return f"{stack}-postgres"
 
 
+def tls_port(port: int) -> int:
+    """Where Coder ends TLS itself; `port` is the setting."""
+    return port + 1
+
+
 def control_network(stack: str) -> str:
     """The internal network of Postgres and Coder."""
     return f"{stack}-control"

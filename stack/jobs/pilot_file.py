@@ -4,7 +4,8 @@ For example:
     {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000,
      "owner": "/home/me/coder-pilot:local", "docker_host": "unix:///var/run/docker.sock",
      "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1},
-     "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"}}
+     "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"},
+     "proved": {"coder": "2.30.0", "postgres": "17.6", "at": "2026-01-01T12:00:00+00:00", "passed": true}}
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Admin:
     email: str
     password_digest: str
     """Of Coder's own salted hash: it shows that the password was changed, and nobody can try passwords on it."""
+    name: str = ""
+    """The full name: the setting that was applied last, "" where it left Coder's alone."""
 
 
 def read(data_directory: str) -> dict[str, Any]:

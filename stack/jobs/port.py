@@ -13,16 +13,16 @@ CALL_TIMEOUT_S = 10
 
 def holder(port: int, docker_host: str) -> str:
     """The container or the program that listens on the TCP port; "another program" where the machine does not tell."""
-    listing = ["ps", "--filter", f"publish={port}", "--format", "{{.Names}} {{.Ports}}"]
+    listing = ["ps", "--filter", f"publish={port}", "--format", "{{.Names}}"]
     try:
-        shown = engine.docker("--host", docker_host, *listing, timeout_s=CALL_TIMEOUT_S)
+        for container in engine.docker("--host", docker_host, *listing, timeout_s=CALL_TIMEOUT_S).split():
+            # The filter does not look at the address, and `ps` makes one range of ports that follow each other.
+            shown = engine.docker("--host", docker_host, "port", container, timeout_s=CALL_TIMEOUT_S)
+            ends = tuple(f" {address}:{port}" for address in (LOOPBACK, "0.0.0.0"))  # noqa: S104  nothing is bound
+            if any(line.endswith(ends) for line in shown.splitlines()):
+                return f"the container {container}"
     except engine.JobError:
-        shown = ""
-    for line in shown.splitlines():
-        container, _, ports = line.partition(" ")
-        # The filter does not look at the address.
-        if any(f"{address}:{port}->" in ports for address in (LOOPBACK, "0.0.0.0")):  # noqa: S104  nothing is bound
-            return f"the container {container}"
+        pass
     try:
         # It names the programs of others to root alone.
         shown = subprocess.run(

@@ -1,5 +1,5 @@
 """Hold Coder's template to what is declared, write it beside the data, and bring a new idle time to the workspaces that
-have the earlier one.
+have the earlier one; archive what no workspace uses any more.
 
 The provider compares with Pulumi's state, and so does not see what somebody changed in the dashboard. A later state
 adopts the template by its id, see stack/template.py. Coder gives a template's idle time to new workspaces alone; one
@@ -32,6 +32,11 @@ def _hold(api: coder.Api, template_id: str, declared: dict[str, Any]) -> None:
         api.call("PATCH", f"/api/v2/templates/{template_id}", {**kept, **fields})
 
 
+def _archive(api: coder.Api, template_id: str) -> None:
+    """Archive what no workspace uses: nobody shall create from it, with other limits and a key that was removed."""
+    api.call("POST", f"/api/v2/templates/{template_id}/versions/archive", {"all": True})
+
+
 def _bring(api: coder.Api, template_id: str, before_ms: int, now_ms: int) -> None:
     for workspace in coder.workspaces(api):
         if workspace["template_id"] == template_id and workspace.get("ttl_ms") == before_ms:
@@ -47,6 +52,7 @@ def main() -> None:
         _hold(api, template_id, declared)
         if before_ms is not None and before_ms != now_ms:
             _bring(api, template_id, before_ms, now_ms)
+        _archive(api, template_id)
     except coder.ApiError as error:
         raise engine.JobError(f"the template, or its idle time in a workspace, could not be set: {error}") from None
     pilot_file.update(directory, template_id=template_id, default_ttl_ms=now_ms, template=declared)

@@ -3,14 +3,19 @@
     https=443    -> http://127.0.0.1:<port>   the certificate makes the browser's secure context that webviews need
     http=<port>  -> http://127.0.0.1:<port>   the address people had before there was a certificate
 
+With a domain of one's own Coder has its certificate and ends TLS itself, so the first of them passes on what comes:
+
+    tcp=443      -> tcp://127.0.0.1:<port + 1>
+
 `check` changes nothing: it verifies what must be true first and prints the address. `apply` makes the entries so and
 reads them back; what an earlier `apply` configured and is no longer wanted goes. `remove` takes off what `apply`
 configured. Both find the earlier configuration in PULUMI_COMMAND_STDOUT, which pulumi-command sets to the output of the
 last run. An entry that leads anywhere else than where we pointed it is somebody else's and is never touched, so
 `tailscale serve reset` is never used.
 
-Reads PORT, Coder's on 127.0.0.1; MACHINE, the name that this node must have (empty: any); and TAILSCALE_SOCKET (empty:
-the system's) from the environment. Prints one JSON object; everything for people is on standard error.
+Reads PORT, Coder's on 127.0.0.1; MACHINE, the name that this node must have (empty: any); DOMAIN (empty: none); and
+TAILSCALE_SOCKET (empty: the system's) from the environment. Prints one JSON object; what is for people is on standard
+error.
 
 Every call of `tailscale` ends within `--timeout-s` and finds its standard input closed: on a tailnet without HTTPS
 `tailscale serve` waits forever for somebody to enable it, or exits 0 having done nothing (cmd/tailscale/cli,
@@ -32,11 +37,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.jobs import program
+from stack.jobs import names, program
 from stack.jobs.engine import JobError
 
 ADMIN_PAGE = "https://login.tailscale.com/admin/dns"
 HTTPS_PORT = 443
+TCP = "tcp"
+"""The scheme of a port that is passed on as it is."""
+PRIVILEGED_PORTS = 1024
 MIN_VERSION = (1, 60)
 """Since 1.60 `serve` has only the syntax used here; an older one may accept it and do something else."""
 
@@ -63,6 +71,8 @@ class Entry:
     @property
     def mode(self) -> Json:
         """How tailscaled describes a port that speaks this scheme (ipn.TCPPortHandler)."""
+        if self.scheme == TCP:
+            return {"TCPForward": self.target.removeprefix("tcp://")}
         return {self.scheme.upper(): True}
 
     @property
@@ -157,8 +167,8 @@ def require_version(what: str, text: str) -> None:
         raise JobError(f"{what} is {found}, {least} or newer is needed: run `sudo tailscale update`")
 
 
-def node_name(status: Json, expected: str | None) -> str:
-    """This node's name on the tailnet, once it is on it and may have a certificate.
+def node_name(status: Json, expected: str | None, *, certificate: bool = True) -> str:
+    """This node's name on the tailnet, once it is on it and may have a certificate, where it needs one.
 
     `status` is `tailscale status --json`. A node has the capability "https" when its tailnet has HTTPS enabled.
 
@@ -177,7 +187,8 @@ def node_name(status: Json, expected: str | None) -> str:
     node = status.get("Self") or {}
     host = str(node.get("DNSName", "")).rstrip(".")
     certificates = status.get("CertDomains") or []
-    if "https" not in (node.get("CapMap") or {}) or not host or host not in certificates:
+    has_none = "https" not in (node.get("CapMap") or {}) or host not in certificates
+    if not host or (certificate and has_none):
         raise JobError(f"this tailnet has no HTTPS certificates: enable MagicDNS and HTTPS at {ADMIN_PAGE}")
     if expected and expected not in (host, host.split(".")[0]):
         raise JobError(
@@ -187,9 +198,40 @@ def node_name(status: Json, expected: str | None) -> str:
     return host
 
 
-def wanted_entries(host: str, port: int) -> list[Entry]:
+def wanted_entries(host: str, port: int, domain: str = "") -> list[Entry]:
     target = f"http://127.0.0.1:{port}"
-    return [Entry("https", HTTPS_PORT, host, target), Entry("http", port, host, target)]
+    passed_on = Entry(TCP, HTTPS_PORT, host, f"tcp://127.0.0.1:{names.tls_port(port)}")
+    return [passed_on if domain else Entry("https", HTTPS_PORT, host, target), Entry("http", port, host, target)]
+
+
+def require_names(status: Json, domain: str, timeout_s: float) -> None:
+    """Refuse a domain whose names do not lead to this node, as far as this machine can tell.
+
+    Raises:
+        JobError: with the records that are missing.
+    """
+    own = [str(each) for each in (status.get("Self") or {}).get("TailscaleIPs") or []]
+    for name in (domain, f"any.{domain}"):
+        found = addresses(name, timeout_s)
+        if not found or not found <= set(own):
+            leads = f"leads to {', '.join(sorted(found))}" if found else "leads nowhere"
+            raise JobError(
+                f"{name} {leads}, not to this machine's {own[0] if own else 'address on the tailnet'}: add the DNS "
+                f"records of {domain} and *.{domain}, see docs/domain.md"
+            )
+
+
+def addresses(name: str, timeout_s: float) -> set[str]:
+    """What this machine resolves the name to."""
+    try:
+        # A resolver that does not answer holds getaddrinfo for longer than anybody waits.
+        done = subprocess.run(
+            ["getent", "ahosts", name], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=timeout_s,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
 
 
 def handler(config: Json, entry: Entry) -> Json:
@@ -204,7 +246,8 @@ def port_mode(config: Json, entry: Entry) -> Json:
 
 def in_place(config: Json, entry: Entry) -> bool:
     """Whether `config` (`tailscale serve status --json`) has this entry, exactly."""
-    return handler(config, entry).get("Proxy") == entry.target and port_mode(config, entry) == entry.mode
+    leads = entry.scheme == TCP or handler(config, entry).get("Proxy") == entry.target
+    return leads and port_mode(config, entry) == entry.mode
 
 
 def configurations(config: Json) -> Iterator[Json]:
@@ -224,26 +267,41 @@ def require_private(config: Json, entries: Sequence[Entry]) -> None:
                     )
 
 
-def require_free(config: Json, entry: Entry, ours: Sequence[str]) -> None:
+def require_free(config: Json, entry: Entry, ours: Sequence[Entry]) -> None:
     """Refuse when the port of `entry` is held by somebody who is not us.
 
-    Other paths on the same port are somebody's too, but stand beside ours: they stay and do not hinder.
+    Other paths on the same port are somebody's too, but stand beside ours: they stay and do not hinder, unless all that
+    comes to the port is to be passed on.
 
     Args:
-        ours: what "/" may lead to and still be ours to change.
+        ours: entries that may be there and still be ours to change.
     """
     held = f"port {entry.port} of the tailnet, wanted for {entry.name}, is held by somebody else and left alone: "
+    modes = [each.mode for each in (entry, *ours) if each.port == entry.port]
+    targets = [each.target for each in (entry, *ours) if each.web == entry.web]
     for part in configurations(config):
         mode = port_mode(part, entry)
         if part is not config and mode:
             raise JobError(f"{held}a `tailscale serve` or `tailscale funnel` that runs in a terminal, end that one")
-        if mode and mode != entry.mode:
+        if mode and mode not in modes:
             raise JobError(f"{held}{json.dumps(mode)}; see `tailscale serve status --json`")
-        at_root = handler(part, entry)
-        if at_root and at_root.get("Proxy") not in ours:
-            leads = f"{entry.scheme}://{entry.web}/ leads to {json.dumps(at_root)}"
-            off = shlex.join(["tailscale", *take_off(entry).args])
-            raise JobError(f"{held}{leads}; if nobody needs it: run `{off}`")
+        for web, path, found in handlers(part, entry.port):
+            at_root = path == "/" and web == entry.web
+            if (at_root and found.get("Proxy") not in targets) or (entry.scheme == TCP and not at_root):
+                scheme = "http" if mode.get("HTTP") else "https"
+                off = ["tailscale", "serve", f"--{scheme}={entry.port}", f"--set-path={path}", "off"]
+                raise JobError(
+                    f"{held}{scheme}://{web}{path} leads to {json.dumps(found)}; if nobody needs it: "
+                    f"run `{shlex.join(off)}`"
+                )
+
+
+def handlers(config: Json, port: int) -> Iterator[tuple[str, str, Json]]:
+    """What the port serves: the host with the port, the path, and what that leads to."""
+    for web, site in (config.get("Web") or {}).items():
+        if web.rpartition(":")[2] == str(port):
+            for path, found in (site.get("Handlers") or {}).items():
+                yield web, path, found
 
 
 def add(entry: Entry) -> Step:
@@ -252,6 +310,8 @@ def add(entry: Entry) -> Step:
 
 def take_off(entry: Entry) -> Step:
     """`--set-path=/`: without it `off` would take every path of the port, ours or not."""
+    if entry.scheme == TCP:
+        return Step(["serve", f"--{entry.name}", "off"])
     return Step(["serve", f"--{entry.name}", "--set-path=/", "off"])
 
 
@@ -273,9 +333,10 @@ def take_off_raw(config: Json, entries: Sequence[Entry]) -> Step:
 def removals(config: Json, entries: Sequence[Entry], host: str) -> list[Step]:
     """Steps that take `entries` off, those of them that are still there and still lead where we pointed them."""
     still = [entry for entry in entries if in_place(config, entry)]
-    renamed = [entry for entry in still if entry.host != host]
+    # What is passed on is so under every name.
+    renamed = [entry for entry in still if entry.host != host and entry.scheme != TCP]
     steps = [take_off_raw(config, renamed)] if renamed else []
-    return steps + [take_off(entry) for entry in still if entry.host == host]
+    return steps + [take_off(entry) for entry in still if entry not in renamed]
 
 
 def plan(config: Json, wanted: Sequence[Entry], previous: Sequence[Entry]) -> list[Step]:
@@ -289,7 +350,7 @@ def plan(config: Json, wanted: Sequence[Entry], previous: Sequence[Entry]) -> li
     """
     require_private(config, wanted)
     for entry in wanted:
-        require_free(config, entry, [entry.target, *(old.target for old in previous if old.web == entry.web)])
+        require_free(config, entry, previous)
     keys = {(entry.scheme, entry.web) for entry in wanted}
     obsolete = [old for old in previous if (old.scheme, old.web) not in keys]
     return removals(config, obsolete, wanted[0].host) + [add(entry) for entry in wanted if not in_place(config, entry)]
@@ -309,32 +370,45 @@ def require_right(tailscale: Tailscale) -> None:
         raise JobError(no_right(tailscale.program))
 
 
-def verified(tailscale: Tailscale, expected: str | None, port: int) -> tuple[list[Entry], Json]:
+def verified(tailscale: Tailscale, expected: str | None, port: int, domain: str = "") -> tuple[list[Entry], Json]:
     """The entries that this machine should have, and its serve configuration, once every precondition holds."""
     if port == HTTPS_PORT:
         raise JobError(f"port {HTTPS_PORT} is the one of https on the tailnet: run `pulumi config set port 7080`")
     require_version("the `tailscale` on PATH", tailscale.text("version"))
     status = tailscale.object("status", "--json")
     require_version("tailscaled", str(status.get("Version", "")))
-    wanted = wanted_entries(node_name(status, expected), port)
+    wanted = wanted_entries(node_name(status, expected, certificate=not domain), port, domain)
+    if domain:
+        require_names(status, domain, tailscale.timeout_s)
     require_right(tailscale)
     config = tailscale.object("serve", "status", "--json")
     require_private(config, wanted)
     return wanted, config
 
 
-def check(tailscale: Tailscale, expected: str | None, port: int) -> Json:
-    wanted, config = verified(tailscale, expected, port)
+def maybe_ours(config: Json, entry: Entry) -> list[Entry]:
+    """What is on the port of `entry` that an earlier `apply` may have put there: only `apply` knows what it did."""
+    found: list[Entry] = []
+    target = str(handler(config, entry).get("Proxy", ""))
+    if re.fullmatch(r"http://127\.0\.0\.1:\d+", target):
+        found.append(Entry("http" if port_mode(config, entry).get("HTTP") else "https", entry.port, entry.host, target))
+    passed_on = re.fullmatch(r"127\.0\.0\.1:(\d+)", str(port_mode(config, entry).get("TCPForward", "")))
+    if entry.port == HTTPS_PORT and passed_on and int(passed_on[1]) > PRIVILEGED_PORTS:
+        found.append(Entry(TCP, entry.port, entry.host, f"tcp://{passed_on[0]}"))
+    return found
+
+
+def check(tailscale: Tailscale, expected: str | None, port: int, domain: str = "") -> Json:
+    wanted, config = verified(tailscale, expected, port, domain)
     for entry in wanted:
-        # Only `apply` knows which port we had before, so any plain loopback target may still be ours here.
-        target = str(handler(config, entry).get("Proxy", ""))
-        require_free(config, entry, [target] if re.fullmatch(r"http://127\.0\.0\.1:\d+", target) else [])
-    return {"url": f"https://{wanted[0].host}", "missing": [e.name for e in wanted if not in_place(config, e)]}
+        require_free(config, entry, maybe_ours(config, entry))
+    lacking = [each.name for each in wanted if not in_place(config, each)]
+    return {"url": f"https://{domain or wanted[0].host}", "missing": lacking}
 
 
-def apply(tailscale: Tailscale, expected: str | None, port: int) -> Json:
-    wanted, config = verified(tailscale, expected, port)
-    new = [entry for entry in wanted if not handler(config, entry)]
+def apply(tailscale: Tailscale, expected: str | None, port: int, domain: str = "") -> Json:
+    wanted, config = verified(tailscale, expected, port, domain)
+    new = [entry for entry in wanted if not port_mode(config, entry)]
     steps = plan(config, wanted, previous_entries())
     try:
         for step in steps:
@@ -352,7 +426,7 @@ def apply(tailscale: Tailscale, expected: str | None, port: int) -> Json:
         for entry in new:
             tailscale.run(take_off(entry))
         raise
-    url = f"https://{wanted[0].host}"
+    url = f"https://{domain or wanted[0].host}"
     note = (
         f"Coder's address is {url}: sign in there again, a session belongs to one address. "
         "Running workspaces reach Coder by its internal address and go on; none needs a restart."
@@ -400,7 +474,8 @@ def main() -> None:
             result = remove(tailscale)
         else:
             action = apply if options.action == "apply" else check
-            result = action(tailscale, program.variable("MACHINE") or None, int(program.variable("PORT")))
+            machine, port = program.variable("MACHINE") or None, int(program.variable("PORT"))
+            result = action(tailscale, machine, port, program.variable("DOMAIN"))
     except JobError as why:
         if not options.report:
             raise

@@ -2,7 +2,7 @@
 
     python3 -m stack.jobs.workspace_images look    prints how often each image was to be built (previews)
     python3 -m stack.jobs.workspace_images tend    the same, and removes older images that nothing uses any more
-    python3 -m stack.jobs.workspace_images         after a build: notes whether the extension is in, prints where not
+    python3 -m stack.jobs.workspace_images         after a build: notes whether everything is in, prints what is not
 
 An image counts as used by a container, by the settings, by the template's active version, and by the version with which
 a workspace was built last: a parked one starts with that.
@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from stack.jobs import engine, names, pilot_file, postgres, program
 
 KEY = "workspace_images"
-WITHOUT_EXTENSION = "/usr/local/share/coder-pilot/without-extension"
+MARKS = "/usr/local/share/coder-pilot"
+"""Where a build leaves a file for what it could not install, and the next one may."""
+WITHOUT_EXTENSION, WITHOUT_TOOLS = "without-extension", "without-tools"
+TOOLS = Path(__file__).resolve().parents[2] / "workspace-image" / "tools.sh"
 RUN_TIMEOUT_S = 60
 
 LISTING = "{{.Repository}}:{{.Tag}} {{.ID}}"
@@ -81,15 +85,28 @@ def _sweep(known: dict[str, dict[str, Any]], present: set[str]) -> None:
 
 def _record() -> None:
     attempts = json.loads(program.variable("ATTEMPTS"))
-    known = {}
+    known: dict[str, dict[str, Any]] = {}
+    incomplete, lacking = [], {}
     for base, image in json.loads(program.variable("IMAGES")).items():
-        lacks = engine.docker(
-            "run", "--rm", "--network", "none", "--entrypoint", "bash", image["id"], "-c",
-            f"test ! -e {WITHOUT_EXTENSION} || echo lacks", timeout_s=RUN_TIMEOUT_S,
-        )  # fmt: skip
-        known[base] = {"name": image["name"], "attempt": attempts[base], "whole": not lacks}
+        marks, tools = _look_into(image["id"])
+        known[base] = {"name": image["name"], "attempt": attempts[base], "whole": not marks}
+        if WITHOUT_EXTENSION in marks:
+            incomplete.append(base)
+        if tools:
+            lacking[base] = {"tools": tools, "again": WITHOUT_TOOLS in marks}
     pilot_file.update(program.variable("DATA_DIRECTORY"), **{KEY: known})
-    print(json.dumps({"incomplete": [base for base, each in known.items() if not each["whole"]]}))
+    print(json.dumps({"incomplete": incomplete, "lacking": lacking}))
+
+
+def _look_into(image: str) -> tuple[set[str], list[str]]:
+    """The marks that the image's build left, and the tools that the image lacks."""
+    look = f'ls {MARKS} 2>/dev/null; exec bash -c "$1" tools.sh lacking'
+    shown = engine.docker(
+        "run", "--rm", "--network", "none", "--entrypoint", "bash", image, "-c", look, "look", TOOLS.read_text(),
+        timeout_s=RUN_TIMEOUT_S,
+    ).split()  # fmt: skip
+    marks = {WITHOUT_EXTENSION, WITHOUT_TOOLS}.intersection(shown)
+    return marks, [each for each in shown if each not in marks]
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from stack.jobs import engine, names, postgres
 
-STOP_GRACE_S = 10
 # The engine tells when a container was made in whole seconds.
 CLOCK_TOLERANCE_S = 2
 
@@ -24,7 +23,7 @@ State = Literal["gone", "stopped", "paused", "cut off", "unknown"]
 WORKSPACES = """
 WITH variables AS (
     SELECT template_version_id AS id, json_object_agg(name, value) AS of FROM template_version_variables
-    WHERE name IN ('workspace_network', 'agent_url', 'workspace_images', 'built_images') GROUP BY 1
+    WHERE name IN ('workspace_network', 'agent_url', 'workspace_images', 'built_images', 'apps_domain') GROUP BY 1
 ), latest AS (
     SELECT DISTINCT ON (workspace_id) id, workspace_id, transition, job_id, template_version_id
     FROM workspace_builds ORDER BY workspace_id, build_number DESC
@@ -67,6 +66,8 @@ class Version:
     agent_url: str
     bases: tuple[str, ...]
     built: Mapping[str, str]
+    apps_domain: str = ""
+    """Where apps have names of their own; "" where they are paths of Coder's address."""
 
     def image(self, base: str | None) -> str:
         """The image that a workspace on `base` starts from; "" for one that a start may pull."""
@@ -137,6 +138,18 @@ class Trouble:
     """Why its own template version cannot work; the template's active one can."""
     no_image: str = ""
     """The image that it would start from, where only an `up` brings that back."""
+    apps: Literal["", "parked", "running"] = ""
+    """Whether its template version knows another address of the apps than the active one; it works all the same."""
+
+    @property
+    def works(self) -> bool:
+        """Whether nothing is wrong that only a start would put right at once."""
+        return self.apps == "running" and not (self.container or self.no_home or self.version or self.no_image)
+
+    @property
+    def updates(self) -> bool:
+        """Whether it is to be started with the active version."""
+        return bool(self.version or self.apps)
 
     def __str__(self) -> str:
         told = {
@@ -152,6 +165,7 @@ class Trouble:
                 *([f"its home is gone, the volume {self.workspace.home}"] if self.no_home else []),
                 *([f"its template version cannot work any more: {self.version}"] if self.version else []),
                 *([f"the image {self.no_image} is gone"] if self.no_image else []),
+                *(["its apps and ports are at another address from its next start on"] if self.apps else []),
             ]
         )
 
@@ -159,7 +173,7 @@ class Trouble:
     def image_parameter(self) -> str:
         """The image to choose for that start, "" where the one that it has is still offered."""
         active, image = self.workspace.active, self.workspace.image
-        if not self.version or active is None or image is None or image in active.bases:
+        if not self.updates or active is None or image is None or image in active.bases:
             return ""
         return active.bases[0]
 
@@ -191,12 +205,16 @@ def _judge(workspace: Workspace, world: World) -> Trouble | None:
     first = (active if version and active is not None else own).image(workspace.image)
     no_image = first if first and first not in world.present and not lives else ""
     no_home = workspace.has_started and container is None and workspace.home not in world.present
-    if not (state or version or no_image or no_home):
+    apps: Literal["", "parked", "running"] = ""
+    if active is not None and own.apps_domain != active.apps_domain and not version:
+        apps = "running" if lives else "parked"
+    if not (state or version or no_image or no_home or apps):
         return None
     name = container.name if container is not None else ""
     return Trouble(
-        workspace=workspace, container=state, container_name=name, no_home=no_home, version=version, no_image=no_image
-    )
+        workspace=workspace, container=state, container_name=name, no_home=no_home, version=version, no_image=no_image,
+        apps=apps,
+    )  # fmt: skip
 
 
 def _state(workspace: Workspace, own: Version, container: Container | None) -> State | None:
@@ -261,6 +279,7 @@ def _version(identifier: str, variables: Mapping[str, str] | None) -> Version | 
         agent_url=known["agent_url"],
         bases=tuple(json.loads(known.get("workspace_images") or "[]")),
         built=json.loads(known.get("built_images") or "{}"),
+        apps_domain=known.get("apps_domain", ""),
     )
 
 
@@ -312,4 +331,4 @@ def remove_container(name: str) -> None:
     Raises:
         engine.JobError: the engine refuses.
     """
-    engine.remove_container(name, STOP_GRACE_S)
+    engine.remove_container(name)

@@ -7,7 +7,7 @@ with the world.
     python3 -m stack.jobs.world ensure    notes what is to be made anew, and removes what stands in its place
 
 Prints one JSON object:
-    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "cut_off": ["coder-admin-demo"],
+    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "cut_off": ["coder.admin.demo"],
      "problem": str or null}
 A part's generation is one more than the last where the part differs, and so has it replaced. `cut_off` are containers
 of workspaces that run without their network. A problem is no failure here, see alive.py.
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.jobs import engine, names, pilot_file, program
+from stack.jobs import engine, names, pilot_file, program, workspace_secrets
 
 MEBIBYTE = 1 << 20
 NANO = 10**9
@@ -362,6 +362,8 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
         last = pilot_file.token_generation(declared.data_directory)
         pilot_file.update(declared.data_directory, token_generation=last + 1, owner=declared.owner)
     different = compare(declared, found, record)
+    if workspace_secrets.is_lost(declared.data_directory):
+        different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
     answer["cut_off"] = _cut_off(declared, rows, different)
     for key in different:

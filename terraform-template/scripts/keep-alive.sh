@@ -1,25 +1,31 @@
 #!/usr/bin/env bash
-# Usage: keep-alive.sh watch          tells Coder once a minute that Claude is at work
-#        keep-alive.sh working|idle   run by Claude Code's hooks (claude-hooks.json): notes what that Claude is doing
+# Usage: keep-alive.sh watch      tells Coder once a minute that Claude is working
+#        keep-alive.sh ask PID    prints the sessions that the Claude with this process id knows, as JSON
 #
 # A report of work moves the workspace's deadline. Coder itself counts only connections, so a long run with the browser
 # closed would be stopped in the middle.
 #
-# A Claude works if its hooks say so or if it and the programs that it started use the CPU. A prompt that waits for its
-# user does neither. After the cap a run no longer counts, so a hung process cannot hold the memory.
+# Claude Code says which of its sessions work, are idle or wait for their user (`claude agents --json`). A Claude that is
+# in no answer works if it and the programs that it started use the CPU: an older one, one whose home is full, one that
+# does not answer. After the cap a run no longer counts, so a hung process cannot hold the memory.
 set -euo pipefail
 
-# A hook may run where the variable was taken away, under sudo for one.
 readonly state_dir=${CODER_PILOT_STATE_DIR:-/tmp/coder-pilot}
 readonly interval_s=${CODER_PILOT_KEEP_ALIVE_INTERVAL_S:-60}
-# Of one core. Claude Code 2.1.332 takes up to 1.4 in a minute at a prompt or a question, 5 in its first seconds, and 8
-# while it waits for a command: that one is told by the hooks.
+readonly ask_timeout_s=$((interval_s < 10 ? interval_s : 10))
+# A session takes 250.
+readonly answer_limit_bytes=65536
+# Of one core. Claude Code 2.1.332 takes up to 1.4 in a minute at a prompt or a question, and 5 in its first seconds.
 readonly busy_percent=10
 # A shorter rest belongs to the same run, or a hung process with pauses would begin a new cap each time.
 readonly rest_s=$((10 * interval_s))
-# Esc ends a turn without a hook, so a claim needs renewal. Claude Code gives a command at most 10 minutes by default
-# and each one is an event.
-readonly claim_lifetime_s=$((20 * interval_s))
+readonly own_program=$0
+ticks_per_s=$(getconf CLK_TCK 2>/dev/null || echo 100)
+readonly ticks_per_s
+
+# From one look at the processes to the next: what the sessions said, by process id, and the CPU time of each Claude and all
+# that descends from it, in ticks, by process id and start.
+declare -A statuses=() trees=()
 
 # is_claude PID: the command line tool (it names itself "claude"), or the program that the extension carries.
 is_claude() {
@@ -46,22 +52,145 @@ read_stat() {
   cpu_ticks=$((fields[11] + fields[12] + fields[13] + fields[14]))
 }
 
-# note STATE: leaves it as the claim of the Claude that runs this.
-note() {
-  local claims=$state_dir/claims pid=$PPID
-  # The event itself is of no interest, but Claude Code waits for it to be read.
-  cat
-  while ((pid > 1)); do
-    read_stat "$pid" || return
-    if is_claude "$pid"; then
-      mkdir -p "$claims"
-      # The start time tells this process from a later one with the same id.
-      echo "$1 $start_ticks" >"$claims/.$pid.$$"
-      mv "$claims/.$pid.$$" "$claims/$pid"
-      break
-    fi
-    pid=$parent_pid
+# read_environment PID: sets environment to what says where this Claude keeps its sessions.
+read_environment() {
+  local variable variables=()
+  environment=()
+  { mapfile -d '' -t variables <"/proc/$1/environ"; } 2>/dev/null || return 1
+  for variable in "${variables[@]}"; do
+    case $variable in HOME=* | CLAUDE_CONFIG_DIR=*) environment+=("$variable") ;; esac
   done
+}
+
+# ask PID: by the program of that process, which may be another one than that on PATH, or already replaced on the disk.
+# Not in the folder of a project, whose settings would be read, and with no secret of the agent's.
+ask() {
+  local environment
+  cd /
+  read_environment "$1"
+  # shellcheck disable=SC2016  # the inner bash expands it
+  exec timeout --kill-after=2 "$ask_timeout_s" bash -o pipefail -c '"$@" | head -c "$0"' "$answer_limit_bytes" \
+    env -i PATH="$PATH" DISABLE_AUTOUPDATER=1 "${environment[@]}" "/proc/$1/exe" agents --json
+}
+
+# answer_of PID: sets answer. Through a file: a pipe would be waited for as long as any child of the program holds it.
+answer_of() {
+  local as_user=()
+  # Only its user and root may know where its home is.
+  [[ -O /proc/$1 ]] || as_user=(sudo -n -u "#$(stat --format %u "/proc/$1")")
+  "${as_user[@]}" "$BASH" "$own_program" ask "$1" </dev/null >"$state_dir/answer" 2>/dev/null || return 1
+  { answer=$(<"$state_dir/answer"); } 2>/dev/null
+}
+
+# read_answer: sets the statuses in answer, by process id.
+read_answer() {
+  local parts=() i pid='' status=''
+  [[ $answer =~ ^[[:space:]]*'['.*']'[[:space:]]*$ ]] || return 1
+  # Without escaped characters every second part is what stands in quotes, whatever a session's name is.
+  mapfile -d '"' -t parts <<<"${answer//\\?/}"
+  for ((i = 1; i < ${#parts[@]}; i += 2)); do
+    if [[ ${parts[i - 1]} =~ '}'[[:space:]]*,[[:space:]]*'{' ]]; then pid='' status=''; fi
+    if [[ ${parts[i]} == pid && ${parts[i + 1]-} =~ ^[[:space:]]*:[[:space:]]*([0-9]+) ]]; then
+      pid=${BASH_REMATCH[1]}
+    elif [[ ${parts[i]} == status && ${parts[i + 1]-} =~ ^[[:space:]]*:[[:space:]]*$ ]]; then
+      status=${parts[i + 2]-}
+    fi
+    if [[ -n $pid && $status == @(busy|idle|waiting) ]]; then statuses[$pid]=$status; fi
+  done
+}
+
+# ask_claudes PID…: fills statuses. Those of one program and one home know of each other.
+ask_claudes() {
+  local pid user program question answer environment
+  local -A asked=()
+  for pid in "$@"; do
+    [[ -z ${statuses[$pid]-} ]] || continue
+    # It may have ended, or be another user's.
+    user=$(stat --format %u "/proc/$pid" 2>/dev/null) || continue
+    program=$(readlink "/proc/$pid/exe" 2>/dev/null) || program=''
+    read_environment "$pid" || environment=()
+    question="$user $program ${environment[*]}"
+    [[ -z ${asked[$question]-} ]] || continue
+    asked[$question]=1
+    if answer_of "$pid"; then read_answer || true; fi
+  done
+}
+
+# look: sets found to "working", "waiting" or "idle".
+look() {
+  local -A parents=() own=() claudes=()
+  local -A previous_statuses=() previous_trees=()
+  local pid ancestor directory tree session
+  for directory in /proc/[0-9]*; do
+    pid=${directory#/proc/}
+    read_stat "$pid" || continue
+    parents[$pid]=$parent_pid
+    own[$pid]=$cpu_ticks
+    if is_claude "$pid"; then claudes[$pid]="$pid $start_ticks"; fi
+  done
+
+  for tree in "${!trees[@]}"; do previous_trees[$tree]=${trees[$tree]}; done
+  trees=()
+  # A program that ends passes its ticks on to its parent, so a tree's sum only grows.
+  for pid in "${!parents[@]}"; do
+    ancestor=$pid
+    while [[ -n $ancestor && -z ${claudes[$ancestor]-} ]]; do ancestor=${parents[$ancestor]-}; done
+    if [[ -n $ancestor ]]; then
+      tree=${claudes[$ancestor]}
+      trees[$tree]=$((${trees[$tree]:-0} + own[$pid]))
+    fi
+  done
+
+  for pid in "${!statuses[@]}"; do previous_statuses[$pid]=${statuses[$pid]}; done
+  statuses=()
+  ask_claudes "${!claudes[@]}"
+
+  found=idle
+  for pid in "${!claudes[@]}"; do
+    # What a session starts, another Claude for one, is that session's work.
+    session=$pid
+    while [[ -n $session && -z ${statuses[$session]-} ]]; do session=${parents[$session]-}; done
+    tree=${claudes[$pid]}
+    case ${statuses[${session:-0}]-} in
+      busy) found=working ;;
+      idle) ;;
+      waiting) [[ $found == working ]] || found=waiting ;;
+      *)
+        # An answer that is missing once is not the end of a run.
+        if [[ ${previous_statuses[$pid]-} == busy ]] ||
+          ((trees[$tree] - ${previous_trees[$tree]:-0} >= interval_s * ticks_per_s * busy_percent / 100)); then
+          found=working
+        fi
+        ;;
+    esac
+  done
+}
+
+# report STATE MESSAGE: sets refused where this Coder does not take such reports at all. The token goes through standard
+# input, where no process list shows it.
+report() {
+  local status
+  status=$(printf 'header = "Coder-Session-Token: %s"\n' "$CODER_AGENT_TOKEN" |
+    curl --config - --noproxy '*' --silent --show-error --output /dev/null --write-out '%{http_code}' --max-time 20 \
+      --request PATCH --header 'Content-Type: application/json' \
+      --data "{\"app_slug\":\"code-server\",\"state\":\"$1\",\"message\":\"$2\",\"uri\":\"\"}" \
+      "${CODER_AGENT_URL%/}/api/v2/workspaceagents/me/app-status") || true
+  case $status in
+    2??) refused='' && return 0 ;;
+    404 | 405 | 410)
+      if [[ -z $refused ]]; then
+        refused=$status
+        tell error "Keep-alive does not work on this Coder, which answers the watcher's report with HTTP status $status: a \
+Claude at work does not move the deadline. Move it yourself, in the dashboard." || true
+      fi
+      ;;
+  esac
+  echo "Coder could not be told \"$1\" (HTTP status $status); trying again in $interval_s s." >&2
+  return 1
+}
+
+show() {
+  echo "$1" >"$state_dir/status" || true
 }
 
 # Not the wall clock, which may be set.
@@ -71,92 +200,45 @@ now_s() {
   echo "${uptime%.*}"
 }
 
-# The CPU time of every Claude and all that descends from it, in ticks. A program that ends passes its ticks on to its
-# parent, so the sum only grows while the tree stands.
-claude_ticks() {
-  local -A parents=() own=() belongs=()
-  local pid ancestor total=0 directory
-  for directory in /proc/[0-9]*; do
-    pid=${directory#/proc/}
-    read_stat "$pid" || continue
-    parents[$pid]=$parent_pid
-    own[$pid]=$cpu_ticks
-    if is_claude "$pid"; then belongs[$pid]=1; fi
-  done
-  for pid in "${!parents[@]}"; do
-    ancestor=$pid
-    while [[ -n $ancestor && -z ${belongs[$ancestor]-} ]]; do
-      ancestor=${parents[$ancestor]-}
-    done
-    if [[ -n $ancestor ]]; then
-      total=$((total + own[$pid]))
-    fi
-  done
-  echo "$total"
-}
-
-# True if a living Claude said less than claim_lifetime_s ago that it works. Drops the claims of ended ones.
-a_hook_says_working() {
-  local file state claimed_start age_s result=1
-  for file in "$state_dir"/claims/[0-9]*; do
-    [[ -e $file ]] || continue
-    read -r state claimed_start <"$file" || continue
-    if ! read_stat "${file##*/}" || [[ $start_ticks != "$claimed_start" ]]; then
-      rm -f "$file"
-      continue
-    fi
-    age_s=$(($(date +%s) - $(stat --format %Y "$file")))
-    if [[ $state == working ]] && ((age_s < claim_lifetime_s)); then
-      result=0
-    fi
-  done
-  return "$result"
-}
-
-# report STATE MESSAGE. The token goes through standard input, where no process list shows it.
-report() {
-  printf 'header = "Coder-Session-Token: %s"\n' "$CODER_AGENT_TOKEN" |
-    curl --config - --silent --show-error --fail --output /dev/null --max-time 20 --request PATCH \
-      --header 'Content-Type: application/json' \
-      --data "{\"app_slug\":\"code-server\",\"state\":\"$1\",\"message\":\"$2\",\"uri\":\"\"}" \
-      "${CODER_AGENT_URL%/}/api/v2/workspaceagents/me/app-status" ||
-    { echo "Coder could not be told \"$1\"; trying again in $interval_s s." >&2 && return 1; }
-}
-
-show() {
-  echo "$1" >"$state_dir/status"
-}
-
 watch() {
-  local cap_s=$CODER_PILOT_KEEP_ALIVE_CAP_S ticks_per_s
-  local ticks previous_ticks now working message run_start_s last_busy_s told
-  ticks_per_s=$(getconf CLK_TCK 2>/dev/null || echo 100)
+  local cap_s=$CODER_PILOT_KEEP_ALIVE_CAP_S
+  local found state now since_s message run_start_s last_busy_s told refused=''
   mkdir -p "$state_dir"
-  run_start_s='' last_busy_s='' told=idle
-  # It starts with the container, so no Claude has used the CPU yet.
-  ticks=0
-  show idle
+  run_start_s='' last_busy_s='' told=idle state=idle since_s=$(now_s)
+  show "idle for 0 min"
   while sleep "$interval_s"; do
-    previous_ticks=$ticks
-    ticks=$(claude_ticks)
+    look
     now=$(now_s)
-    working=0
-    if a_hook_says_working || ((ticks - previous_ticks >= interval_s * ticks_per_s * busy_percent / 100)); then
-      working=1
+    if [[ $found != "$state" ]]; then
+      state=$found
+      since_s=$now
+    fi
+    if [[ $state == working ]]; then
       last_busy_s=$now
       run_start_s=${run_start_s:-$now}
     elif [[ -n $run_start_s ]] && ((now - last_busy_s >= rest_s)); then
       run_start_s=''
     fi
 
-    if ((working)) && ((now - run_start_s < cap_s)); then
+    if [[ $state == working ]] && ((now - run_start_s < cap_s)); then
       show "working for $(((now - run_start_s) / 60)) min"
       # Also when it was told already: each report moves the deadline once more.
-      if report working "Claude is working"; then told=working; fi
+      if report working "Claude is working"; then
+        told=working
+      elif [[ -n $refused ]]; then
+        show "keep-alive does not work on this Coder"
+      fi
     else
-      message="Claude is idle"
-      if ((working)); then message="Claude is working, but past the keep-alive limit"; fi
-      show "${message#Claude is }"
+      case $state in
+        working) message="Claude is working, but past the keep-alive limit" ;;
+        waiting) message="Claude waits for you" ;;
+        idle) message="Claude is idle" ;;
+      esac
+      case $state in
+        working) show "${message#Claude is }" ;;
+        waiting) show "waits for you for $(((now - since_s) / 60)) min" ;;
+        idle) show "idle for $(((now - since_s) / 60)) min" ;;
+      esac
       if [[ $told == working ]] && report idle "$message"; then told=idle; fi
     fi
   done
@@ -164,12 +246,9 @@ watch() {
 
 case ${1-} in
   watch) watch ;;
-  working | idle)
-    # Claude Code acts on a hook's output and exit code, and a note is not worth a disturbance.
-    note "$1" >/dev/null 2>&1 || true
-    ;;
+  ask) ask "$2" ;;
   *)
-    echo "Usage: $0 watch|working|idle" >&2
+    echo "Usage: $0 watch | ask PID" >&2
     exit 2
     ;;
 esac

@@ -50,6 +50,7 @@ def job(node: Node, action: str, before: str = "") -> subprocess.CompletedProces
             "PATH": ENVIRONMENT["PATH"],
             "PORT": PORT,
             "MACHINE": "framework",
+            "DOMAIN": "",
             "TAILSCALE_SOCKET": str(node.socket),
             "PULUMI_COMMAND_STDOUT": before,
         },

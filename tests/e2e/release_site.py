@@ -1,6 +1,6 @@
 """Where the parts of a workspace are downloaded from, on the address where an image's build finds the host.
 
-Stands in for the download sites of code-server and Claude Code and for the extension market: no registry serves these.
+Stands in for the sites of code-server, Claude Code and Node.js and for the extension market: no registry serves these.
 It answers as they do, and badly on demand.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import ipaddress
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ class ReleaseSite:
     directory: Path
     archive: Path
     claude: Path
+    node: Path
     extension: Path | None = None
     stall_s: int = 30
     url: str = ""
@@ -53,6 +55,7 @@ class ReleaseSite:
         return {
             "CODER_PILOT_CODE_SERVER_URL": f"{self.url}/code-server",
             "CODER_PILOT_CLAUDE_URL": f"{self.url}/claude",
+            "CODER_PILOT_NODE_URL": f"{self.url}/node",
             "CODER_PILOT_STALL_S": str(self.stall_s),
             "EXTENSIONS_GALLERY": json.dumps({"serviceUrl": f"{self.url}/market", "itemUrl": f"{self.url}/market"}),
         }
@@ -67,8 +70,13 @@ def small_parts(directory: Path) -> ReleaseSite:
     (root / "bin" / "code-server").chmod(0o755)
     claude = directory / "claude"
     claude.write_text("#!/bin/bash\necho 0.0.0\n")
+    (directory / "node" / "bin").mkdir(parents=True)
+    for name in ("node", "npm"):
+        shutil.copy2(claude, directory / "node" / "bin" / name)
+        (directory / "node" / "bin" / name).chmod(0o755)
     archive = pack(root, directory / "code-server.tar.gz")
-    return ReleaseSite(directory=directory, archive=archive, claude=claude, stall_s=3)
+    node = pack(directory / "node", directory / "node.tar.gz")
+    return ReleaseSite(directory=directory, archive=archive, claude=claude, node=node, stall_s=3)
 
 
 def pack(folder: Path, archive: Path) -> Path:
@@ -78,11 +86,15 @@ def pack(folder: Path, archive: Path) -> Path:
     return archive
 
 
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def running(site: ReleaseSite) -> Iterator[ReleaseSite]:
     """The site, answering."""
-    with site.claude.open("rb") as program:
-        checksum = hashlib.file_digest(program, "sha256").hexdigest()
+    checksum, node_checksum = (_sha256(file) for file in (site.claude, site.node))
 
     class Handler(QuietHandler):
         def do_GET(self) -> None:  # noqa: N802  http.server's name
@@ -93,6 +105,12 @@ def running(site: ReleaseSite) -> Iterator[ReleaseSite]:
                 self.answer(200, {"platforms": {"linux-x64": {"checksum": checksum}}})
             elif self.path.startswith("/claude/"):
                 self._send("claude", site.claude)
+            elif self.path.endswith("/SHASUMS256.txt"):
+                # The real list has a line for each file of the release.
+                name = f"node-{self.path.split('/')[2]}-linux-x64.tar.gz"
+                self.reply(200, f"{'0' * 64}  {name.replace('.gz', '.xz')}\n{node_checksum}  {name}\n".encode())
+            elif self.path.startswith("/node/"):
+                self._send("node", site.node)
             elif self.path.startswith("/market/") and site.fault != "market down":
                 if site.extension is None:
                     self.answer(200, {})

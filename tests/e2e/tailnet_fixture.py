@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import socketserver
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,18 +96,26 @@ def openssl(*args: str | Path) -> None:
     subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, timeout=60)
 
 
-def issue_certificate(directory: Path, host: str, certificate: Path, key: Path) -> Path:
-    """Lay a new CA's leaf for `host` at `certificate` and `key`; return the CA's certificate."""
-    ca, ca_key, request, extensions = (directory / f for f in ("ca.crt", "ca.key", "leaf.csr", "leaf.ext"))
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl("req", "-x509", *curve, "-days", "365", "-subj", "/CN=Coder pilot test CA", "-keyout", ca_key, "-out", ca)
-    openssl("req", "-new", *curve, "-subj", f"/CN={host}", "-keyout", key, "-out", request)
-    extensions.write_text(f"subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:false\n")
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+def make_ca(directory: Path) -> Path:
+    """A new CA in `directory`; its certificate."""
+    ca, key = directory / "ca.crt", directory / "ca.key"
+    openssl("req", "-x509", *CURVE, "-days", "365", "-subj", "/CN=Coder pilot test CA", "-keyout", key, "-out", ca)
+    return ca
+
+
+def issue_certificate(ca: Path, certificate: Path, key: Path, *hosts: str) -> None:
+    """Lay the CA's leaf for `hosts` at `certificate` and `key`."""
+    request, extensions = certificate.with_suffix(".csr"), certificate.with_suffix(".ext")
+    openssl("req", "-new", *CURVE, "-subj", f"/CN={hosts[0]}", "-keyout", key, "-out", request)
+    names = ",".join(f"DNS:{host}" for host in hosts)
+    extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:false\n")
     openssl(
-        "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "90",
+        "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca.with_suffix(".key"), "-CAcreateserial", "-days", "90",
         "-extfile", extensions, "-out", certificate,
     )  # fmt: skip
-    return ca
 
 
 @contextlib.contextmanager
@@ -134,7 +145,8 @@ def tailnet(directory: Path, *control_flags: str) -> Iterator[Tailnet]:
     (box / "certs").mkdir(parents=True)
     laptop_dir.mkdir()
     host = f"framework.{DOMAIN}"
-    ca = issue_certificate(directory, host, box / "certs" / f"{host}.crt", box / "certs" / f"{host}.key")
+    ca = make_ca(directory)
+    issue_certificate(ca, box / "certs" / f"{host}.crt", box / "certs" / f"{host}.key", host)
     trust = directory / "trust.pem"
     trust.write_text(SYSTEM_CA_BUNDLE.read_text() + ca.read_text())
     socks = f"127.0.0.1:{free_port()}"
@@ -152,3 +164,47 @@ def tailnet(directory: Path, *control_flags: str) -> Iterator[Tailnet]:
             what="the laptop sees framework",
         )
         yield Tailnet(framework=framework, laptop=laptop, ca=ca, socks=socks)
+
+
+@contextlib.contextmanager
+def leading(domain: str, node: str, socks: str) -> Iterator[str]:
+    """A SOCKS5 proxy in front of `socks` that takes the domain and all names below it for `node`; its host:port.
+
+    In userspace mode tailscaled resolves nodes alone.
+    """
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            def read(count: int, source: socket.socket = self.request) -> bytes:
+                return source.recv(count, socket.MSG_WAITALL)
+
+            # RFC 1928: no authentication, then CONNECT to a name.
+            self.request.sendall(b"\x05\x00" if read(read(2)[1]) is not None else b"")
+            head = read(5)
+            name, port = read(head[4]).decode(), read(2)
+            led = (node if f".{name}".endswith(f".{domain}") else name).encode()
+            address, _, number = socks.partition(":")
+            with socket.create_connection((address, int(number)), timeout=60) as onward:
+                onward.sendall(b"\x05\x01\x00")
+                read(2, onward)
+                onward.sendall(b"\x05\x01\x00\x03" + bytes([len(led)]) + led + port)
+                onward.settimeout(None)
+                back = threading.Thread(target=_pour, args=(onward, self.request), daemon=True)
+                back.start()
+                _pour(self.request, onward)
+                back.join(60)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def _pour(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for each in (source, target):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""On a base image without an editor a workspace has everything after `up`, and a start needs nothing from outside."""
+"""On a base image without an editor or tools a workspace has all after `up`; a start needs nothing from outside."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ import pytest
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker
 from tests.e2e.release_site import EXTENSION, ReleaseSite, running
-from tests.e2e.workspace_fixture import inside, new_workspace, open_editor, until_the_editor
+from tests.e2e.workspace_fixture import (
+    inside,
+    new_workspace,
+    open_editor,
+    tools_that_do_not_run,
+    until_the_editor,
+)
 from toolchain.builder import Builder
 from toolchain.pieces import DEBIAN_IMAGE, PIECES
 from toolchain.pins import version
 
-# As a person would prepare a Debian for it: a user with a home, curl, and Git for the editor.
+# As a person would prepare a Debian for it: curl and a user with a home, who cannot become root. This toolchain's
+# code-server needs the library, the release does not.
 RECIPE = """
-RUN apt-get update && apt-get install --yes --no-install-recommends curl git libgssapi-krb5-2
+RUN apt-get update && apt-get install --yes --no-install-recommends curl libgssapi-krb5-2
 RUN useradd --uid 1000 --user-group --create-home --shell /bin/bash coder
 USER coder
 """
@@ -53,12 +60,21 @@ def _release(directory: Path) -> Path:
         )
 
     archive = directory / "code-server.tar.gz"
-    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+    with tarfile.open(archive, "w:gz", compresslevel=0) as tar:
         tar.add(script, "release/bin/code-server")
         tar.add(builder.directory("node") / "bin" / "node", "release/lib/node")
         for name in ("out", "lib/vscode", "package.json"):
             tar.add(modules / "code-server" / name, f"release/{name}", filter=without_claude)
         tar.add(modules, "release/node_modules", filter=without_claude)
+    return archive
+
+
+def _node(directory: Path) -> Path:
+    """The toolchain's Node.js in the layout of a release archive."""
+    archive = directory / "node.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=0) as tar:
+        for name in ("bin", "lib"):
+            tar.add(Builder(PIECES).directory("node") / name, f"release/{name}")
     return archive
 
 
@@ -77,7 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleaseSite]:
     directory = tmp_path_factory.mktemp("site")
     parts = ReleaseSite(
         directory=directory, archive=_release(directory), extension=_extension(directory),
-        claude=Builder(PIECES).directory("code-server") / "bin" / "claude",
+        claude=Builder(PIECES).directory("code-server") / "bin" / "claude", node=_node(directory),
     )  # fmt: skip
     with running(parts) as found:
         yield found
@@ -117,6 +133,7 @@ def cut_off(pilot: Pilot) -> Iterator[None]:
         iptables("-D")
 
 
+@pytest.mark.drill
 def test_a_first_start_downloads_nothing_and_the_home_holds_no_editor(
     pilot: Pilot, site: ReleaseSite, tmp_path: Path
 ) -> None:
@@ -128,12 +145,14 @@ def test_a_first_start_downloads_nothing_and_the_home_holds_no_editor(
         with chromium(tmp_path / "home", only=pilot.url) as browser:
             page = browser.new_page()
             open_editor(pilot, workspace, page)
+        assert tools_that_do_not_run(pilot, workspace) == ""
         assert EXTENSION in inside(pilot, workspace, "ls /opt/code-server/lib/vscode/extensions").split()
     assert len(site.asked) == asked
     # Some settings and caches, and not half a gigabyte of editor.
     assert int(inside(pilot, workspace, "du -sm ~ | cut -f1")) < 20
 
 
+@pytest.mark.drill
 def test_the_market_s_newest_is_taken_and_named_where_it_lacks_the_pinned_version(pilot: Pilot) -> None:
     (log,) = (pilot.directory / ".build").glob("workspace-image-*.log")
     said = log.read_text()

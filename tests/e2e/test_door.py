@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
+from tests.e2e import hostile_page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
-from tests.e2e.pilot_fixture import docker, eventually
+from tests.e2e.pilot_fixture import docker, eventually, request
+from tests.e2e.workspace_fixture import agent_of, trust
 from toolchain.pins import version
 
 EMAIL = "admin@framework.local"
@@ -74,6 +77,10 @@ def visit(printed: dict[str, str], tmp_path: Path, said: list[str]) -> Iterator[
             context = browser.new_context(viewport=VIEWPORT)
             context.set_default_timeout(TIMEOUT_MS)
             context.on("page", watch)
+            # Where apps are: the published image tells an owner's dashboard in its pages. The AGPL build does not, and
+            # lacks the route that the dashboard asks then. A member's asks this one.
+            regions = f"{printed['Coder']}/api/v2/regions"
+            context.route("**/api/v2/workspaceproxies", lambda route: route.continue_(url=regions))
             return context.new_page()
 
         yield visit
@@ -143,6 +150,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
         page.wait_for_url("**/@admin/first")
         status(page, "Running")
         open_tile(page)
+        trust(page)
         page.get_by_role("treeitem", name="hello.py").dblclick()
     # The button is there only after the extension's start found `claude` on its PATH.
     page.get_by_role("button", name="Run Claude Code").wait_for()
@@ -166,6 +174,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     page.get_by_role("button", name="Start", exact=True).click()
     status(page, "Running")
     open_tile(page)
+    trust(page)
     page.get_by_role("treeitem", name="note.txt").wait_for()
     in_terminal(page, "cat note.txt", "kept")
     assert said == []
@@ -180,7 +189,7 @@ def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
     page.goto(url)
     sign_in(page, password)
     page.locator(".monaco-workbench .explorer-folders-view").wait_for()
-    assert "/apps/code-server/" in page.url
+    assert urlsplit(page.url).netloc == urlsplit(url).netloc == f"code-server--second--admin.localhost:{clone.port}"
     # Signed in already, it leads there at once.
     again = page.context.new_page()
     again.goto(url)
@@ -189,3 +198,26 @@ def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
     assert page.get_by_text("Build with Agent").count() == 0
     assert page.locator(".auxiliarybar").is_hidden()
     assert said == []
+
+
+def test_a_page_of_a_workspace_has_no_way_to_coder(clone: Clone, visit: Callable[[], Page]) -> None:
+    """Seen to have all of them where apps are paths: `/@admin/second.main/apps/code-server/`."""
+    editor = clone.make("workspace", "NAME=second").stdout.strip()
+    password = clone.make("password").stdout.strip()
+    session = request(clone.url, "POST", "/api/v2/users/login", {"email": EMAIL, "password": password})["session_token"]
+    workspace = request(clone.url, "GET", "/api/v2/users/me/workspace/second", token=session)
+    hostile_page.serve(f"{clone.name}.admin.second")
+    page = visit()
+    page.goto(clone.url)
+    sign_in(page, password)
+    page.get_by_role("button", name="New workspace").wait_for()
+    port = editor.replace("code-server--", f"{hostile_page.PORT}--main--")
+    for url in (editor, port):
+        page.goto(url)
+        found = hostile_page.ways_to_coder(
+            page, coder=clone.url, owner="admin", workspace="second", agent=agent_of(workspace)["id"]
+        )
+        assert (url, found) == (url, [])
+    # The door itself is where it was, and the session too.
+    page.goto(f"{clone.url}/api/v2/users/me")
+    assert '"username":"admin"' in page.content().replace(" ", "")

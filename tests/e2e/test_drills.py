@@ -44,6 +44,7 @@ from tests.e2e.retirement_fixture import (
     new_state,
     sql,
 )  # fmt: skip
+from tests.e2e.workspace_fixture import editor_answers
 from toolchain.paths import CHECKOUT
 from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
@@ -122,19 +123,23 @@ def test_what_ran_runs_again_by_itself_when_docker_restarts_and_when_the_host_re
         (workspace,) = boxed.call("GET", "/api/v2/workspaces")["workspaces"]
         before, builds = belongings(boxed), sql(boxed, "SELECT id FROM workspace_builds ORDER BY id")
         ran = {name: identity(name) for name in docker("ps", "--format", "{{.Names}}").splitlines()}
+        container = f"{boxed.name}.admin.{workspace['name']}"
+        ends = "trap 'sleep 2; echo in order >~/project/ended; exit' TERM; while :; do sleep 0.1; done"
+        docker("exec", "--detach", container, "bash", "-c", ends)
     assert len(ran) == len(("server", "postgres", "workspace"))
     accident(box)
     answered_s = time.monotonic()
     with box.entered():
         eventually(lambda: _ran_anew(ran), timeout_s=60, what="Docker starts what was running")
         # Coder proxies this to the agent: its word that an agent is connected may be from before.
-        editor = f"/@admin/{workspace['name']}.main/apps/code-server/healthz"
-        eventually(lambda: boxed.call("GET", editor)["status"], timeout_s=120, what="the workspace's editor answers")
+        eventually(lambda: editor_answers(boxed, workspace), timeout_s=120, what="the workspace's editor answers")
         healed_s = time.monotonic() - answered_s
         record_property("healed_s", healed_s)
         print(f"the editor answers {healed_s:.1f} s after Docker does")
         assert_whole(boxed, before)
         assert sql(boxed, "SELECT id FROM workspace_builds ORDER BY id") == builds
+        if accident is Box.restart_engine:
+            assert docker("exec", container, "bash", "-c", "cat ~/project/ended") == "in order"
         # Docker made its socket anew, and Coder has to have the new one.
         boxed.transition(workspace["id"], "stop")
         boxed.transition(workspace["id"], "start")
@@ -183,7 +188,7 @@ def test_without_its_passphrase_a_pilot_is_taken_over_with_all_that_it_has(tmp_p
     with cloned(tmp_path, "lost") as clone:
         clone.make("up")
         clone.make("workspace", "NAME=demo")
-        (container,) = docker("ps", "--filter", f"name={clone.name}-admin-demo", "--format", "{{.Names}}").splitlines()
+        (container,) = docker("ps", "--filter", f"name={clone.name}.admin.demo", "--format", "{{.Names}}").splitlines()
         docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
         passphrase, salt = clone.directory / ".passphrase", clone.directory / ".pulumi-state" / f"{STACK}.salt"
         right, before = passphrase.read_text(), salt.read_text()
@@ -278,10 +283,10 @@ def test_a_restore_names_the_containers_that_coder_does_not_know_any_more(make_p
     # Its container is of a build that is not in the dump: it has a token that nobody knows.
     pilot.transition(workspace["id"], "stop")
     pilot.transition(workspace["id"], "start")
-    late = f"{pilot.name}-admin-late"
+    late = f"{pilot.name}.admin.late"
     told = f"{late} is of no workspace that Coder knows -> `docker rm --force {late}` ends it, its home stays"
     assert told in command(pilot, "restore", dump)
-    unknown = f"admin/demo: Coder does not know its container {pilot.name}-admin-demo"
+    unknown = f"admin/demo: Coder does not know its container {pilot.name}.admin.demo"
     eventually(lambda: unknown in command(pilot, "status"), timeout_s=60, what="the dump's word of the agent is old")
     command(pilot, "workspace", "demo")
     assert checksum(workspace["id"]) == before
@@ -294,8 +299,10 @@ def test_a_template_deleted_in_the_dashboard_is_made_anew_by_make_up(make_pilot:
     bare.up()
     (template,) = bare.call("GET", "/api/v2/templates")
     bare.call("DELETE", f"/api/v2/templates/{template['id']}")
-    assert "was deleted in Coder: `make up` makes it anew" in bare.up(check=False)
-    assert f"Coder has no template {template['id']} any more" in command(bare, "up")
+    # With a refresh, the published provider keeps it, with the id of none.
+    for refresh in ((), ("--refresh",), ()):
+        assert "was deleted in Coder: `make up` makes it anew" in bare.up(*refresh, check=False)
+    assert "Coder has no template project any more; it is made anew" in command(bare, "up")
     (made,) = bare.call("GET", "/api/v2/templates")
     assert made["id"] != template["id"]
     bare.up("--expect-no-changes")

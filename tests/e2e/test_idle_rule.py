@@ -16,11 +16,40 @@ import pytest
 
 from tests import claude_api
 from tests.e2e.browser_fixture import chromium
+from tests.e2e.claude_fixture import answer_first_questions, open_tile
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
-from tests.e2e.workspace_fixture import gateway_of, inside, open_editor
+from tests.e2e.workspace_fixture import gateway_of, inside, new_workspace, open_editor
 
 # Coder looks once a minute and cuts the moment at which it looks to the minute, then the container has to end.
 STOP_DELAY_S = 150
+# Uses no CPU.
+WORK = "bash -c 'until [ -e ~/finish ]; do sleep 1; done'"
+# As the tile does. Not by the browser: a connection would move the deadline too.
+IN_THE_TILE = "tmux -u -L coder-pilot new-session -d -s claude -x 120 -y 40 -c ~/project 'claude Work'"
+ASKED = """
+until tmux -L coder-pilot capture-pane -p | grep --quiet 'Do you want to proceed?'; do
+  ((SECONDS < 60)) || exit 1
+  sleep 0.5
+done"""
+BUSY = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
+SHORT = "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10 CODER_PILOT_KEEP_ALIVE_CAP_S=45"
+# The workspaces, and what begins what is in them; first the one that takes longest.
+BEGIN = {
+    "capped": (
+        f"(exec -a claude bash -c '{BUSY}') &>/dev/null &",
+        "pkill -f 'keep-alive.sh watch'",
+        f"{SHORT} /tmp/coder-pilot/keep-alive.sh watch &>/dev/null &",
+    ),
+    "tab": (),
+    "parked": ("(exec -a claude sleep 3600) &>/dev/null &",),
+    "waiting": (IN_THE_TILE, ASKED),
+    "tile": (IN_THE_TILE,),
+    "background": ("cd ~/project && claude --bg Work",),
+    "root": (
+        "sudo cp -r ~/.claude ~/.claude.json /root/",
+        "cd /root 2>/dev/null; sudo -H claude -p Work &>/dev/null &",
+    ),
+}
 
 
 @dataclass
@@ -39,33 +68,29 @@ def deadline_s(workspace: Mapping[str, Any]) -> float:
 
 @pytest.fixture(scope="module")
 def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
-    """Four workspaces, left to themselves until well past their first deadlines.
+    """Workspaces, left to themselves until well past their first deadlines.
 
-    Nobody is connected to any but `tab`, which is open in a browser. In `working` the real Claude Code is in a long
-    turn that uses no CPU. In `parked` a Claude waits for its user. In `capped` one works on past its keep-alive limit.
+    Nobody is connected to any but `tab`, which is open in a browser. The real Claude Code is in a long turn in `tile`,
+    in the tile's terminal, in `background`, where it was started with --bg, and unattended in `root`, in the shell of
+    another user; in `waiting` it asks for a permission. In `parked` is what only has its name, and in `capped` one that
+    works on past its keep-alive limit.
     """
     pilot = make_pilot(idleTtl="2m", idleBump="2m")
     pilot.up()
     seen = {}
-    for name in ("parked", "capped", "working", "tab"):
-        workspace = pilot.create_workspace(name)
-        seen[name] = Watched(workspace, deadline_s(workspace))
     with contextlib.ExitStack() as open_things:
         browser = open_things.enter_context(chromium(tmp_path_factory.mktemp("browser") / "home", only=pilot.url))
-        open_editor(pilot, seen["tab"].workspace, browser.new_page())
-        api = open_things.enter_context(claude_api.serve("sleep 30", commands=1000, address=gateway_of(pilot)))
-        inside(
-            pilot, seen["working"].workspace, "cd ~/project && exec claude -p Work --allowedTools Bash",
-            "--detach", "--env", f"ANTHROPIC_BASE_URL={api}", "--env", "ANTHROPIC_API_KEY=sk-test",
-        )  # fmt: skip
-        inside(pilot, seen["parked"].workspace, "exec -a claude sleep 3600", "--detach")
-        busy = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
-        inside(pilot, seen["capped"].workspace, f"exec -a claude bash -c '{busy}'", "--detach")
-        inside(pilot, seen["capped"].workspace, "pkill -f 'keep-alive.sh watch'")
-        inside(
-            pilot, seen["capped"].workspace, "exec /tmp/coder-pilot/keep-alive.sh watch",
-            "--detach", "--env", "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10", "--env", "CODER_PILOT_KEEP_ALIVE_CAP_S=45",
-        )  # fmt: skip
+        api = open_things.enter_context(claude_api.serve(WORK, commands=1, address=gateway_of(pilot)))
+        # Each is begun as soon as it is ready: on a busy machine the first deadlines come before the last is ready.
+        for workspace in [new_workspace(pilot, name) for name in BEGIN]:
+            ready = pilot.wait_workspace(workspace["id"], timeout_s=240)
+            seen[ready["name"]] = Watched(ready, deadline_s(ready))
+            if ready["name"] == "tab":
+                open_editor(pilot, ready, browser.new_page())
+            else:
+                answer_first_questions(pilot, ready, api, "Read" if ready["name"] == "waiting" else "Bash")
+                for command in BEGIN[ready["name"]]:
+                    inside(pilot, ready, command)
 
         def stopped(name: str) -> bool:
             watched = seen[name]
@@ -78,29 +103,32 @@ def evening(make_pilot: Callable[..., Pilot], tmp_path_factory: pytest.TempPathF
         last_s = max(watched.first_deadline_s for watched in seen.values()) + STOP_DELAY_S
         # `capped` has its first deadline moved by its short run, to 45 s and the bump of 2 min after it.
         eventually(
-            lambda: stopped("parked") & stopped("capped") and time.time() > last_s,
+            lambda: stopped("parked") & stopped("waiting") & stopped("capped") and time.time() > last_s,
             timeout_s=480, interval_s=2, what="the end of the idle workspaces",
         )  # fmt: skip
-        for name in ("working", "tab"):
+        for name in BEGIN:
             stopped(name)
+        page = browser.new_page()
+        open_tile(pilot, seen["tile"].workspace, page).get_by_text("until [").first.wait_for()
+        page.close()
+        inside(pilot, seen["tile"].workspace, "touch ~/finish")
+        open_tile(pilot, seen["tile"].workspace, browser.new_page()).get_by_text("Done.").wait_for()
     return seen
 
 
-def test_an_idle_workspace_with_a_parked_claude_is_stopped_at_its_deadline(evening: dict[str, Watched]) -> None:
-    watched = evening["parked"]
+@pytest.mark.parametrize("name", ["parked", "waiting"])
+def test_a_workspace_in_which_nothing_works_is_stopped_at_its_deadline(evening: dict[str, Watched], name: str) -> None:
+    watched = evening[name]
     assert watched.first_deadline_s <= watched.stopped_s <= watched.first_deadline_s + STOP_DELAY_S
     assert docker("ps", "--all", "--quiet", "--filter", f"label=coder.workspace_id={watched.workspace['id']}") == ""
     assert docker("volume", "ls", "--quiet", "--filter", f"name=coder-{watched.workspace['id']}-home") != ""
 
 
-def test_a_working_claude_keeps_its_workspace_past_the_deadline(evening: dict[str, Watched]) -> None:
-    watched = evening["working"]
-    assert watched.stopped_s == 0
-    assert deadline_s(watched.workspace) > watched.first_deadline_s + 60
-
-
-def test_an_open_tab_keeps_its_workspace_past_the_deadline(evening: dict[str, Watched]) -> None:
-    watched = evening["tab"]
+@pytest.mark.parametrize("name", ["tab", "tile", "background", "root"])
+def test_an_open_tab_and_a_working_claude_keep_a_workspace_past_the_deadline(
+    evening: dict[str, Watched], name: str
+) -> None:
+    watched = evening[name]
     assert watched.stopped_s == 0
     assert deadline_s(watched.workspace) > watched.first_deadline_s + 60
 

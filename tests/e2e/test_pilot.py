@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,9 +11,10 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import pytest
 from stack.jobs import processes
 from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import command
+from tests.e2e.workspace_fixture import container_of, inside
 from toolchain.paths import PULUMI_HOME
 from toolchain.recipes import link_or_copy
 
@@ -86,13 +89,17 @@ def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> Non
 
 
 def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pilot) -> None:
-    pilot.pulumi("config", "set", "--secret", "anthropicApiKey", API_KEY)
+    pilot.pulumi("config", "set", "--secret", "claudeCodeOauthToken", API_KEY)
     pilot.up()
     pilot.up("--expect-no-changes")
-    workspace = pilot.create_workspace("first")
-    (container,) = docker(
-        "ps", "--filter", f"label=coder.workspace_id={workspace['id']}", "--format", "{{.Names}}"
-    ).splitlines()
+    with _command_lines_with(API_KEY) as seen:
+        workspace = pilot.create_workspace("first")
+    assert seen == set()
+    container = container_of(pilot, workspace)
+    assert API_KEY in _given(pilot, workspace)
+    raw = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
+    refused = docker("exec", container, "sudo", "python3", "-c", f"try:\n {raw}\nexcept OSError as e: print(e)")
+    assert "Operation not permitted" in refused
     networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
     assert set(networks) == {f"{pilot.name}-workspaces"}
     assert _reaches(container, "coder", int(pilot.config["port"]))
@@ -103,15 +110,49 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
         assert not _reaches(container, postgres, 5432), postgres
 
     inspected = docker("container", "inspect", container)
+    database = docker("exec", f"{pilot.name}-postgres", "pg_dump", "--username", "coder", "coder")
+    assert API_KEY not in database
     console = (pilot.directory / "console.log").read_text()
     state = pilot.state_file.read_text()
     for name, secret in _secrets(pilot).items():
         assert len(secret) > 20, name
         for place, text in {"state": state, "console": console, "workspace": inspected}.items():
             assert secret not in text, f"{name} stands in plain text in: {place}"
-    pilot.transition(workspace["id"], "delete")
-    pilot.pulumi("config", "rm", "anthropicApiKey")
+    pilot.pulumi("config", "rm", "claudeCodeOauthToken")
     pilot.up()
+    pilot.transition(workspace["id"], "stop")
+    pilot.transition(workspace["id"], "start")
+    pilot.wait_workspace(workspace["id"])
+    assert "CLAUDE_CODE_OAUTH_TOKEN" not in _given(pilot, workspace)
+    pilot.transition(workspace["id"], "delete")
+
+
+def _given(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    """The environment of the editor, and so of what a person starts in it."""
+    return inside(pilot, workspace, "tr '\\0' '\\n' </proc/$(pgrep -of code-server)/environ")
+
+
+@contextlib.contextmanager
+def _command_lines_with(needle: str) -> Iterator[set[str]]:
+    """The programs of this machine that had `needle` on their command lines meanwhile."""
+    found: set[str] = set()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    line = file.read_bytes()
+                    if needle.encode() in line:
+                        found.add(line.split(b"\0")[0].decode())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
 
 
 def _reaches(container: str, host: str, port: int) -> bool:

@@ -210,14 +210,14 @@ def test_with_coder_dead_for_good_down_ends_and_the_pilot_comes_back(
     docker("kill", f"{pilot.name}-server")
     alone = pilot.pulumi("destroy", "--yes", "--skip-preview", check=False)
     assert "does not answer" in alone
-    assert f"{pilot.name}-admin-demo" in left_over(pilot)
+    assert f"{pilot.name}.admin.demo" in left_over(pilot)
     pilot.write_config(coderImage=image)
     try:
         said = command(pilot, "down")
     finally:
         pilot.write_config(coderImage=CODER_IMAGE)
     assert "this server is broken" in said
-    assert f"stopped without Coder: {pilot.name}-admin-demo" in said
+    assert f"stopped without Coder: {pilot.name}.admin.demo" in said
     assert left_over(pilot) == []
     pilot.up()
     docker("image", "rm", "--force", image)

@@ -44,7 +44,10 @@ def _copy_of(image: str) -> Callable[[Pilot], str]:
     return make
 
 
-ELSEWHERE = {"tailnet": "tests/e2e/test_tailnet.py switches it on and off on a pilot that lives"}
+ELSEWHERE = {
+    "tailnet": "tests/e2e/test_tailnet.py switches it on and off on a pilot that lives",
+    "claudeCodeOauthToken": "excludes anthropicApiKey; tests/e2e/test_pilot.py sets and removes it",
+}
 ROWS = {
     "name": Row(value="another-name", refused="pulumi config set name"),
     "port": Row(value=lambda _: str(free_port())),
@@ -63,15 +66,25 @@ ROWS = {
     "workspaceMemoryCap": Row(value="8GiB"),
     "workspaceCpus": Row(value="1"),
     "workspaceCpusCap": Row(value="4"),
+    "workspaceShm": Row(value="512MiB"),
+    "workspaceTrust": Row(value="false"),
+    "workspacePids": Row(value="4096"),
+    "stopGraceSeconds": Row(value="5"),
     "idleTtl": Row(value="3h"),
     "idleBump": Row(value="30m"),
     "keepAliveMax": Row(value="6h"),
+    "timezone": Row(value="Europe/Berlin"),
     "serviceEnvironment": Row(value='{"PHOENIX": "http://host.docker.internal:6006"}'),
     "anthropicBaseUrl": Row(value="http://host.docker.internal:4000"),
     "anthropicApiKey": Row(value="sk-ant-of-the-tests", secret=True),
     "tailnetName": Row(value="framework"),
+    # What they do together is in tests/e2e/test_domain.py.
+    "domain": Row(value="coder.example.com", refused="pulumi config set tailnet true"),
+    "tlsCertificate": Row(value="/etc/own.crt", refused="pulumi config set domain"),
+    "tlsKey": Row(value="/etc/own.key", refused="pulumi config set domain"),
     "tailscaleSocket": Row(value="/run/tailscale/tailscaled.sock"),
     "adminUsername": Row(value="owner"),
+    "adminName": Row(value="Ada Lovelace"),
     "adminEmail": Row(value="someone@else.example", refused="pulumi config set adminEmail"),
     "adminPassword": Row(value="a-Passw0rd-of-the-owners", secret=True),
     "backupsKept": Row(value="3"),

@@ -25,6 +25,7 @@ from playwright.sync_api import TimeoutError as StillOpen
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
 from tests.e2e.tailnet_fixture import Node, Tailnet, tailnet
+from tests.e2e.workspace_fixture import trust
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Switched:
 
     @property
     def container_name(self) -> str:
-        return f"{self.pilot.name}-admin-{WORKSPACE}"
+        return f"{self.pilot.name}.admin.{WORKSPACE}"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def box(net: Tailnet, make_pilot: Callable[..., Pilot]) -> Switched:
     pilot = make_pilot(tailscaleSocket=str(net.framework.socket), tailnetName="framework")
     pilot.up()
     workspace = pilot.create_workspace(WORKSPACE)
-    container = f"{pilot.name}-admin-{WORKSPACE}"
+    container = f"{pilot.name}.admin.{WORKSPACE}"
     docker("exec", container, "sh", "-c", f"printf '# {HEADING}\\n\\nBy *markdown preview*.\\n' > {PROJECT}/README.md")
     running = inspect(container)
 
@@ -184,6 +185,7 @@ def open_preview(page: Page, base: str) -> None:
     page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
     page.goto(f"{base}/@admin/{WORKSPACE}.main/apps/code-server/?folder={PROJECT}")
     page.locator(".monaco-workbench").wait_for()
+    trust(page)
     page.get_by_role("treeitem", name="README.md").dblclick()
     page.locator(".view-lines").get_by_text(HEADING).wait_for()
     page.get_by_role("button", name=re.compile("Open Preview to the Side")).click()

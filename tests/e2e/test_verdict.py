@@ -27,6 +27,8 @@ from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import CHECKOUT, STACK_LABEL, Pilot, docker, eventually, request
 from toolchain.pieces import WORKSPACE_IMAGE
 
+pytestmark = pytest.mark.drill
+
 OLD_WORKSPACES = 4
 OLD_BUILDS = 1000
 LIMIT_S = 5.0
@@ -91,7 +93,7 @@ def history(pilot: Pilot) -> Pilot:
     """A pilot with a past: what Coder did by itself, and copies of it over a week."""
     # A container that has the name already makes the start fail.
     label = f"{STACK_LABEL}={pilot.name}"
-    docker("create", "--name", f"{pilot.name}-admin-broken", "--label", label, WORKSPACE_IMAGE, "true")
+    docker("create", "--name", f"{pilot.name}.admin.broken", "--label", label, WORKSPACE_IMAGE, "true")
     parked, worker, broken = (_ask_for(pilot, name) for name in ("parked", "worker", "broken"))
     gone = _ask_for(pilot, "gone")
     pilot.variables["broken"] = broken

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import os
 import signal
 import statistics
+import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -19,8 +21,9 @@ import pytest
 
 from tests import claude_api
 from tests.e2e.browser_fixture import chromium
+from tests.e2e.claude_fixture import answer_first_questions, open_tile, say
 from tests.e2e.git_server import git_server, make_repository
-from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, eventually
+from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, Pilot, docker, eventually, free_port
 from tests.e2e.ssh_host import ssh_host
 from tests.e2e.workspace_fixture import (
     agent_log,
@@ -31,8 +34,10 @@ from tests.e2e.workspace_fixture import (
     gateway_of,
     inside,
     new_workspace,
-    open_editor,
+    tools_that_do_not_run,
+    trust,
     until_the_editor,
+    visit_editor,
 )
 from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 from toolchain.pins import version
@@ -43,6 +48,12 @@ REPLACED = {
     f"{NAME_PREFIX}/without-bash:1": f"FROM {DEBIAN_IMAGE}\nRUN rm /bin/bash\n",
 }
 WITHOUT_CURL, WITHOUT_BASH = REPLACED
+# One that is down. Git may ask the test's own hosts without it, by their addresses.
+PROXY = {
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "NO_PROXY": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+}
 MINIMAL_TEMPLATE = Path(__file__).parent / "minimal-template"
 STARTS = 5
 START_LIMIT_S = 6.0
@@ -60,10 +71,16 @@ def bases() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pilot(make_pilot: Callable[..., Pilot], bases: str) -> Pilot:
-    """A pilot whose workspaces may have any of three images."""
-    made = make_pilot(workspaceImages=bases)
+    """A pilot with a time zone and a proxy that nothing of ours may need; workspaces may have any of three images."""
+    made = make_pilot(workspaceImages=bases, serviceEnvironment=json.dumps(PROXY), timezone="Asia/Tokyo")
     made.up()
     return made
+
+
+@pytest.fixture(scope="module")
+def demo(pilot: Pilot) -> dict[str, Any]:
+    """A workspace that runs, called as in docs/use.md."""
+    return pilot.create_workspace("demo")
 
 
 def replace_image(pilot: Pilot, base: str, folder: Path) -> None:
@@ -93,13 +110,22 @@ def test_a_file_in_home_survives_stop_start_rename_and_a_template_update(pilot: 
     pilot.transition(workspace["id"], "start")
     assert inside(pilot, workspace, "cat ~/file") == "precious"
 
+    # One of the person's own, and one that was started with sudo.
+    for user in ("coder", "root"):
+        ends = f"trap 'sleep 2; echo in order >/home/coder/project/{user}; exit' TERM; while :; do sleep 0.1; done"
+        inside(pilot, workspace, ends, "--detach", "--user", user)
+    taken = new_workspace(pilot, "taken")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        pilot.call("PATCH", f"/api/v2/workspaces/{workspace['id']}", {"name": "taken"})
+    assert refused.value.code == 409
+    assert 'Workspace \\"taken\\" already exists.' in refused.value.read().decode()
+    # A running one too: its container follows at the next start.
+    pilot.call("PATCH", f"/api/v2/workspaces/{workspace['id']}", {"name": "renamed"})
     pilot.transition(workspace["id"], "stop")
-    # Coder refuses a rename unless its operator allows it, for the sake of templates that lose the home by it.
-    rename = f"UPDATE workspaces SET name = 'renamed' WHERE id = '{workspace['id']}'"  # noqa: S608  an id of Coder's own
-    docker("exec", f"{pilot.name}-postgres", "psql", "--username", "coder", "--command", rename, "coder")
     pilot.transition(workspace["id"], "start")
-    assert container_of(pilot, workspace) == f"{pilot.name}-admin-renamed"
-    assert inside(pilot, workspace, "cat ~/file") == "precious"
+    assert container_of(pilot, workspace) == f"{pilot.name}.admin.renamed"
+    assert inside(pilot, workspace, "cat ~/file ~/project/*").splitlines() == ["precious", "in order", "in order"]
+    pilot.transition(taken["id"], "delete")
 
     readme = pilot.directory / "terraform-template" / "README.md"
     readme.write_text(readme.read_text() + "\nOne more line.\n")
@@ -122,19 +148,56 @@ def test_a_file_in_home_survives_stop_start_rename_and_a_template_update(pilot: 
 
 # --- what a person sees
 
+# What runs by itself in a folder that is trusted.
+HOSTILE = {
+    ".vscode/settings.json": json.dumps({"task.allowAutomaticTasks": "on"}),
+    ".vscode/tasks.json": json.dumps(
+        {
+            "version": "2.0.0",
+            "tasks": [
+                {
+                    "label": "hostile", "type": "shell", "command": "touch ~/ran",
+                    "runOptions": {"runOn": "folderOpen"}, "presentation": {"reveal": "never"},
+                }
+            ],
+        }
+    ),
+}  # fmt: skip
+
 
 def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_path: Path, artifacts: Path) -> None:
-    make_repository(tmp_path / "demo.git", {"hello.txt": "Hello from the repository.\n"})
+    module = make_repository(tmp_path / "module.git", {"file": "Hello from the submodule.\n"})
     with git_server(tmp_path, gateway_of(pilot)) as server:
-        workspace = pilot.create_workspace("seen", {"git_repository": f"{server}/demo.git"})
-        eventually(lambda: inside(pilot, workspace, "ls ~/demo") == "hello.txt", timeout_s=30, what="the clone")
+        make_repository(
+            tmp_path / "demo.git",
+            {"hello.txt": "Hello from the repository.\n", **HOSTILE},
+            submodules={"module": (f"{server}/module.git", module)},
+        )
+        workspace = pilot.create_workspace("seen", {"git_repository": f"{server}/demo.git#main"})
+        eventually(lambda: inside(pilot, workspace, "cat ~/demo/module/file || true"), timeout_s=30, what="the clone")
+    assert inside(pilot, workspace, "ls ~/demo") == "hello.txt\nmodule"
+    commit = "cd ~/demo && git commit --quiet --allow-empty --message x && git log -1 --format='%an <%ae>'"
+    assert inside(pilot, workspace, commit) == "admin <admin@framework.local>"
+    own = "git config --global user.name Own && git config --global user.email own@example.com"
+    assert inside(pilot, workspace, f"{own} && {commit}") == "Own <own@example.com>"
+    # What the agent gives to everything that it starts.
+    names = "'^(no_proxy|NO_PROXY|GIT_AUTHOR.*|GIT_CONFIG_SYSTEM)='"
+    given = inside(pilot, workspace, f"tr '\\0' '\\n' </proc/$(pgrep -of code-server)/environ | grep -E {names} | sort")
+    direct = f"{PROXY['NO_PROXY']},localhost,127.0.0.1,::1,host.docker.internal,coder"
+    assert given.splitlines() == [
+        "GIT_CONFIG_SYSTEM=/tmp/coder-pilot/gitconfig", f"NO_PROXY={direct}", f"no_proxy={direct}",
+    ]  # fmt: skip
     assert inside(pilot, workspace, "claude --version") == f"{version('claude-code')} (Claude Code)"
     # A first start asks for these.
     answered = {"hasCompletedOnboarding": True, "projects": {"/home/coder/demo": {"hasTrustDialogAccepted": True}}}
     inside(pilot, workspace, f"cat >~/.claude.json <<'JSON'\n{json.dumps(answered)}\nJSON")
     with chromium(tmp_path / "home", only=pilot.url) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        open_editor(pilot, workspace, page)
+        visit_editor(pilot, workspace, page)
+        page.get_by_text("Do you trust the authors of the files in this folder?").wait_for(timeout=60_000)
+        assert inside(pilot, workspace, "ls ~/ran || true") == ""
+        page.screenshot(path=artifacts / "trust.png")
+        trust(page)
         page.get_by_role("treeitem", name="hello.txt").dblclick(timeout=60_000)
         # The button is there only after the extension's start found `claude` on its PATH.
         run = page.get_by_role("button", name="Run Claude Code")
@@ -159,7 +222,7 @@ def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_pa
     started = inside(pilot, workspace, "cat ~/.local/share/code-server/logs/*/exthost*/remoteexthost.log")
     assert "_doActivateExtension Anthropic.claude-code" in started
     metadata = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
-    assert metadata["Claude"] == "idle"
+    assert metadata["Claude"].startswith("idle for ")
     assert "/4 GiB" in metadata["Memory"]
     assert "/2 cores" in metadata["CPU"]
     assert "GiB" in metadata["Home disk"]
@@ -182,6 +245,88 @@ def _shown_metadata(pilot: Pilot, workspace: Mapping[str, Any]) -> dict[str, str
     return None
 
 
+@pytest.mark.drill
+def test_the_tile_goes_on_while_the_browser_is_closed_and_after_a_stop_with_the_same_conversation(
+    pilot: Pilot, tmp_path: Path, artifacts: Path
+) -> None:
+    workspace = pilot.create_workspace("tile")
+    work = "bash -c 'touch ~/begun; until [ -e ~/finish ]; do sleep 0.2; done'"
+    with (
+        claude_api.serve(work, commands=1, address=gateway_of(pilot)) as api,
+        chromium(tmp_path / "home", only=pilot.url) as browser,
+    ):
+        answer_first_questions(pilot, workspace, api)
+        page = browser.new_page()
+        open_tile(pilot, workspace, page)
+        say(page, "First words")
+        eventually(lambda: inside(pilot, workspace, "ls ~/begun"), timeout_s=60, what="the command")
+        page.close()
+        inside(pilot, workspace, "touch ~/finish")
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        lines = open_tile(pilot, workspace, page)
+        lines.get_by_text("Done.").wait_for()
+        page.screenshot(path=artifacts / "claude-tile.png")
+        page.close()
+        pilot.transition(workspace["id"], "stop")
+        pilot.transition(workspace["id"], "start")
+        pilot.wait_workspace(workspace["id"])
+        page = browser.new_page()
+        lines = open_tile(pilot, workspace, page)
+        lines.get_by_text("Done.").first.wait_for()
+        say(page, "More words")
+        lines.get_by_text("More words").first.wait_for()
+        lines.get_by_text("Done.").nth(1).wait_for()
+    pilot.transition(workspace["id"], "delete")
+
+
+# --- the terminal
+
+
+def test_the_tools_that_people_reach_for_first_run(pilot: Pilot, demo: Mapping[str, Any]) -> None:
+    assert tools_that_do_not_run(pilot, demo) == ""
+
+
+def test_the_lines_of_docs_use_md_work_with_the_program_that_coder_serves(
+    pilot: Pilot, demo: Mapping[str, Any], tmp_path: Path
+) -> None:
+    pilot.call("GET", "/api/v2/users/me")
+    page = (CHECKOUT / "docs" / "use.md").read_text()
+    port = free_port()
+    lines = page.partition("```sh\n")[2].partition("\n```")[0]
+    lines = lines.replace("https://framework.example.ts.net", pilot.url).replace("--tcp 5173:", f"--tcp {port}:")
+    install, login, shell, forward, configure = lines.splitlines()
+    own = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/.local/bin:{os.environ['PATH']}"}
+
+    def run(line: str, stdin: str = "", **variables: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line], env={**own, **variables}, cwd=tmp_path, input=stdin, capture_output=True, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    run(install)
+    assert run("command -v coder") == f"{tmp_path}/.local/bin/coder"
+    run(login, CODER_SESSION_TOKEN=pilot.variables["token"])
+    assert "/home/coder/project" in run(shell, "pwd; exit\n")
+    assert run(f"{shell} -- date +%Z") == "JST"
+
+    served = "mkdir /tmp/served && cd /tmp/served && echo Served. >page && exec python3 -m http.server 5173"
+    inside(pilot, demo, served, "--detach")
+    with subprocess.Popen(["bash", "-c", f"exec {forward}"], env=own, stdout=subprocess.DEVNULL) as forwarding:
+        try:
+            eventually(
+                lambda: run(f"curl --silent --fail --max-time 5 http://127.0.0.1:{port}/page") == "Served.",
+                timeout_s=30, what="the forwarded port",
+            )  # fmt: skip
+        finally:
+            forwarding.terminate()
+
+    run(configure)
+    # By name, as OpenSSH finds its configuration in the home that the user's entry in passwd names.
+    assert run(f"ssh -F {tmp_path}/.ssh/config demo.coder -- pwd") == "/home/coder/project"
+
+
 # --- limits
 
 
@@ -192,9 +337,19 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
     assert (allowed["Memory"], allowed["MemorySwap"]) == (512 * 1024**2, 512 * 1024**2)
     assert allowed["NanoCpus"] == 1_000_000_000
     assert allowed["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
-    assert inside(pilot, workspace, "ulimit -Hu") == "8192"
+    assert allowed["ShmSize"] == 1024**3
+    limit_of_processes = "cat /sys/fs/cgroup/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids/pids.max"
+    assert inside(pilot, workspace, limit_of_processes) == "8192"
+    # 10 s for the programs, and then the agent's, also when the engine itself stops.
+    assert docker("inspect", "--format", "{{.Config.StopTimeout}}", name) == "20"
     greedy = "node -e 'const kept = []; for (;;) kept.push(Buffer.alloc(64 * 1024 ** 2, 1))'; echo $?"
     assert inside(pilot, workspace, greedy) == "137"
+
+    inside(pilot, workspace, "kill -9 $(pgrep --full '[/]code-server/out/node/entry')")
+    eventually(
+        lambda: "code-server ended with exit code" in agent_log(pilot, workspace), timeout_s=30, what="the editor's end"
+    )
+    eventually(lambda: editor_answers(pilot, workspace), timeout_s=60, what="the editor, started again")
 
     # As after a reboot of the host: the process is gone, and nobody but Docker starts it again.
     os.kill(int(docker("inspect", "--format", "{{.State.Pid}}", name)), signal.SIGKILL)
@@ -203,21 +358,7 @@ def test_the_container_is_held_to_its_limits_and_comes_back_by_itself(pilot: Pil
         timeout_s=60, what="the restart of the container",
     )  # fmt: skip
     eventually(lambda: editor_answers(pilot, workspace), timeout_s=90, what="the editor after the restart")
-    pilot.transition(workspace["id"], "delete")
-
-
-def test_an_images_own_settings_of_claude_code_go_on_beside_ours(pilot: Pilot) -> None:
-    workspace = pilot.create_workspace("managed")
-    hook = {"hooks": [{"type": "command", "command": "touch /tmp/own-hook-ran"}]}
-    own = json.dumps({"hooks": {"Stop": [hook]}})
-    inside(pilot, workspace, f"cat >/etc/claude-code/managed-settings.json <<'JSON'\n{own}\nJSON", "--user", "root")
-    with claude_api.serve("true", commands=1, address=gateway_of(pilot)) as api:
-        inside(
-            pilot, workspace, "cd ~/project && claude -p Work --allowedTools Bash",
-            "--env", f"ANTHROPIC_BASE_URL={api}", "--env", "ANTHROPIC_API_KEY=sk-test",
-        )  # fmt: skip
-    assert inside(pilot, workspace, "cat /tmp/coder-pilot/claims/[0-9]*").startswith("idle ")
-    assert inside(pilot, workspace, "ls /tmp/own-hook-ran")
+    assert inside(pilot, workspace, limit_of_processes) == "8192"
     pilot.transition(workspace["id"], "delete")
 
 
@@ -299,6 +440,32 @@ def test_a_git_host_is_trusted_at_first_and_refused_when_its_key_changes(pilot: 
         said_after_a_start("Cloning into")
         eventually(lambda: inside(pilot, workspace, "cat ~/demo/hello.txt || true"), timeout_s=30, what="the clone")
     pilot.transition(workspace["id"], "delete")
+
+
+@pytest.mark.drill
+def test_a_full_home_has_an_editor_and_says_that_it_is_full(pilot: Pilot, tmp_path: Path) -> None:
+    workspace = pilot.create_workspace("full")
+    pilot.transition(workspace["id"], "stop")
+    volume = f"coder-{workspace['id']}-home"
+    made: dict[str, Any] = json.loads(docker("volume", "inspect", volume))[0]
+    docker("volume", "rm", volume)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", tmp_path], check=True)
+    try:
+        (tmp_path / "big").touch()
+        with contextlib.suppress(OSError), (tmp_path / "big").open("wb", buffering=0) as big:
+            while big.write(b"x" * 4096) == 4096:
+                pass
+        labels = [each for pair in made["Labels"].items() for each in ("--label", "=".join(pair))]
+        here = ["--opt", "type=none", "--opt", "o=bind", "--opt", f"device={tmp_path}"]
+        docker("volume", "create", *here, *labels, volume)
+        pilot.transition(workspace["id"], "start")
+        eventually(lambda: editor_answers(pilot, workspace), timeout_s=60, what="the editor")
+        assert "ERROR: your home is full: 2 of 2 MiB are used" in agent_log(pilot, workspace)
+        shown = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
+        assert shown["Home disk"].startswith("full: ")
+        pilot.transition(workspace["id"], "delete")
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot, tmp_path: Path) -> None:

@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 
 from tests.e2e import box_fixture
-from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker
+from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, Pilot, docker
 from tests.e2e.release_site import ReleaseSite, running, small_parts
 from tests.e2e.workspace_fixture import container_of, editor_answers
-from toolchain.pieces import CODER_IMAGE, DEBIAN_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
+from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
-# What is wrong with the base, and the lines that make it so on top of Debian's own.
-CURL = "RUN apt-get update && apt-get install --yes --no-install-recommends curl\n"
-USER = "RUN useradd --uid 1000 --user-group --create-home --shell /bin/bash coder\n"
+# What the base has no more of the local one, beside code-server and Claude Code.
 RECIPES = {
-    "bare": CURL + USER + "USER coder\n",
-    "without-bash": CURL + USER + "RUN rm /bin/bash /usr/bin/bash || true\nUSER coder\n",
-    "without-curl": USER + "USER coder\n",
-    "without-home": CURL + "RUN useradd --uid 1000 --no-create-home coder\nUSER coder\n",
+    "bare": "",
+    "without-bash": "/bin/bash",
+    "without-curl": "/usr/bin/curl",
+    "without-home": "/home/coder",
+    "without-apt": "/usr/bin/apt-get /usr/bin/tmux /usr/local/bin/npm",
 }
 
 DISK_MB = 7000
@@ -48,7 +47,9 @@ def base(site: ReleaseSite, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         tag = f"{NAME_PREFIX}/{recipe}:1"
         variables = "".join(f"ENV {name}={json.dumps(value)}\n" for name, value in site.environment().items())
         folder = tmp_path_factory.mktemp("base")
-        (folder / "Dockerfile").write_text(f"FROM {DEBIAN_IMAGE}\n{RECIPES[recipe]}{variables}")
+        gone = f"/usr/local/bin/code-server /usr/local/bin/claude {RECIPES[recipe]}"
+        lines = f"FROM {WORKSPACE_IMAGE}\nUSER root\nRUN rm -r {gone}\nUSER coder\n{variables}"
+        (folder / "Dockerfile").write_text(lines)
         docker("build", "--quiet", "--tag", tag, str(folder))
         made.append(tag)
         return tag
@@ -154,6 +155,33 @@ def test_a_market_that_is_down_costs_the_extension_alone_until_the_next_up(
     pilot.up("--expect-no-changes")
 
 
+def test_tools_that_a_base_lacks_are_named_and_a_download_that_failed_is_tried_again(
+    pilot: Pilot, site: ReleaseSite, base: Callable[[str], str]
+) -> None:
+    name = base("without-apt")
+    pilot.write_config(workspaceImages=f"{WORKSPACE_IMAGE},{name}")
+    site.fault = "node half"
+    said = re.search(rf"image of {name} lacks these tools: tmux, node. (\S+) says why; the next `up` tries", pilot.up())
+    assert said
+    assert "the release 24.19.0 of Node.js could not be installed" in (pilot.directory / said[1]).read_text()
+
+    site.fault = ""
+    told = f"image of {name} lacks these tools: tmux. There is no package of them for it"
+    assert told in pilot.up()
+    assert docker("run", "--rm", "--entrypoint", "npm", built(pilot)[name], "--version") == "0.0.0"
+    assert told in pilot.up("--expect-no-changes")
+
+
+def test_tools_that_apt_cannot_get_are_left_for_the_next_up() -> None:
+    script = (CHECKOUT / "workspace-image" / "tools.sh").read_text()
+    left = docker(
+        "run", "--rm", "--interactive", "--network", "none", "--user", "root", "--entrypoint", "bash", WORKSPACE_IMAGE,
+        "-c", "rm /usr/bin/tmux; cat >/tools.sh; bash /tools.sh install >&2; ls /usr/local/share/coder-pilot",
+        stdin=script,
+    )  # fmt: skip
+    assert left == "without-tools"
+
+
 def test_an_image_that_was_removed_by_hand_is_built_again(pilot: Pilot) -> None:
     """As `docker system prune --all` does while every workspace is parked."""
     (workspace,) = pilot.call("GET", "/api/v2/workspaces")["workspaces"]
@@ -207,7 +235,7 @@ def test_the_image_keeps_the_bases_user_and_environment(pilot: Pilot, base: Call
     )
     assert after["User"] == before["User"] == "coder"
     assert [after.get(key) for key in ("Entrypoint", "Cmd")] == [before.get(key) for key in ("Entrypoint", "Cmd")]
-    assert set(after["Env"]) - set(before["Env"]) == {"DISABLE_AUTOUPDATER=1"}
+    assert set(after["Env"]) == set(before["Env"])
 
 
 @pytest.mark.drill

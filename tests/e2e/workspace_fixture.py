@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,26 @@ from playwright.sync_api import Page
 
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 
+# Each does something, so that one which is there and broken is found too.
+TOOLS = (
+    "git init /tmp/tools",
+    "cd /tmp/tools && git lfs track '*.bin'",
+    "ssh -V && ssh-keygen -t ed25519 -N '' -f /tmp/tools/key",
+    "curl --version",
+    "less --version",
+    "nano --version",
+    "vim --version",
+    "tmux new-session -d true",
+    "rg --version",
+    "echo '{}' | jq .",
+    "make --version",
+    "node --eval 0",
+    "npm --version && npx --version",
+    "python3 -m venv --without-pip /tmp/tools/venv && /tmp/tools/venv/bin/python -c 'import ensurepip'",
+    "[[ $(printf ü | LC_ALL=en_US.UTF-8 wc --chars) == 1 && $(printf ü | wc --chars) == 1 ]]",
+    "[[ $(TZ=Asia/Tokyo date +%Z) == JST ]]",
+)
+
 
 def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
     """The container's name, "" for none."""
@@ -21,6 +42,12 @@ def container_of(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
 def inside(pilot: Pilot, workspace: Mapping[str, Any], command: str, *options: str) -> str:
     """What a command prints in the workspace."""
     return docker("exec", *options, container_of(pilot, workspace), "bash", "-c", command)
+
+
+def tools_that_do_not_run(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    """Those of `TOOLS` that fail, one a line."""
+    tried = "\n".join(f"({each}) &>/dev/null || echo {shlex.quote(each)}" for each in TOOLS)
+    return inside(pilot, workspace, f"{tried}\nrm -rf /tmp/tools")
 
 
 def agent_of(workspace: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,18 +78,24 @@ def new_workspace(pilot: Pilot, name: str, template: str = "", **parameters: str
     return made
 
 
-def editor_path(workspace: Mapping[str, Any]) -> str:
-    return f"/@{workspace['owner_name']}/{workspace['name']}.main/apps/code-server/"
+def editor_url(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    return f"http://{_editor_host(pilot, workspace)}/"
+
+
+def _editor_host(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
+    return f"code-server--{workspace['name']}--{workspace['owner_name']}.localhost:{pilot.config['port']}"
 
 
 def editor_answers(pilot: Pilot, workspace: Mapping[str, Any]) -> bool:
-    """Whether code-server answers 200 through Coder's path proxy."""
-    asked = urllib.request.Request(f"{pilot.url}{editor_path(workspace)}healthz")  # noqa: S310  http on loopback
+    """Whether code-server answers 200 through Coder."""
+    # Not every machine knows where *.localhost is.
+    asked = urllib.request.Request(f"{pilot.url}/healthz")  # noqa: S310  http on loopback
+    asked.add_header("Host", _editor_host(pilot, workspace))
     asked.add_header("Coder-Session-Token", pilot.variables["token"])
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=10) as answer:
-            # A sign-in page would answer 200 as well.
-            return answer.status == 200 and "healthz" in answer.url
+            # A sign-in page would answer 200 as well, and so would Coder itself.
+            return answer.status == 200 and b'"status"' in answer.read()
     except (urllib.error.URLError, TimeoutError):
         return False
 
@@ -80,11 +113,23 @@ def until_the_editor(
 
 
 def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
+    """Open the editor as the owner, wait until it is drawn, and trust the project."""
+    visit_editor(pilot, workspace, page)
+    trust(page)
+
+
+def visit_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     """Open the editor as the owner and wait until it is drawn."""
     pilot.call("GET", "/api/v2/users/me")
     page.context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
-    page.goto(f"{pilot.url}{editor_path(workspace)}", timeout=60_000)
+    page.goto(editor_url(pilot, workspace), timeout=60_000)
     page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
+
+
+def trust(page: Page) -> None:
+    """Answer the editor's question, at the first visit of a project, whether its code may run."""
+    page.get_by_role("button", name="Yes, I trust the authors").click()
+    page.locator(".monaco-dialog-box").wait_for(state="detached")
 
 
 def gateway_of(pilot: Pilot) -> str:

@@ -32,7 +32,7 @@ def world_of(pilot: Pilot) -> dict[str, Any]:
         },
         "template": _pick(template, *TEMPLATE),
         "variables": variables,
-        "admin": _pick(pilot.call("GET", "/api/v2/users/me"), "username", "email"),
+        "admin": _pick(pilot.call("GET", "/api/v2/users/me"), "username", "name", "email"),
     }
     text = json.dumps(world, sort_keys=True)
     own = {str(pilot.data): "DATA", str(pilot.directory): "FOLDER", pilot.name: "NAME", pilot.config["port"]: "PORT"}

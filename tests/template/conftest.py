@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,9 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
     (copy / "tests").mkdir()
     for file in TESTS.glob("*.tftest.hcl"):
         shutil.copy(file, copy / "tests")
+    # The limit of processes is asked of the engine with curl; the containers are mocked.
+    (work / "bin").mkdir()
+    (work / "bin" / "curl").symlink_to("/bin/true")
     (work / "tofurc").write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n')
 
     def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -43,6 +48,7 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
             cwd=copy,
             env={
                 **os.environ,
+                "PATH": f"{work / 'bin'}:{os.environ['PATH']}",
                 "TF_CLI_CONFIG_FILE": str(work / "tofurc"),
                 "TF_IN_AUTOMATION": "1",
                 # What Coder's provisioner sets: the agent's init script with the access URL in it.
@@ -97,24 +103,44 @@ def workspace_env(tmp_path: Path, fake_coder: FakeCoder) -> dict[str, str]:
         "CODER_AGENT_TOKEN": "agent-token",
         "CODER_PILOT_STATE_DIR": str(tmp_path / "state"),
         "CODER_PILOT_PROJECT_DIR": str(home / "project"),
+        "CODER_PILOT_GIT_BRANCH": "",
+        "CODER_PILOT_GIT_SHALLOW": "false",
+        "CODER_PILOT_GIT_NAME": "Ann",
+        "CODER_PILOT_GIT_EMAIL": "ann@example.com",
+        "CODER_PILOT_NO_PROXY": "localhost,coder",
+        "CODER_PILOT_WORKSPACE_TRUST": "true",
+        "CODER_PILOT_SECRETS_DIR": str(tmp_path / "secrets"),
+        "GIT_CONFIG_SYSTEM": str(tmp_path / "state" / "gitconfig"),
+        # One that is down: the workspace itself and Coder are asked without it.
+        "http_proxy": "http://127.0.0.1:9",
         "CODER_PILOT_CODE_SERVER_PORT": "13337",
+        "JUPYTER_CONFIG_PATH": str(tmp_path / "state" / "jupyter"),
         "CODER_PILOT_KEEP_ALIVE_CAP_S": "3600",
     }
 
 
 @pytest.fixture
-def script(workspace_env: dict[str, str], tmp_path: Path) -> Script:
-    """Runs one of the template's scripts to its end."""
+def script(workspace_env: dict[str, str], tmp_path: Path) -> Iterator[Script]:
+    """Runs one of the template's scripts to its end; what it leaves in the background ends with the test."""
+    groups = []
 
-    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", with_parts(name, tmp_path), *arguments],
+    def run(
+        name: str | Path, *arguments: str, within: Sequence[str] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        process = subprocess.Popen(
+            [*within, "bash", with_parts(name, tmp_path), *arguments],
             env={**workspace_env, **environment},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=120,
+            start_new_session=True,
         )
+        groups.append(process.pid)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    return run
+    yield run
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)

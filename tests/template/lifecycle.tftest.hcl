@@ -5,6 +5,7 @@ mock_provider "docker" {}
 variables {
   workspace_network = "pilot-workspaces"
   agent_url         = "http://coder:7080"
+  secrets_directory = "/srv/secrets"
   workspace_images  = "[\"image-a\", \"image-b\"]"
 }
 
@@ -55,7 +56,7 @@ run "a_rename_keeps_the_home" {
     }
   }
   assert {
-    condition     = endswith(docker_container.workspace[0].name, "-omega")
+    condition     = endswith(docker_container.workspace[0].name, ".omega")
     error_message = "The container must follow the new name."
   }
   assert {

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from toolchain.paths import CHECKOUT
 
@@ -25,7 +26,7 @@ class FakeCoder:
     """What reached the agent's API and when (time.monotonic()), and the status that the next requests get."""
 
     url: str
-    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     status: int = 200
@@ -35,16 +36,24 @@ class FakeCoder:
         """The states of the app status, in the order of their arrival."""
         return [body["state"] for _, path, body in self.requests if path.endswith("/app-status")]
 
+    def log(self) -> list[str]:
+        """The lines of the agent's log."""
+        return [line["output"] for _, path, body in self.requests if path.endswith("/logs") for line in body["logs"]]
+
     def wait_for(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
         """Returns when `condition` holds after a request; fails the test after `timeout_s`."""
         with self.arrived:
             assert self.arrived.wait_for(condition, timeout_s), f"Coder was only told {self.requests}"
 
 
-def with_parts(name: str, folder: Path) -> Path:
-    """The script as the agent gets it: code-server.sh behind the functions that install what an image lacks."""
-    if name != "code-server.sh":
-        return SCRIPTS / name
-    joined = folder / name
-    joined.write_text(f"{PARTS.read_text()}\n{(SCRIPTS / name).read_text()}")
+# The functions that stand before a script.
+TELL = SCRIPTS / "tell.sh"
+BEFORE = {"code-server.sh": [TELL, PARTS], "entrypoint.sh": [TELL], "keep-alive.sh": [TELL]}
+
+
+def with_parts(name: str | Path, folder: Path) -> Path:
+    """The script as the workspace gets it, behind what it uses; one of the template's, or a changed one."""
+    source = SCRIPTS / name
+    joined = folder / f"joined-{source.name}"
+    joined.write_text("\n".join(each.read_text() for each in [*BEFORE.get(source.name, []), source]))
     return joined

@@ -1,7 +1,7 @@
 """A Claude at work holds the workspace, once a minute and up to the cap; a waiting, ended or other process does not.
 
 Real processes are watched. A simulated Claude is a script called `claude`, which is also the name that Claude Code
-gives itself; Claude Code itself runs in test_claude_hooks.py.
+gives itself; Claude Code itself runs in test_claude_code.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.template.template_support import SCRIPTS, FakeCoder
+from tests.template.template_support import FakeCoder, with_parts
 
 INTERVAL_S = 1
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -25,8 +25,19 @@ Start = Callable[..., subprocess.Popen[bytes]]
 BUSY = "while :; do :; done"
 WAITING = "sleep 1000"
 BUSY_CHILD = "bash -c 'while :; do :; done' & wait"
-# As Claude Code runs its hooks: from a shell of its own.
-HOOK = f"echo '{{}}' | sh -c '{SCRIPTS}/keep-alive.sh %s; true'"
+# A simulated Claude is run by bash, which takes `agents` for a script on PATH when it is asked in its place.
+SAYS = "echo %s >$HOME/sessions/$$"
+ANSWER = r"""
+echo asked >>"$HOME/asked"
+separator='['
+for file in "$HOME"/sessions/*; do
+  [[ -d /proc/${file##*/} ]] || continue
+  printf '%s{\n  "pid": %d,\n  "kind": "interactive",\n  "status": "%s"}\n' "$separator" "${file##*/}" "$(<"$file")"
+  separator=,
+done
+[[ $separator == , ]] || echo '['
+echo ']'
+"""
 
 
 @pytest.fixture
@@ -68,6 +79,24 @@ def start(workspace_env: dict[str, str], tmp_path: Path, namespace: list[str]) -
         stop(process)
 
 
+@pytest.fixture
+def sessions(workspace_env: dict[str, str], tmp_path: Path) -> Path:
+    """Where a simulated Claude says what it does; without this fixture it is too old to tell."""
+    folder = Path(workspace_env["HOME"]) / "sessions"
+    folder.mkdir()
+    programs = folder.parent / "bin"
+    programs.mkdir()
+    answer_with(programs / "agents", ANSWER)
+    workspace_env["PATH"] = f"{programs}:{workspace_env['PATH']}"
+    return folder
+
+
+def answer_with(program: Path, text: str) -> None:
+    """Replace what answers `agents --json`, at once."""
+    program.with_name("new").write_text(f"{text}\n")
+    program.with_name("new").rename(program)
+
+
 def stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -75,7 +104,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def watch(workspace_env: dict[str, str], namespace: list[str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def watch(
+    workspace_env: dict[str, str], namespace: list[str], tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts the watcher, with a minute that takes a second."""
     watchers: list[subprocess.Popen[bytes]] = []
 
@@ -87,7 +118,7 @@ def watch(workspace_env: dict[str, str], namespace: list[str]) -> Iterator[Calla
         }
         watchers.append(
             subprocess.Popen(
-                [*namespace, "bash", SCRIPTS / "keep-alive.sh", "watch"],
+                [*namespace, "bash", with_parts("keep-alive.sh", tmp_path), "watch"],
                 env=environment,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -151,7 +182,7 @@ def test_a_waiting_claude_is_not_reported(
     watch()
     samples_pass(workspace_env, 3)
     assert fake_coder.requests == []
-    assert status_file(workspace_env).read_text() == "idle\n"
+    assert status_file(workspace_env).read_text() == "idle for 0 min\n"
 
 
 def test_another_busy_program_is_not_reported(
@@ -197,59 +228,146 @@ def test_a_report_comes_at_most_once_an_interval(start: Start, watch: Start, fak
     assert min(gaps_s) >= 0.9 * INTERVAL_S
 
 
-def test_a_hook_claims_work_that_uses_no_cpu(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
+def test_a_session_that_says_so_is_reported_though_it_uses_no_cpu(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder
+) -> None:
     watch()
-    start("claude", f"{HOOK % 'working'}; {WAITING}")
+    start("claude", f"{SAYS % 'busy'}; {WAITING}")
     fake_coder.wait_for(lambda: len(fake_coder.requests) >= 3)
     assert set(fake_coder.states()) == {"working"}
 
 
-def test_the_hook_of_the_end_of_a_turn_makes_it_idle(
-    start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
-) -> None:
+@pytest.mark.parametrize(("status", "shown"), [("waiting", "waits for you for 0 min"), ("idle", "idle for 0 min")])
+def test_a_session_that_waits_or_is_idle_is_not_reported_though_it_uses_the_cpu(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str],
+    status: str, shown: str,
+) -> None:  # fmt: skip
+    start("claude", f"{SAYS % status}; {BUSY_CHILD}")
+    wait_until(lambda: len(list(sessions.iterdir())) == 1)
     watch()
-    flag = Path(workspace_env["HOME"]) / "finish"
-    start("claude", f"{HOOK % 'working'}; until [ -e {flag} ]; do sleep 0.2; done; {HOOK % 'idle'}; {WAITING}")
-    fake_coder.wait_for(lambda: "working" in fake_coder.states())
-    flag.touch()
-    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
     samples_pass(workspace_env, 3)
-    assert fake_coder.states()[-1] == "idle"
+    assert fake_coder.requests == []
+    assert status_file(workspace_env).read_text() == f"{shown}\n"
 
 
-def test_the_claim_of_an_ended_claude_counts_no_more(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
-    watch()
-    claude = start("claude", f"{HOOK % 'working'}; {WAITING}")
-    fake_coder.wait_for(lambda: "working" in fake_coder.states())
-    stop(claude)
-    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
-
-
-def test_the_claim_of_a_process_with_a_reused_id_counts_no_more(
-    start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
+def test_of_two_claudes_the_one_that_works_counts(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
 ) -> None:
-    pid_file = Path(workspace_env["HOME"]) / "pid"
-    start("other", f"echo $$ >{pid_file}; {WAITING}")
-    wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
-    claim = Path(workspace_env["CODER_PILOT_STATE_DIR"]) / "claims" / pid_file.read_text().strip()
-    claim.parent.mkdir(parents=True)
-    claim.write_text("working 1\n")
     watch()
-    wait_until(lambda: not claim.exists())
+    start("claude", f"{SAYS % 'waiting'}; {WAITING}")
+    working = start("claude", f"{SAYS % 'busy'}; {WAITING}")
+    fake_coder.wait_for(lambda: "working" in fake_coder.states())
+    stop(working)
+    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
+    assert status_file(workspace_env).read_text().startswith("waits for you")
+    assert fake_coder.requests[-1][2] == {
+        "app_slug": "code-server", "state": "idle", "message": "Claude waits for you", "uri": "",
+    }  # fmt: skip
+
+
+def test_claude_is_asked_once_a_minute_for_each_home_and_never_while_none_lives(
+    start: Start, watch: Start, sessions: Path, workspace_env: dict[str, str], tmp_path: Path
+) -> None:
+    """With several of one home, one of another, and another program."""
+    asked = Path(workspace_env["HOME"]) / "asked"
+    start("claudette", WAITING)
+    watch()
+    samples_pass(workspace_env, 3)
+    assert not asked.exists()
+    for text in (f"{SAYS % 'idle'}; {WAITING}", WAITING, WAITING):
+        start("claude", text)
+    start("claude", f"export HOME={tmp_path}; exec -a claude sleep 1000")
+    wait_until(asked.exists)
+    samples_pass(workspace_env, 1)
+    before = len(asked.read_text().splitlines())
+    samples_pass(workspace_env, 3)
+    assert len(asked.read_text().splitlines()) - before == 3
+
+
+def test_without_an_answer_the_last_one_counts_once_and_then_processor_time(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    watch()
+    start("claude", f"{SAYS % 'busy'}; {WAITING}")
+    fake_coder.wait_for(lambda: "working" in fake_coder.states())
+    program = sessions.parent / "bin" / "agents"
+    program.unlink()
+    told = len(fake_coder.requests)
+    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
+    # A look may have begun before.
+    assert fake_coder.states()[told:] in (["working", "idle"], ["working", "working", "idle"])
+    for name, spoiled in {
+        "does not end": "trap '' TERM; while :; do sleep 0.1; done",
+        "leaves a child behind": "setsid sleep 30 & exit 1",
+        "prints without an end": "yes '[{'",
+        "prints garbage": "head -c 9999 /dev/urandom",
+        "is cut short": """echo '[{"pid": 1'""",
+        "says something else": """echo '[{"pid": "x", "status": [7]}]'""",
+        "is too old": "echo 'unknown option --json' >&2; exit 1",
+        "has a full home, where it cannot note its sessions": "echo '[]'",
+    }.items():
+        answer_with(program, spoiled)
+        samples_pass(workspace_env, 2)
+        assert fake_coder.states()[-1] == "idle", name
+    start("claude", BUSY)
+    fake_coder.wait_for(lambda: fake_coder.states()[-1] == "working")
+
+
+def test_a_claude_that_cannot_be_looked_into_disturbs_nothing(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    """As one of another user, or one that has just ended."""
+    answer_with(sessions.parent / "bin" / "readlink", "#!/bin/sh\nexit 1")
+    (sessions.parent / "bin" / "readlink").chmod(0o755)
+    watch()
+    start("claude", f"{SAYS % 'busy'}; {WAITING}")
+    fake_coder.wait_for(lambda: fake_coder.states().count("working") >= 2)
+    answer_with(sessions.parent / "bin" / "stat", "#!/bin/sh\nexit 1")
+    (sessions.parent / "bin" / "stat").chmod(0o755)
+    samples_pass(workspace_env, 3)
+
+
+def test_one_missing_answer_does_not_end_a_run(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    program = sessions.parent / "bin" / "agents"
+    answer_with(program, f"[[ -e {sessions.parent}/odd ]] && rm {sessions.parent}/odd && exit 1\n{ANSWER}")
+    watch()
+    start("claude", f"{SAYS % 'busy'}; {WAITING}")
+    fake_coder.wait_for(lambda: "working" in fake_coder.states())
+    (sessions.parent / "odd").touch()
+    wait_until(lambda: not (sessions.parent / "odd").exists())
+    samples_pass(workspace_env, 2)
+    assert set(fake_coder.states()) == {"working"}
+
+
+def test_a_processor_time_that_was_seen_before_does_not_count_again(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
+) -> None:
+    """Of a session that is idle after a long turn, and then does not answer."""
+    start("claude", f"for _ in {{1..400000}}; do :; done; {SAYS % 'idle'}; {WAITING}")
+    wait_until(lambda: len(list(sessions.iterdir())) == 1)
+    watch()
+    samples_pass(workspace_env, 2)
+    answer_with(sessions.parent / "bin" / "agents", "exit 1")
+    samples_pass(workspace_env, 3)
     assert fake_coder.requests == []
 
 
-def test_a_claim_that_no_event_renews_counts_no_more(
-    start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
+def test_a_name_that_looks_like_a_status_is_a_name(
+    start: Start, watch: Start, sessions: Path, fake_coder: FakeCoder, workspace_env: dict[str, str]
 ) -> None:
-    """Esc ends a turn without an event, and the prompt then waits for its user."""
+    named = r"""a\"}, {\"status\": \"busy\", \"x\": {]"""
+    answer = r"""[{"name": "%s", "status":"waiting", "x": {"status": 7}, "pid":%d}, {"pid": 1, "status": "busy"}]"""
+    claude = start("claude", f"{SAYS % 'idle'}; {WAITING}")
+    wait_until(lambda: len(list(sessions.iterdir())) == 1)
+    (session,) = sessions.iterdir()
+    answer_with(sessions.parent / "bin" / "agents", f"cat <<'JSON'\n{answer % (named, int(session.name))}\nJSON")
     watch()
-    start("claude", f"{HOOK % 'working'}; {WAITING}")
-    fake_coder.wait_for(lambda: "working" in fake_coder.states())
-    (claim,) = (Path(workspace_env["CODER_PILOT_STATE_DIR"]) / "claims").iterdir()
-    long_ago_s = time.time() - 21 * INTERVAL_S
-    os.utime(claim, (long_ago_s, long_ago_s))
-    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
+    wait_until(lambda: status_file(workspace_env).read_text().startswith("waits for you"))
+    samples_pass(workspace_env, 1)
+    assert claude.poll() is None
+    assert fake_coder.requests == []
 
 
 def test_after_the_cap_a_busy_claude_is_reported_no_more(
@@ -275,7 +393,7 @@ def test_a_short_rest_does_not_begin_the_cap_anew(
         lambda: len(fake_coder.arrivals_s) > 1 and fake_coder.arrivals_s[-1] > fake_coder.arrivals_s[0] + 8
     )
     stop(claude)
-    wait_until(lambda: status_file(workspace_env).read_text() == "idle\n")
+    wait_until(lambda: status_file(workspace_env).read_text().startswith("idle for "))
     resumed_s = time.monotonic()
     start("claude", BUSY)
     # The status and not what Coder is told: on a slow machine the cap may come during the rest, and that is told once.
@@ -296,6 +414,26 @@ def test_a_failing_coder_is_told_again(start: Start, watch: Start, fake_coder: F
     fake_coder.wait_for(lambda: fake_coder.states().count("idle") >= 2)
 
 
+@pytest.mark.parametrize("status", [404, 405, 410])
+def test_a_coder_that_takes_no_such_report_is_told_once_in_the_agents_log_and_always_in_the_metadata(
+    start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str], status: int
+) -> None:
+    fake_coder.status = status
+    watch()
+    start("claude", BUSY)
+    fake_coder.wait_for(lambda: len(fake_coder.states()) >= 3)
+    (line,) = fake_coder.log()
+    assert (
+        f"Keep-alive does not work on this Coder, which answers the watcher's report with HTTP status {status}" in line
+    )
+    wait_until(
+        lambda: status_file(workspace_env).read_text() == "keep-alive does not work on this Coder\n", timeout_s=10
+    )
+    # A Coder that was replaced by another one.
+    fake_coder.status = 200
+    wait_until(lambda: status_file(workspace_env).read_text().startswith("working for"), timeout_s=10)
+
+
 def test_the_token_is_in_no_process_list(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
     seen: list[bytes] = []
     watch()
@@ -313,17 +451,3 @@ def test_the_token_is_in_no_process_list(start: Start, watch: Start, fake_coder:
             break
     assert seen, "no report was observed"
     assert not [arguments for arguments in seen if b"agent-token" in arguments]
-
-
-def test_a_hook_succeeds_and_is_silent_outside_of_a_claude(workspace_env: dict[str, str]) -> None:
-    for environment in (workspace_env, {"PATH": os.environ["PATH"]}):
-        done = subprocess.run(
-            ["bash", SCRIPTS / "keep-alive.sh", "working"],
-            env=environment,
-            input="{}",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=20,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

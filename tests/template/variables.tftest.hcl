@@ -5,6 +5,7 @@ mock_provider "docker" {}
 variables {
   workspace_network = "pilot-workspaces"
   agent_url         = "http://coder:7080"
+  secrets_directory = "/srv/secrets"
   workspace_images  = "[\"image-a\"]"
 }
 
@@ -46,6 +47,14 @@ run "an_agent_url_without_a_scheme" {
     agent_url = "coder:7080"
   }
   expect_failures = [var.agent_url]
+}
+
+run "an_apps_domain_with_a_scheme" {
+  command = plan
+  variables {
+    apps_domain = "http://localhost:7080"
+  }
+  expect_failures = [var.apps_domain]
 }
 
 run "no_image" {
@@ -136,6 +145,14 @@ run "a_fraction_of_an_hour" {
   expect_failures = [var.keep_alive_max_hours]
 }
 
+run "a_time_zone_that_is_none" {
+  command = plan
+  variables {
+    timezone = "$HOME"
+  }
+  expect_failures = [var.timezone]
+}
+
 run "a_service_environment_that_is_a_list" {
   command = plan
   variables {
@@ -160,12 +177,12 @@ run "a_service_variable_that_the_agent_would_expand" {
   expect_failures = [var.service_environment]
 }
 
-run "an_api_key_with_white_space" {
+run "a_relative_folder_of_secrets" {
   command = plan
   variables {
-    anthropic_api_key = "sk test"
+    secrets_directory = "secrets"
   }
-  expect_failures = [var.anthropic_api_key]
+  expect_failures = [var.secrets_directory]
 }
 
 run "a_base_url_without_a_scheme" {
@@ -174,4 +191,28 @@ run "a_base_url_without_a_scheme" {
     anthropic_base_url = "localhost:4000"
   }
   expect_failures = [var.anthropic_base_url]
+}
+
+run "too_small_a_shared_memory" {
+  command = plan
+  variables {
+    shm_mb = 32
+  }
+  expect_failures = [var.shm_mb]
+}
+
+run "a_limit_of_processes_that_no_editor_lives_with" {
+  command = plan
+  variables {
+    pids_limit = 100
+  }
+  expect_failures = [var.pids_limit]
+}
+
+run "a_stop_that_waits_for_minutes" {
+  command = plan
+  variables {
+    stop_grace_s = 61
+  }
+  expect_failures = [var.stop_grace_s]
 }

@@ -6,6 +6,7 @@ variables {
   name_prefix         = "pilot"
   workspace_network   = "pilot-workspaces"
   agent_url           = "http://coder:7080"
+  secrets_directory   = "/srv/secrets"
   workspace_images    = "[\"image-a\", \"image-b\"]"
   service_environment = "{\"OLLAMA_HOST\": \"http://host.docker.internal:11434\"}"
 }
@@ -41,8 +42,8 @@ run "a_started_workspace_is_one_container" {
     error_message = "A started workspace must have exactly one container."
   }
   assert {
-    condition     = docker_container.workspace[0].name == "pilot-ann-alpha"
-    error_message = "The container's name must be prefix, owner and workspace in lower case."
+    condition     = docker_container.workspace[0].name == "pilot.ann.alpha"
+    error_message = "The container's name must be prefix, owner and workspace in lower case, apart by what is in none of them."
   }
   assert {
     condition     = docker_container.workspace[0].image == "image-a"
@@ -78,7 +79,7 @@ run "an_image_that_was_built_on_the_chosen_one_is_used" {
 
 run "the_editor_s_script_can_install_what_an_image_lacks" {
   assert {
-    condition     = coder_script.code_server.script == "${file("scripts/parts.sh")}\n${file("scripts/code-server.sh")}"
+    condition     = coder_script.code_server.script == "${file("scripts/tell.sh")}\n${file("scripts/parts.sh")}\n${file("scripts/code-server.sh")}"
     error_message = "The functions that install a part must come before the script that uses them."
   }
 }
@@ -136,12 +137,34 @@ run "the_container_has_limits" {
     error_message = "CPUs must be limited."
   }
   assert {
-    condition     = [for limit in docker_container.workspace[0].ulimit : limit.hard if limit.name == "nproc"][0] == 8192
-    error_message = "The number of processes must be limited."
+    condition     = docker_container.workspace[0].shm_size == 1024
+    error_message = "Browsers and databases need more than the 64 MiB of shared memory that Docker gives."
+  }
+  assert {
+    condition     = length(docker_container.workspace[0].ulimit) == 0
+    error_message = "The ulimit nproc counts the processes of all workspaces and of the host's own user."
   }
   assert {
     condition     = docker_container.workspace[0].log_opts["max-size"] == "10m"
     error_message = "The container's log must rotate."
+  }
+}
+
+run "a_stop_leaves_the_entrypoint_and_then_the_agent_their_time" {
+  variables {
+    stop_grace_s = 30
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_STOP_GRACE_S=30")
+    error_message = "The entrypoint must know how long it may wait."
+  }
+  assert {
+    condition     = docker_container.workspace[0].destroy_grace_seconds == 40 && docker_container.workspace[0].stop_timeout == 40
+    error_message = "Docker must kill nothing before that, whoever stops the container."
+  }
+  assert {
+    condition     = docker_container.workspace[0].init == false
+    error_message = "The entrypoint must be process 1."
   }
 }
 
@@ -153,6 +176,58 @@ run "code_server_is_the_owners_alone" {
   assert {
     condition     = endswith(coder_app.code_server.url, "/?folder=/home/coder/project")
     error_message = "Without a repository the blank project's folder must open."
+  }
+}
+
+run "where_apps_have_names_of_their_own_nothing_of_a_port_is_on_the_editor_s" {
+  variables {
+    apps_domain = "coder.example.com"
+  }
+  assert {
+    condition     = coder_app.code_server.subdomain
+    error_message = "The editor must have an origin of its own."
+  }
+  assert {
+    condition     = coder_agent.main.env["CS_DISABLE_PROXY"] == "true" && !contains(keys(coder_agent.main.env), "CODER_PILOT_EDITOR_PATH")
+    error_message = "The editor must not serve ports on its own origin."
+  }
+  assert {
+    condition     = coder_agent.main.env["__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"] == ".coder.example.com" && coder_agent.main.env["RAILS_DEVELOPMENT_HOSTS"] == ".coder.example.com"
+    error_message = "Dev servers must know every name below the domain."
+  }
+}
+
+run "a_port_is_no_part_of_the_host_that_dev_servers_are_told" {
+  variables {
+    apps_domain = "localhost:7080"
+  }
+  assert {
+    condition     = coder_agent.main.env["__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"] == ".localhost"
+    error_message = "A host has no port."
+  }
+}
+
+run "where_apps_are_paths_the_editor_knows_its_own_and_dev_servers_coder_s_host" {
+  override_data {
+    target = data.coder_workspace.me
+    values = {
+      id          = "0b4c1d4e-0000-4000-8000-000000000001"
+      name        = "Alpha"
+      start_count = 1
+      access_url  = "https://box.example.ts.net:8443"
+    }
+  }
+  assert {
+    condition     = !coder_app.code_server.subdomain
+    error_message = "A name that has none below it has path apps alone."
+  }
+  assert {
+    condition     = coder_agent.main.env["CODER_PILOT_EDITOR_PATH"] == "/@Ann/Alpha.main/apps/code-server" && !contains(keys(coder_agent.main.env), "CS_DISABLE_PROXY")
+    error_message = "code-server must know where its ports are."
+  }
+  assert {
+    condition     = coder_agent.main.env["__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"] == "box.example.ts.net"
+    error_message = "Dev servers must know Coder's own host."
   }
 }
 
@@ -179,6 +254,36 @@ run "a_repository_is_cloned_and_opened" {
   assert {
     condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_REPOSITORY=https://example.com/group/my.project.git")
     error_message = "The script must learn the repository from the environment."
+  }
+}
+
+run "a_branch_stands_behind_the_repository" {
+  override_data {
+    target = data.coder_parameter.git_repository
+    values = { value = "https://example.com/group/my.project.git#feature/one" }
+  }
+  assert {
+    condition     = coder_agent.main.dir == "/home/coder/my.project"
+    error_message = "The branch must not be in the folder's name."
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_REPOSITORY=https://example.com/group/my.project.git")
+    error_message = "The branch must not be in the address."
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_BRANCH=feature/one")
+    error_message = "The script must learn the branch."
+  }
+}
+
+run "a_repository_whose_name_is_too_long_for_a_folder" {
+  override_data {
+    target = data.coder_parameter.git_repository
+    values = { value = "https://example.com/group/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" }
+  }
+  assert {
+    condition     = coder_agent.main.dir == "/home/coder/project"
+    error_message = "A folder's name has at most 255 characters."
   }
 }
 
@@ -215,7 +320,7 @@ run "dotfiles_are_applied_when_asked_for" {
   }
 }
 
-run "the_keep_alive_watches_with_its_cap_and_hooks" {
+run "the_keep_alive_watches_with_its_cap" {
   variables {
     keep_alive_max_hours = 5
   }
@@ -227,9 +332,29 @@ run "the_keep_alive_watches_with_its_cap_and_hooks" {
     condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_KEEP_ALIVE_CAP_S=18000")
     error_message = "The watcher must know the cap, in seconds."
   }
+}
+
+run "claude_has_a_tile_where_up_built_the_image" {
+  variables {
+    built_images = "{\"image-a\": \"localhost/pilot-workspace:a\"}"
+  }
   assert {
-    condition     = contains([for upload in docker_container.workspace[0].upload : upload.file], "/etc/claude-code/managed-settings.d/50-coder-pilot.json")
-    error_message = "Claude Code must find the hooks."
+    condition     = coder_app.claude[0].command == "/tmp/coder-pilot/claude.sh"
+    error_message = "The tile must open the terminal."
+  }
+  assert {
+    condition     = strcontains(coder_script.claude.script, "\n${file("scripts/claude.sh")}\nCLAUDE\n") && strcontains(coder_script.claude.script, "\n/tmp/coder-pilot/claude.sh check\n")
+    error_message = "What the tile opens must be laid, and say what it lacks."
+  }
+}
+
+run "claude_has_no_tile_where_nobody_knows_what_is_in_the_image" {
+  variables {
+    built_images = "{\"image-b\": \"localhost/pilot-workspace:b\"}"
+  }
+  assert {
+    condition     = length(coder_app.claude) == 0
+    error_message = "A tile must not promise what the image may lack."
   }
 }
 
@@ -241,31 +366,121 @@ run "keep_alive_can_be_switched_off" {
     condition     = length(coder_script.keep_alive) == 0
     error_message = "Without keep-alive there must be no watcher."
   }
+}
+
+run "commits_carry_the_owner_and_a_person_can_change_that" {
+  override_data {
+    target = data.coder_workspace_owner.me
+    values = {
+      id        = "0b4c1d4e-0000-4000-8000-000000000002"
+      name      = "ann"
+      full_name = "Ann Lee"
+      email     = "ann@example.com"
+    }
+  }
   assert {
-    condition     = !contains([for upload in docker_container.workspace[0].upload : upload.file], "/etc/claude-code/managed-settings.d/50-coder-pilot.json")
-    error_message = "Without keep-alive Claude Code must have no hooks of ours."
+    condition     = length(setintersection(["CODER_PILOT_GIT_NAME=Ann Lee", "CODER_PILOT_GIT_EMAIL=ann@example.com"], docker_container.workspace[0].env)) == 2
+    error_message = "The entry point must learn whose workspace it is."
+  }
+  assert {
+    condition     = length([for name in keys(coder_agent.main.env) : name if startswith(name, "GIT_")]) == 0
+    error_message = "Git's variables would win over a person's own configuration."
+  }
+}
+
+run "an_owner_without_a_full_name_commits_under_the_username" {
+  override_data {
+    target = data.coder_workspace_owner.me
+    values = {
+      id   = "0b4c1d4e-0000-4000-8000-000000000002"
+      name = "ann"
+      # As the provider says it.
+      full_name = "default"
+      email     = "ann@example.com"
+    }
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_GIT_NAME=ann")
+    error_message = "Nobody is called default."
+  }
+}
+
+run "what_is_here_goes_past_a_proxy" {
+  override_data {
+    target = data.coder_workspace.me
+    values = {
+      id          = "0b4c1d4e-0000-4000-8000-000000000001"
+      name        = "Alpha"
+      start_count = 1
+      access_url  = "https://framework.tail1234.ts.net"
+    }
+  }
+  variables {
+    service_environment = "{\"https_proxy\": \"http://proxy.corp:3128\", \"NO_PROXY\": \".corp\"}"
+  }
+  assert {
+    condition     = contains(docker_container.workspace[0].env, "CODER_PILOT_NO_PROXY=localhost,127.0.0.1,::1,host.docker.internal,coder,framework.tail1234.ts.net,framework")
+    error_message = "The workspace, Coder and the box must be reached without a proxy."
+  }
+  assert {
+    condition     = coder_agent.main.env["no_proxy"] == ".corp,$no_proxy" && coder_agent.main.env["NO_PROXY"] == ".corp,$no_proxy"
+    error_message = "The owner's own exceptions must stand beside ours."
+  }
+  assert {
+    condition     = coder_agent.main.env["https_proxy"] == "http://proxy.corp:3128"
+    error_message = "The proxy must reach the workspace."
   }
 }
 
 run "no_sign_in_is_set_by_default" {
   assert {
-    condition     = length(coder_env.anthropic_api_key) == 0 && !contains(keys(coder_agent.main.env), "ANTHROPIC_BASE_URL")
+    condition     = !contains(keys(coder_agent.main.env), "ANTHROPIC_BASE_URL")
     error_message = "By default the extension's own sign-in must be in charge."
   }
   assert {
-    condition     = coder_agent.main.env["OLLAMA_HOST"] == "http://host.docker.internal:11434"
+    condition     = !contains(keys(coder_agent.main.env), "no_proxy") && coder_agent.main.env["OLLAMA_HOST"] == "http://host.docker.internal:11434"
     error_message = "The service environment must reach the workspace."
   }
 }
 
-run "an_api_key_and_a_base_url_are_passed_on" {
+run "the_image_s_own_time_zone_counts_by_default" {
+  assert {
+    condition     = !contains(keys(coder_agent.main.env), "TZ")
+    error_message = "Without a time zone of ours TZ must not be set."
+  }
+}
+
+run "a_time_zone_reaches_the_workspace" {
   variables {
-    anthropic_api_key  = "sk-test"
-    anthropic_base_url = "http://host.docker.internal:4000"
+    timezone = "America/Argentina/Buenos_Aires"
   }
   assert {
-    condition     = coder_env.anthropic_api_key[0].name == "ANTHROPIC_API_KEY" && coder_env.anthropic_api_key[0].value == "sk-test"
-    error_message = "The key must reach the workspace."
+    condition     = coder_agent.main.env["TZ"] == "America/Argentina/Buenos_Aires"
+    error_message = "The time zone must reach the workspace."
+  }
+}
+
+run "a_service_variable_wins_over_the_time_zone" {
+  variables {
+    timezone            = "Europe/Berlin"
+    service_environment = "{\"TZ\": \"Asia/Tokyo\"}"
+  }
+  assert {
+    condition     = coder_agent.main.env["TZ"] == "Asia/Tokyo"
+    error_message = "What the owner sets by name must win."
+  }
+}
+
+run "secrets_are_read_from_a_folder_that_no_workspace_can_write" {
+  assert {
+    condition     = [for each in docker_container.workspace[0].volumes : each if each.host_path == "/srv/secrets"][0].read_only
+    error_message = "The folder of the secrets must be mounted read-only."
+  }
+}
+
+run "a_base_url_is_passed_on" {
+  variables {
+    anthropic_base_url = "http://host.docker.internal:4000"
   }
   assert {
     condition     = coder_agent.main.env["ANTHROPIC_BASE_URL"] == "http://host.docker.internal:4000"

@@ -152,11 +152,11 @@ def test_a_coder_that_answers_with_an_error_is_told_with_the_disk_that_its_datab
     free(1)
     monkeypatch.setattr(Api, "call", refuse)
     session: Any = SimpleNamespace(
-        stack="x", outputs=lambda **_: {"adminPassword": "p", "adminEmail": "e"},
+        stack="x", outputs=lambda **_: {"apiToken": "t", "adminEmail": "e"},
         settings=SimpleNamespace(site=SimpleNamespace(coder_url="http://127.0.0.1:1", data_dir=str(tmp_path))),
     )  # fmt: skip
     with (
         pytest.raises(PilotError, match=rf"the disk of {tmp_path} ran out of space.*500 Internal error"),
-        server.admin(session),
+        server.admin(session) as api,
     ):
-        pass
+        api.call("GET", "/api/v2/workspaces")

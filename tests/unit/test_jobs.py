@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "TOKEN_GENERATION": "3",
     "TOKEN_LIFETIME_H": "8760",
     "ADMIN_USERNAME": "admin",
+    "ADMIN_NAME": "",
     "ADMIN_EMAIL": "admin@framework.local",
     "ADMIN_PASSWORD": PASSWORD,
 }
@@ -52,7 +53,7 @@ STRONG = ("POST", "/api/v2/users/validate-password")
 LOGIN = ("POST", "/api/v2/users/login")
 SHOW = ("GET", "/api/v2/users/an-id")
 RENAME = ("PUT", "/api/v2/users/an-id/profile")
-TOKENS = ("GET", "/api/v2/users/me/keys/tokens")
+TOKENS = ("GET", "/api/v2/users/me/keys/tokens?include_expired=true")
 MINT = ("POST", "/api/v2/users/me/keys/tokens")
 CHECK = ("GET", "/api/v2/users/me")
 LOGOUT = ("POST", "/api/v2/users/logout")
@@ -65,11 +66,13 @@ class FakeCoder:
     password: str | None = None
     identifier: str = "an-id"
     username: str = "admin"
+    name: str = "Ada Lovelace"
     email: str = "admin@framework.local"
     tokens: dict[str, str] = field(default_factory=dict)
     other_owners: tuple[str, ...] = ()
     taken: str = ""
     weak: str = ""
+    intruded: bool = False
     minted: bool = True
     calls: list[tuple[str, str]] = field(default_factory=list)
     commands: list[tuple[str, ...]] = field(default_factory=list)
@@ -84,12 +87,11 @@ class FakeCoder:
         if (method, path) == STRONG:
             return {"valid": not self.weak, "details": self.weak}
         if (method, path) == SHOW:
-            return {"name": "Ada Lovelace"}
+            return {"name": self.name}
         if (method, path) == RENAME:
             if body["username"] == self.taken:
                 raise coder.ApiError(409, "A user with this username already exists.")
-            assert body["name"] == "Ada Lovelace"
-            self.username = body["username"]
+            self.username, self.name = body["username"], body["name"]
         if (method, path) == LOGIN:
             if (body["email"], body["password"]) != (self.email, self.password):
                 raise coder.ApiError(401, "wrong password")
@@ -113,6 +115,11 @@ class FakeCoder:
         if "reset-password" in arguments:
             assert arguments[-1] == self.username
             self.password = (stdin or "").splitlines()[0]
+        if "inspect" in arguments:
+            state = {"Running": True, "StartedAt": "2026-11-25T07:26:12.633156362Z"}
+            return json.dumps([{"State": state, "RestartCount": 0}])
+        if "created_at >" in (stdin or ""):
+            return "1" if self.intruded else ""
         own = f"{self.identifier}|{self.username}|digest of {self.password}|{self.email}"
         return "\n".join([own, *self.other_owners]) if "psql" in arguments else ""
 
@@ -169,6 +176,15 @@ def test_another_password_is_reset_in_the_container_without_standing_in_an_argum
     assert not [word for command in server.commands for word in command if PASSWORD in word]
 
 
+def test_a_first_user_that_somebody_made_before_us_is_refused_and_not_taken_over(server: FakeCoder) -> None:
+    server.password, server.intruded = OTHER_PASSWORD, True
+    with pytest.raises(
+        engine.JobError, match=r"somebody else made the first user of this Coder, admin \(admin@framework"
+    ):
+        admin.main()
+    assert (server.resets, server.tokens) == ([], {})
+
+
 OTHERS = ("b-id|ada|x|ada@example.org", "c-id|admin|x|chief@example.org")
 
 
@@ -201,10 +217,27 @@ def test_another_name_in_the_settings_renames_the_account_and_keeps_the_persons_
     server.known(tmp_path)
     monkeypatch.setenv("ADMIN_USERNAME", "boss")
     admin.main()
-    assert server.username == "boss"
+    assert (server.username, server.name) == ("boss", "Ada Lovelace")
     server.calls.clear()
     admin.main()
     assert RENAME not in server.calls
+
+
+def test_another_full_name_in_the_settings_is_set_once_and_one_from_the_dashboard_stays(
+    server: FakeCoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.password, server.username = PASSWORD, "renamed"
+    server.known(tmp_path)
+    monkeypatch.setenv("ADMIN_NAME", "Grace Hopper")
+    admin.main()
+    assert (server.username, server.name) == ("renamed", "Grace Hopper")
+    server.name = "Grace Brewster Hopper"
+    admin.main()
+    assert server.name == "Grace Brewster Hopper"
+    # As a new pilot with these settings has it.
+    monkeypatch.setenv("ADMIN_NAME", "")
+    admin.main()
+    assert server.name == ""
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -346,6 +379,8 @@ class World:
     joined: list[str] = field(default_factory=list)
     template: list[dict[str, object]] = field(default_factory=list)
     """Our template's row in Coder's database, if it is there."""
+    unused: bool = False
+    """Whether it has a version that nobody uses."""
 
 
 @pytest.fixture
@@ -379,7 +414,13 @@ def look(
                 world.joined.append(arguments[3])
             if "psql" not in arguments:
                 return ""
-            return "\n".join([*(["token"] if world.token_known else []), *map(json.dumps, world.template)])
+            return "\n".join(
+                [
+                    *(["token"] if world.token_known else []),
+                    *(["unused"] if world.unused else []),
+                    *map(json.dumps, world.template),
+                ]
+            )
 
         monkeypatch.setattr(engine, "state", state)
         monkeypatch.setattr(engine, "docker", docker)
@@ -483,6 +524,9 @@ def changed() -> dict[str, object]:
     return {}
 
 
+ARCHIVE = "/api/v2/templates/ours/versions/archive"
+
+
 @pytest.fixture
 def record(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, object]
@@ -502,8 +546,12 @@ def record(
             return {**DECLARED, "default_ttl_ms": json.loads(os.environ["TEMPLATE"])["default_ttl_ms"], **changed}
         if method == "GET":
             return {"workspaces": shown}
-        told.append((f"{method} {path}", body))
+        if path != ARCHIVE:
+            told.append((f"{method} {path}", body))
+        archived.append((path, body) == (ARCHIVE, {"all": True}))
         return None
+
+    archived: list[bool] = []
 
     def run(ttl_ms: int) -> list[tuple[str, object]]:
         for name, value in {
@@ -514,6 +562,8 @@ def record(
             monkeypatch.setenv(name, value)
         told.clear()
         record_template.main()
+        # What no workspace uses any more, every time, and last.
+        assert archived[-1]
         return list(told)
 
     monkeypatch.setattr(coder.Api, "call", call)
@@ -553,6 +603,9 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
         assert (found["differences"], found["generations"]) == (said, {"token": 1, "template-record": generation})
     world.template = [{**declared, "description": "of no matter to a pilot that does not declare it"}]
     assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1}
+    world.unused = True
+    found = look(world, "ensure")
+    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2})
     world.template = []
     assert look(world, "ensure")["problem"] == "the template project was deleted in Coder: `make up` makes it anew"
 

@@ -34,10 +34,12 @@ from pilot import (
 )
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
+from stack.jobs import certificate
 from stack.jobs import world as engine_world
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
 from stack.settings import parse
+from tests.certificates import self_signed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime(2026, 1, 1, 12, 0, tzinfo=datetime.UTC)
@@ -321,8 +323,11 @@ class Answers(Api):
         super().__init__(url="http://127.0.0.1:1")
         object.__setattr__(self, "answers", answers)
 
-    def call(self, method: str, path: str, body: object = None) -> object:
-        return self.answers[path]  # type: ignore[attr-defined]
+    def call(self, method: str, path: str, body: object = None, host: str = "") -> object:
+        answer: object = self.answers[path]  # type: ignore[attr-defined]
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
 
 
 @pytest.mark.parametrize(
@@ -330,8 +335,9 @@ class Answers(Api):
     [
         (
             401,
-            "the password of me@example.org was changed in Coder: `make up STACK=x` sets it back .* to keep your own, "
-            "first `PULUMI_CONFIG_PASSPHRASE_FILE=.passphrase pulumi config set --secret adminPassword --stack x`",
+            "the password of me@example.org was changed there, .* `make up STACK=x` makes a new one, and sets the "
+            "password back .* to keep your own, first `PULUMI_CONFIG_PASSPHRASE_FILE=.passphrase pulumi config set "
+            "--secret adminPassword --stack x`",
         ),
         (503, "Coder at http://127.0.0.1:17001: down"),
     ],
@@ -339,7 +345,7 @@ class Answers(Api):
 def test_a_password_that_coder_no_longer_takes_is_named_with_both_ways_out(
     project: Path, monkeypatch: pytest.MonkeyPatch, status_code: int, told: str
 ) -> None:
-    outputs = {"adminEmail": "me@example.org", "adminPassword": "s3cret"}
+    outputs = {"adminEmail": "me@example.org", "apiToken": "s3cret"}
     monkeypatch.setattr(session.Session, "outputs", lambda *_, **__: outputs)
     opened = session.Session(
         stack="x", settings=configuration.settings("x"), environment={}, config_file=project, published=True
@@ -349,8 +355,8 @@ def test_a_password_that_coder_no_longer_takes_is_named_with_both_ways_out(
         raise ApiError(status_code, "down")
 
     monkeypatch.setattr(Api, "call", refuse)
-    with pytest.raises(PilotError, match=told) as refused, server.admin(opened):
-        pytest.fail("signed in")
+    with pytest.raises(PilotError, match=told) as refused, server.admin(opened) as api:
+        api.call("GET", "/api/v2/workspaces")
     assert "s3cret" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -359,20 +365,23 @@ def _workspace(job: str, agent: str = "connected", health: str = "healthy") -> d
     app = {"slug": "code-server", "health": health}
     agents = [{"name": "main", "status": agent, "apps": [app]}]
     build = {"id": "b", "job": {"status": job, "error": "exit status 1"}, "resources": [{"agents": agents}]}
-    return {"name": "demo", "latest_build": build}
+    return {"name": "demo", "owner_name": "ann", "latest_build": build}
 
 
 @pytest.mark.parametrize(
-    ("record", "step"),
+    ("record", "editor", "step"),
     [
-        (_workspace("running"), "building the container"),
-        (_workspace("succeeded", agent="connecting"), "waiting for the agent"),
-        (_workspace("succeeded", health="initializing"), "waiting for code-server"),
-        (_workspace("succeeded"), "ready"),
+        (_workspace("running"), None, "building the container"),
+        (_workspace("succeeded", agent="connecting"), None, "waiting for the agent"),
+        (_workspace("succeeded", health="initializing"), None, "waiting for code-server"),
+        (_workspace("succeeded"), ApiError(502, "down"), "waiting for code-server"),
+        (_workspace("succeeded"), {"status": "alive"}, "ready"),
     ],
 )
-def test_the_steps_of_a_workspace_are_told(record: dict[str, Any], step: str) -> None:
-    assert workspace._step(Answers({}), record) == step
+def test_the_steps_of_a_workspace_are_told(record: dict[str, Any], editor: object, step: str) -> None:
+    editors = {"/@ann/demo.main/apps/code-server/healthz": editor, "/api/v2/applications/host": {"host": ""}}
+    answers = Answers(editors if editor else {})
+    assert workspace._step(answers, record) == step
 
 
 def test_a_failed_build_is_told_with_the_end_of_its_log() -> None:
@@ -461,12 +470,47 @@ def test_doctor_tells_a_port_that_another_program_has(project: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        (bad,) = doctor._port(_subject(port=port))
+        (bad,) = doctor._ports(_subject(port=port))
     assert bad.level == "problem"
     assert bad.found.endswith(f", process {os.getpid()}")
     assert "pulumi config set port" in bad.fix
-    (good,) = doctor._port(_subject(port=port))
+    (good,) = doctor._ports(_subject(port=port))
     assert good.level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("days", "names", "trusted", "level", "found", "fix"),
+    [
+        ("90", ("c.example", "*.c.example"), True, "ok", "for c.example and all names below it, until ", ""),
+        ("90", ("c.example", "*.c.example"), False, "warning", "no CA of this machine leads to it", "whole chain"),
+        ("90", ("c.example",), True, "problem", "not for *.c.example", "get one for c.example and *.c.example"),
+    ],
+)
+def test_doctor_says_what_a_certificate_is_for_and_until_when(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: str, names: tuple[str, ...], trusted: bool,
+    level: str, found: str, fix: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(certificate, "is_trusted", lambda *_: trusted)
+    paths = self_signed(tmp_path, "own", *names, more=("-days", days))
+    domain = {"tailnet": "true", "domain": "c.example", "tlsCertificate": paths[0], "tlsKey": paths[1]}
+    (told,) = doctor._certificate(_subject(**domain))
+    assert told.level == level
+    assert found in told.found
+    assert fix in told.fix
+
+
+@pytest.mark.parametrize(("tailnet", "told"), [("true", ["warning"]), ("false", [])])
+def test_doctor_says_what_path_apps_mean_and_what_ends_it(project: Path, tailnet: str, told: list[str]) -> None:
+    found = list(doctor._origins(_subject(tailnet=tailnet)))
+    assert [each.level for each in found] == told
+    assert all("a page that a workspace serves" in each.found and "docs/domain.md" in each.fix for each in found)
+
+
+def test_doctor_warns_of_a_certificate_that_should_have_been_renewed() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for left, late in ((17, True), (19, False)):
+        begins, ends = now - datetime.timedelta(days=90 - left), now + datetime.timedelta(days=left)
+        assert certificate.Certificate(certificate="", key="", begins=begins, ends=ends).is_late is late
 
 
 @pytest.mark.parametrize(("free_gb", "level"), [(1, "problem"), (5, "warning"), (50, "ok")])

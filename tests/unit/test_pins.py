@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pilot.outdated import number
 from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 from toolchain.pins import PINS, version
 
@@ -58,9 +59,9 @@ def test_every_direct_dependency_is_locked_as_it_is_pinned() -> None:
 def test_the_lock_names_no_registry_and_every_package_has_a_digest() -> None:
     lines = (CHECKOUT / "requirements.lock").read_text().splitlines()
     assert not [line for line in lines if "://" in line]
-    for number, line in enumerate(lines):
+    for row, line in enumerate(lines):
         if not line.startswith(" "):
-            assert lines[number + 1].startswith("    --hash=sha256:"), line
+            assert lines[row + 1].startswith("    --hash=sha256:"), line
 
 
 def test_the_package_of_the_coderd_provider() -> None:
@@ -69,9 +70,9 @@ def test_the_package_of_the_coderd_provider() -> None:
     assert coderd["parameters"] == ["coder/coderd", version("coderd")]
 
 
-def test_the_published_images_are_of_the_pinned_versions() -> None:
+def test_the_published_images_are_no_older_than_what_the_suite_runs() -> None:
     config = _yaml("Pulumi.yaml")["config"]
-    assert config["coderImage"]["default"].endswith(f":v{version('coder')}")
+    assert number(config["coderImage"]["default"].partition(":v")[2]) >= number(version("coder"))
     assert config["postgresImage"]["default"] == f"postgres:{version('postgres')}"
 
 
@@ -148,6 +149,11 @@ def test_the_front_door_reads_settings_with_the_same_library_before_the_environm
 def test_the_box_and_the_local_image_have_the_same_claude() -> None:
     parts = (CHECKOUT / "workspace-image" / "parts.sh").read_text()
     assert f"\nclaude_version={version('claude-code')}\n" in parts
+
+
+def test_the_box_and_the_local_image_have_the_same_node() -> None:
+    install = (CHECKOUT / "workspace-image" / "install.sh").read_text()
+    assert f"\nreadonly node_version={version('node')}\n" in install
 
 
 def test_images_are_made_from_the_pinned_ones() -> None:

@@ -157,6 +157,16 @@ def test_cookies_are_secure_exactly_when_the_access_url_is_https(url: str, secur
     assert environment["CODER_ACCESS_URL"] == url
 
 
+@pytest.mark.parametrize(("url", "own"), [("", True), ("https://c.example", False)])
+def test_coder_and_the_template_agree_on_whether_apps_have_origins_of_their_own(url: str, own: bool) -> None:
+    declared = declare({**LOCAL, "accessUrl": url})
+    environment = _environment(declared.one("coder"))
+    assert environment.get("CODER_WILDCARD_ACCESS_URL") == ("*.localhost:7080" if own else None)
+    assert environment.get("CODER_DISABLE_PATH_APPS") == ("true" if own else None)
+    variables = {each["name"]: each["value"] for each in _version(declared)["tfVars"]}
+    assert variables["apps_domain"] == ("localhost:7080" if own else "")
+
+
 def test_a_password_is_percent_encoded_in_the_database_url(pilot: Declared) -> None:
     url = _environment(pilot.one("coder"))["CODER_PG_CONNECTION_URL"]
     assert url == "postgres://coder:password-of-postgres-password@postgres:5432/coder?sslmode=disable"
@@ -174,30 +184,26 @@ def test_every_argument_of_a_password_is_written_out(pilot: Declared) -> None:
 
 def test_the_outputs_are_those_that_are_promised_and_the_password_is_secret(pilot: Declared) -> None:
     assert set(pilot.exports) == {
-        "url", "adminUsername", "adminEmail", "adminPassword", "templateVersion", "workspaceNetwork", "next",
-    }  # fmt: skip
-    assert is_secret(pilot.exports["adminPassword"])
-    assert not any(is_secret(value) for key, value in pilot.exports.items() if key != "adminPassword")
+        *("url", "adminUsername", "adminEmail", "adminPassword", "apiToken"),
+        *("templateVersion", "workspaceNetwork", "next"),
+    }
+    secret = {key for key, value in pilot.exports.items() if is_secret(value)}
+    assert secret == {"adminPassword", "apiToken"}
     assert pilot.exports["url"] == "http://127.0.0.1:7080"
 
 
-def test_an_api_key_reaches_the_template_as_a_secret_and_changes_the_version() -> None:
-    without = declare(LOCAL)
-    secret = declare({**LOCAL, "anthropicApiKey": "sk-secret"}, secrets=("anthropicApiKey",))
-    (template,) = secret.of(TEMPLATE)
-    assert any(path.startswith("versions") for path in template.secrets)
-    assert _version(secret)["message"] != _version(without)["message"]
-    assert "sk-secret" not in _version(secret)["message"]
-    assert "sk-secret" not in json.dumps(secret.exports)
-
-
-def test_a_service_environment_that_is_encrypted_in_the_settings_stays_a_secret() -> None:
-    plain = declare({**LOCAL, "serviceEnvironment": '{"TOKEN": "s3cret"}'})
-    secret = declare({**LOCAL, "serviceEnvironment": '{"TOKEN": "s3cret"}'}, secrets=("serviceEnvironment",))
-    (template,) = secret.of(TEMPLATE)
-    assert any(path.startswith("versions") for path in template.secrets)
-    assert _version(secret)["tfVars"] == _version(plain)["tfVars"]
-    assert "s3cret" not in _version(secret)["message"]
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("anthropicApiKey", "s3cret"), ("claudeCodeOauthToken", "s3cret"), ("serviceEnvironment", '{"TOKEN": "s3cret"}')],
+)
+def test_a_secret_of_workspaces_is_in_no_variable_of_the_template_and_encrypted_elsewhere(key: str, value: str) -> None:
+    without, secret = declare(LOCAL), declare({**LOCAL, key: value}, secrets=(key,))
+    assert _version(secret)["tfVars"] == _version(without)["tfVars"]
+    assert _version(secret)["message"] == _version(without)["message"]
+    (job,) = [each for each in secret.of(COMMAND) if each.name == "workspace-secrets"]
+    assert "s3cret" in job.inputs["environment"]["SECRETS"]
+    assert "environment" in job.secrets
+    assert [each.name for each in secret.resources if "s3cret" in json.dumps(each.inputs)] == ["workspace-secrets"]
     assert "s3cret" not in json.dumps(secret.exports)
 
 

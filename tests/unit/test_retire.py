@@ -231,7 +231,7 @@ def test_without_coder_labelled_containers_go_with_a_warning(
     start = engine.calls.index(next(call for call in engine.calls if call.startswith("ps ")))
     listing, *rest = engine.calls[start:]
     assert listing.startswith("ps --all --filter label=coder-pilot.stack=coder --filter label=coder.workspace_id")
-    assert rest[:2] == ["stop --time 10 coder-admin-demo", "rm --force coder-admin-demo"]
+    assert rest[:2] == ["stop coder-admin-demo", "rm --force coder-admin-demo"]
     assert not any("volume" in call for call in engine.calls)
 
 

@@ -28,6 +28,9 @@ HOST = "framework.example.ts.net"
 TARGET = "http://127.0.0.1:7080"
 HTTPS = Entry("https", 443, HOST, TARGET)
 HTTP = Entry("http", 7080, HOST, TARGET)
+PASSED_ON = Entry("tcp", 443, HOST, "tcp://127.0.0.1:7081")
+SET_PASSED_ON = Step(["serve", "--bg", "--tcp=443", "tcp://127.0.0.1:7081"])
+OFF_PASSED_ON = Step(["serve", "--tcp=443", "off"])
 SET_HTTPS = Step(["serve", "--bg", "--https=443", TARGET])
 SET_HTTP = Step(["serve", "--bg", "--http=7080", TARGET])
 OFF_HTTPS = Step(["serve", "--https=443", "--set-path=/", "off"])
@@ -44,7 +47,9 @@ STATUS: Json = {
 def served(*entries: Entry) -> Json:
     config: Json = {"TCP": {}, "Web": {}}
     for entry in entries:
-        config["TCP"][str(entry.port)] = {entry.scheme.upper(): True}
+        config["TCP"][str(entry.port)] = entry.mode
+        if entry.scheme == serve.TCP:
+            continue
         config["Web"][entry.web] = {"Handlers": {"/": {"Proxy": entry.target}}}
     return config
 
@@ -93,6 +98,85 @@ GRAFANA = Entry("https", 8443, HOST, "http://127.0.0.1:3000")
 )
 def test_the_plan_is_these_exact_commands(config: Json, previous: list[Entry], steps: list[Step]) -> None:
     assert serve.plan(config, [HTTPS, HTTP], previous) == steps
+
+
+@pytest.mark.parametrize(
+    ("config", "previous", "wanted", "steps"),
+    [
+        ({}, [], [PASSED_ON, HTTP], [SET_PASSED_ON, SET_HTTP]),
+        (OURS, [HTTPS, HTTP], [PASSED_ON, HTTP], [OFF_HTTPS, SET_PASSED_ON]),
+        (served(PASSED_ON, HTTP), [PASSED_ON, HTTP], [PASSED_ON, HTTP], []),
+        (served(PASSED_ON, HTTP), [PASSED_ON, HTTP], [HTTPS, HTTP], [OFF_PASSED_ON, SET_HTTPS]),
+        (
+            served(moved(PASSED_ON, target="tcp://127.0.0.1:7079"), HTTP),
+            [moved(PASSED_ON, target="tcp://127.0.0.1:7079"), HTTP],
+            [PASSED_ON, HTTP],
+            [SET_PASSED_ON],
+        ),
+    ],
+    ids=["nothing-served-yet", "a-domain-is-set", "all-in-place", "a-domain-is-taken-away", "another-port"],
+)
+def test_with_a_domain_of_ones_own_the_port_of_https_is_passed_on(
+    config: Json, previous: list[Entry], wanted: list[Entry], steps: list[Step]
+) -> None:
+    assert serve.plan(config, wanted, previous) == steps
+    for entry in wanted:
+        serve.require_free(config, entry, serve.maybe_ours(config, entry))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (with_path(copy.deepcopy(OURS), HTTPS.web, "/grafana"), ["443/grafana leads to", "--set-path=/grafana off"]),
+        (served(moved(HTTPS, target="http://127.0.0.1:3000")), ["port 443", "http://127.0.0.1:3000"]),
+        ({"TCP": {"443": {"TCPForward": "127.0.0.1:22"}}}, ["port 443", "127.0.0.1:22"]),
+        ({"TCP": {"443": {"TCPForward": "127.0.0.1:7081", "TerminateTLS": HOST}}}, ["port 443", "TerminateTLS"]),
+        ({**OURS, "AllowFunnel": {HTTPS.web: True}}, ["port 443 is public"]),
+    ],
+    ids=["a-path-beside-ours", "https-to-elsewhere", "ssh", "tls-ended-before", "funnel"],
+)
+def test_a_port_that_somebody_else_uses_is_not_passed_on(config: Json, words: list[str]) -> None:
+    with pytest.raises(JobError) as refusal:
+        serve.plan(config, [PASSED_ON, HTTP], [HTTPS, HTTP])
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_what_is_passed_on_is_taken_off_under_whatever_name_the_node_has() -> None:
+    assert serve.removals(served(PASSED_ON), [PASSED_ON], "renamed.example.ts.net") == [OFF_PASSED_ON]
+
+
+@pytest.mark.parametrize(
+    ("resolved", "told"),
+    [
+        ({"coder.example.com": ["100.64.0.1"], "any.coder.example.com": ["100.64.0.1", "fd7a::1"]}, ""),
+        ({}, "coder.example.com leads nowhere, not to this machine's 100.64.0.1: add the DNS records"),
+        ({"coder.example.com": ["192.0.2.7"]}, "coder.example.com leads to 192.0.2.7, not to"),
+        ({"coder.example.com": ["100.64.0.1"]}, "any.coder.example.com leads nowhere"),
+        ({"coder.example.com": ["100.64.0.1", "192.0.2.7"]}, "leads to 100.64.0.1, 192.0.2.7, not to"),
+    ],
+    ids=["here", "nowhere", "elsewhere", "no-wildcard", "here-and-elsewhere"],
+)
+def test_a_domain_has_to_lead_to_this_machine_with_all_its_names(
+    monkeypatch: pytest.MonkeyPatch, resolved: dict[str, list[str]], told: str
+) -> None:
+    monkeypatch.setattr(serve, "addresses", lambda name, timeout_s: set(resolved.get(name, [])))
+    status = {**STATUS, "Self": {**STATUS["Self"], "TailscaleIPs": ["100.64.0.1", "fd7a::1"]}}
+    if not told:
+        serve.require_names(status, "coder.example.com", 1)
+        return
+    with pytest.raises(JobError, match=r"docs/domain\.md") as refusal:
+        serve.require_names(status, "coder.example.com", 1)
+    assert told in str(refusal.value)
+
+
+def test_a_name_is_resolved_as_programs_on_this_machine_do() -> None:
+    assert "127.0.0.1" in serve.addresses("127.0.0.1", 5)
+    assert serve.addresses("nowhere.invalid", 5) == set()
+
+
+def test_with_a_domain_the_node_needs_no_certificate_of_the_tailnets() -> None:
+    assert serve.node_name(without("CertDomains"), None, certificate=False) == HOST
 
 
 def test_entries_under_an_earlier_name_of_the_node_go_and_everything_else_goes_back_as_it_came() -> None:
@@ -307,6 +391,7 @@ class Fake:
                     "PATH": str(self.directory),
                     "PORT": str(port),
                     "MACHINE": "framework",
+                    "DOMAIN": "",
                     "TAILSCALE_SOCKET": "",
                     "PULUMI_COMMAND_STDOUT": stdout_before,
                 },

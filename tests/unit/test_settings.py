@@ -12,6 +12,7 @@ from stack.settings import Encrypted
 from tests.unit.program import defaults
 
 FOLDER = Path("/checkout")
+DOMAIN = {"tailnet": "true", "domain": "coder.example.com", "tlsCertificate": "/c.crt", "tlsKey": "/c.key"}
 
 
 def _parse(**changes: str | Encrypted[str]) -> settings.Settings:
@@ -55,10 +56,57 @@ def test_the_defaults_of_the_project_are_good() -> None:
         # What `pulumi config set --path` makes of numbers and booleans.
         ("serviceEnvironment", '{"A": 8080, "B": true}', {"A": "8080", "B": "true"}),
         ("tailnetName", "framework", "framework"),
+        ("timezone", "Europe/Berlin", "Europe/Berlin"),
+        ("timezone", "Etc/GMT+3", "Etc/GMT+3"),
+        ("timezone", "", ""),
     ],
 )
 def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
     assert _field(_parse(**{key: value}), key) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "domain"),
+    [
+        ({"tailnet": "false"}, "localhost:7080"),
+        ({"tailnet": "false", "port": "7090"}, "localhost:7090"),
+        ({"tailnet": "false", "accessUrl": "http://localhost:7080"}, "localhost:7080"),
+        ({"tailnet": "false", "accessUrl": "https://coder.example.org"}, ""),
+        ({"tailnet": "true"}, ""),
+        (DOMAIN, "coder.example.com"),
+        # Other machines come by the tailnet's name, below which there is none.
+        ({"tailnet": "true", "accessUrl": "http://127.0.0.1:7080"}, ""),
+    ],
+)
+def test_apps_have_names_of_their_own_where_the_address_has_names_below_it(
+    changes: dict[str, str], domain: str
+) -> None:
+    assert _parse(**changes).apps_domain == domain
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tailnet": "false"}, "which needs the tailnet, but tailnet is false: run `pulumi config set tailnet true`"),
+        ({"tlsCertificate": ""}, "domain needs tlsCertificate: run `pulumi config set tlsCertificate <file>`"),
+        ({"tlsKey": ""}, "domain needs tlsKey: run `pulumi config set tlsKey <file>`"),
+        ({"accessUrl": "https://coder.example.com"}, "run `pulumi config rm accessUrl`"),
+        ({"domain": "", "tlsKey": ""}, "tlsCertificate is set, but domain is not: run `pulumi config set domain"),
+        ({"port": "65535"}, "the port after `port`"),
+        ({"domain": "*.coder.example.com"}, "domain is"),
+        ({"domain": "https://coder.example.com"}, "domain is"),
+        ({"domain": "framework.example.ts.net"}, "domain is"),
+        ({"domain": "Coder.example.com"}, "domain is"),
+        ({"domain": "100.64.0.1"}, "domain is"),
+        ({"domain": "coder"}, "domain is"),
+        ({"tlsKey": "c.key"}, "tlsKey is"),
+    ],
+)
+def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str, str], told: str) -> None:
+    with pytest.raises(settings.SettingsError) as refused:
+        _parse(**{**DOMAIN, **changes})
+    (line,) = refused.value.problems
+    assert told in line
 
 
 @pytest.mark.parametrize(
@@ -90,6 +138,9 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("adminUsername", "the admin"),
         ("adminUsername", "new"),
         ("adminUsername", "a" * 33),
+        ("adminName", " Ada"),
+        ("adminName", "Ada <ada@example.org>"),
+        ("adminName", "a" * 129),
         ("adminEmail", "admin"),
         ("idleTtl", "2"),
         ("idleTtl", "0h"),
@@ -111,6 +162,11 @@ def test_a_good_value_is_taken(key: str, value: str, expected: object) -> None:
         ("serviceEnvironment", '{"A": null}'),
         ("serviceEnvironment", '{"A": "$HOME"}'),
         ("anthropicBaseUrl", "localhost:4000"),
+        # Of these a program would take the time for UTC.
+        ("timezone", "Europe/Berlim"),
+        ("timezone", "Europe"),
+        ("timezone", "CEST"),
+        ("timezone", "/etc/localtime"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_is_allowed_and_what_mends_it(key: str, value: str) -> None:
@@ -182,6 +238,12 @@ def test_the_tailnets_https_port_is_refused_for_coder_only_where_the_tailnet_is_
     with pytest.raises(settings.SettingsError, match="pulumi config set port 7080"):
         _parse(port="443")
     assert _parse(port="443", tailnet="false").site.port == 443
+
+
+def test_two_ways_for_claude_to_sign_in_are_refused_with_the_one_to_remove() -> None:
+    with pytest.raises(settings.SettingsError, match="run `pulumi config rm anthropicApiKey`"):
+        _parse(anthropicApiKey=Encrypted(), claudeCodeOauthToken=Encrypted())
+    assert _parse(claudeCodeOauthToken=Encrypted()).workspaces.claude_code_oauth_token == Encrypted()
 
 
 def test_every_key_but_one_that_is_always_encrypted_has_a_default() -> None:

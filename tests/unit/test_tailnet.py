@@ -5,14 +5,17 @@ On the true `__main__.py`; what the job behind it decides is in test_serve.py.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pulumi.output import Unknown
 
+from tests.certificates import self_signed
 from tests.unit.program import LOCAL, TAILNET, Declared, Registration, declare, is_secret
 
 ON = {**LOCAL, "tailnet": "true"}
+DOMAIN = "coder.example.com"
 URL = "https://framework.example.ts.net"
 REFUSED = {"problem": "this machine is logged out of its tailnet: run `sudo tailscale up`"}
 
@@ -62,7 +65,7 @@ def test_the_entries_are_made_changed_and_taken_off_by_the_same_job(pilot: Decla
 
 def test_the_settings_reach_the_job_and_its_looks_alike() -> None:
     settings = {"port": "7090", "tailnetName": "framework", "tailscaleSocket": "/run/t.sock"}
-    expected = {"PORT": "7090", "MACHINE": "framework", "TAILSCALE_SOCKET": "/run/t.sock"}
+    expected = {"PORT": "7090", "MACHINE": "framework", "TAILSCALE_SOCKET": "/run/t.sock", "DOMAIN": ""}
     pilot = declare({**ON, **settings})
     assert pilot.one("serve").inputs["environment"] == {**expected, "ACCESS_URL": URL}
     looks = [each["environment"] for each in pilot.invokes if "stack.jobs.serve" in each["command"]]
@@ -120,3 +123,44 @@ def test_with_the_tailnet_off_nothing_of_it_runs() -> None:
     off = declare(LOCAL)
     assert _jobs(off) == []
     assert _coder(off)["CODER_ACCESS_URL"] == "http://127.0.0.1:7080"
+
+
+def _with_domain(folder: Path, name: str = "own", *, preview: bool = False) -> Declared:
+    certificate, key = self_signed(folder, name, DOMAIN, f"*.{DOMAIN}")
+    settings = {"domain": DOMAIN, "tlsCertificate": certificate, "tlsKey": key}
+    return declare({**ON, **settings}, tailnet={**TAILNET, "url": f"https://{DOMAIN}"}, preview=preview)
+
+
+def test_with_a_domain_of_ones_own_coder_ends_tls_on_loopback_and_every_app_has_a_name_below_it(tmp_path: Path) -> None:
+    pilot = _with_domain(tmp_path)
+    environment, coder = _coder(pilot), pilot.one("coder")
+    assert environment["CODER_ACCESS_URL"] == pilot.exports["url"] == f"https://{DOMAIN}"
+    assert environment["CODER_WILDCARD_ACCESS_URL"] == f"*.{DOMAIN}"
+    assert environment["CODER_TLS_ADDRESS"] == "0.0.0.0:7081"
+    ports = [(each["ip"], each["external"], each["internal"]) for each in coder.inputs["ports"]]
+    assert ports == [("127.0.0.1", 7080, 7080), ("127.0.0.1", 7081, 7081)]
+    asked = [each["environment"]["DOMAIN"] for each in pilot.invokes if "stack.jobs.serve" in each["command"]]
+    assert asked == [DOMAIN, DOMAIN]
+
+
+def test_the_certificates_key_is_a_secret_and_another_certificate_another_container(tmp_path: Path) -> None:
+    first, renewed = (_with_domain(tmp_path, name).one("coder") for name in ("first", "renewed"))
+    files = {each["file"]: each["content"] for each in first.inputs["uploads"]}
+    environment = dict(each.split("=", 1) for each in first.inputs["envs"])
+    assert files[environment["CODER_TLS_CERT_FILE"]] == (tmp_path / "first.crt").read_text()
+    assert files[environment["CODER_TLS_KEY_FILE"]] == (tmp_path / "first.key").read_text()
+    assert any(path.startswith("uploads") for path in first.secrets)
+    assert first.inputs["uploads"] != renewed.inputs["uploads"]
+
+
+def test_a_certificate_that_is_not_good_ends_an_up_before_anything_and_warns_in_a_preview(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = self_signed(tmp_path, "short", DOMAIN)
+    settings = {**ON, "domain": DOMAIN, "tlsCertificate": certificate, "tlsKey": key}
+    with pytest.raises(Exception, match=r"^domain: .*short\.crt is for coder\.example\.com, not for \*\."):
+        declare(settings)
+    warnings: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", warnings.append)
+    declare(settings, preview=True)
+    assert [each for each in warnings if "`pulumi up` will stop here" in each]

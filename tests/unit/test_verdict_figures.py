@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pilot.verdict import samples
 from pilot.verdict.builds import Failure
+from pilot.verdict.engine import Engine
 from pilot.verdict.figures import Figures, compute
 from pilot.verdict.runs import PAST_LIMIT, REPORT_INTERVAL, WORKING
 from pilot.verdict.workspaces import WorkspaceFigures
+from stack.jobs.names import WORKSPACE_LABEL
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -235,6 +238,21 @@ def test_the_watcher_of_the_template_says_what_the_figures_look_for() -> None:
     assert f'show "{WORKING}$' in script
     assert 'echo "$1" >"$state_dir/status"' in script
     assert Path(samples.CLAUDE_STATUS).parent.as_posix() in (CHECKOUT / "terraform-template" / "main.tf").read_text()
+
+
+class OneWorkspace(Engine):
+    """An engine that runs one workspace, which wrote something else than the watcher does."""
+
+    def containers(self, stack: str) -> list[dict[str, Any]]:
+        return [{"Id": "c", "State": "running", "Labels": {WORKSPACE_LABEL: stack}}]
+
+    def file(self, container_id: str, path: str) -> str:
+        return f"{container_id}\x1b[2J of {path}{'x' * 100}\nmore\n"
+
+
+def test_what_a_workspace_says_about_its_claude_is_one_short_line_of_plain_text() -> None:
+    said = samples.claude(OneWorkspace(host="unix:///none"), "w")
+    assert said == {"w": f"c[2J of {samples.CLAUDE_STATUS}{'x' * 100}"[: samples.CLAUDE_STATUS_MAX]}
 
 
 def test_ram_given_back_is_told_by_limit_and_by_measured_peak() -> None:

@@ -135,6 +135,7 @@ class Engine:
         self.images: set[str] = set()
         self.in_use: set[str] = set()
         self.lacking: set[str] = set()
+        self.says = ""
 
     def docker(self, *words: str, **_: object) -> str:
         if words[:2] == ("image", "ls"):
@@ -145,7 +146,9 @@ class Engine:
             self.images.remove(words[2])
             return ""
         assert words[0] == "run", words
-        return "lacks" if any(f"id-of-{name}" in words for name in self.lacking) else ""
+        if self.says:
+            return self.says
+        return "without-extension" if any(f"id-of-{name}" in words for name in self.lacking) else ""
 
 
 @pytest.fixture
@@ -180,7 +183,7 @@ def test_an_image_that_is_there_and_whole_is_not_built_again(
 ) -> None:
     assert _run(monkeypatch, capsys, "look") == {BASE: 1}
     fake.images = {"image:1"}
-    assert _built(monkeypatch, capsys, "image:1", 1) == {"incomplete": []}
+    assert _built(monkeypatch, capsys, "image:1", 1) == {"incomplete": [], "lacking": {}}
     assert _run(monkeypatch, capsys, "tend") == {BASE: 1}
 
 
@@ -191,7 +194,7 @@ def test_an_image_that_is_gone_or_lacks_the_extension_is_built_again(
     fake.images = {"image:1"}
     fake.lacking = {"image:1"} if fault == "without the extension" else set()
     answer = _built(monkeypatch, capsys, "image:1", 1)
-    assert answer == {"incomplete": [BASE] if fake.lacking else []}
+    assert answer == {"incomplete": [BASE] if fake.lacking else [], "lacking": {}}
     if not fake.lacking:
         fake.images = set()
     assert _run(monkeypatch, capsys, "look") == {BASE: 2}
@@ -200,6 +203,16 @@ def test_an_image_that_is_gone_or_lacks_the_extension_is_built_again(
     fake.images, fake.lacking = {"image:1"}, set()
     _built(monkeypatch, capsys, "image:1", 2)
     assert _run(monkeypatch, capsys, "look") == {BASE: 2}
+
+
+@pytest.mark.parametrize(("says", "attempt"), [("without-tools\ntmux\nnode", 2), ("tmux\nnode", 1)])
+def test_tools_that_are_not_in_are_told_and_tried_again_only_where_that_may_help(
+    fake: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], says: str, attempt: int
+) -> None:
+    fake.images, fake.says = {"image:1"}, says
+    answer = _built(monkeypatch, capsys, "image:1", 1)
+    assert answer == {"incomplete": [], "lacking": {BASE: {"tools": ["tmux", "node"], "again": attempt == 2}}}
+    assert _run(monkeypatch, capsys, "tend") == {BASE: attempt}
 
 
 def test_an_engine_that_does_not_answer_is_not_taken_for_one_without_the_image(

@@ -129,6 +129,19 @@ def test_an_old_version_is_no_trouble_while_its_agent_is_connected() -> None:
     assert lost.container is None
 
 
+def test_a_workspace_whose_version_knows_another_address_of_the_apps_works_and_starts_with_the_active_one() -> None:
+    moved = dataclasses.replace(NEW, id="newer", apps_domain="localhost:7080")
+    runs, parked = (dataclasses.replace(each, active=moved) for each in (RUNS, PARKED))
+    for coder, container, works in ((runs, CONTAINER, True), (parked, None, False)):
+        trouble = _trouble(coder, container)
+        assert trouble is not None
+        assert str(trouble) == "its apps and ports are at another address from its next start on"
+        assert (trouble.works, trouble.updates) == (works, True)
+    stopped = _trouble(runs, dataclasses.replace(CONTAINER, state="exited"))
+    assert stopped is not None
+    assert not stopped.works
+
+
 def test_a_container_of_a_build_that_the_database_does_not_have_is_not_taken_for_the_workspaces_own() -> None:
     later = dataclasses.replace(CONTAINER, created_s=2000.0)
     assert _text(PARKED, CONTAINER) == "Coder does not know its container coder-admin-demo"
@@ -242,7 +255,7 @@ def test_make_workspace_does_not_start_what_only_up_can_build(asked: list[tuple[
 
 def test_make_workspace_removes_a_container_whose_name_would_be_in_the_way(asked: list[tuple[str, ...]]) -> None:
     assert _start_again(PARKED, CONTAINER) == [{"transition": "start"}]
-    assert asked == [("stop", "--time", "10", "coder-admin-demo"), ("rm", "--force", "coder-admin-demo")]
+    assert asked == [("stop", "coder-admin-demo"), ("rm", "--force", "coder-admin-demo")]
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,9 @@ func (r *templateResource) Read(ctx context.Context, req resource.ReadRequest, r
 	}
 	template, err := r.client.Template(ctx, uuid.MustParse(model.ID.ValueString()))
 	if hasStatus(err, http.StatusNotFound) {
+		// The published 0.0.13 goes on here, so that the resource stays, with the id of no template.
 		resp.State.RemoveResource(ctx)
-		return
-	}
-	if err != nil {
+	} else if err != nil {
 		resp.Diagnostics.AddError("The template cannot be read", err.Error())
 		return
 	}
