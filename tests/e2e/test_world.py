@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
+from stack.jobs import workspace_secrets
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import (
     Belongings,
@@ -43,6 +44,7 @@ class Lived:
     def assert_whole(self) -> None:
         """The world is what it was, a second `up` changes nothing, and who was at work still is."""
         assert world_of(self.pilot) == self.world
+        assert not workspace_secrets.is_lost(str(self.pilot.data))
         self.pilot.up("--expect-no-changes")
         assert belongings(self.pilot) == self.owned
         eventually(lambda: editor_answers(self.pilot, self.running), timeout_s=60, what="the editor that was open")
@@ -154,6 +156,10 @@ def _record_lost(lived: Lived) -> None:
     docker("rm", "--force", _server(lived))
 
 
+def _secrets_gone(lived: Lived) -> None:
+    workspace_secrets.shared(str(lived.pilot.data)).joinpath(workspace_secrets.FILE).unlink()
+
+
 @pytest.mark.parametrize(
     ("happens", "said"),
     [
@@ -168,6 +174,7 @@ def _record_lost(lived: Lived) -> None:
         pytest.param(_control_network_gone, "the network {name}-control is gone", marks=pytest.mark.drill),
         pytest.param(_another_network_in_its_place, "was made by somebody else", marks=pytest.mark.drill),
         pytest.param(_postgres_gone, "{name}-postgres is gone", marks=pytest.mark.drill),
+        pytest.param(_secrets_gone, "the file with the secrets of workspaces is gone", marks=pytest.mark.drill),
     ],
 )
 def test_what_was_done_behind_its_back_is_said_and_put_right_by_a_plain_up(

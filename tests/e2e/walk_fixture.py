@@ -88,6 +88,14 @@ class Walk(RuleBasedStateMachine):
             self.owned = belongings(self.pilot)
 
     @precondition(lambda self: self.whole)
+    @rule(number=strategies.integers(0, 9), name=NAMES)
+    def rename(self, number: int, name: str) -> None:
+        found = self._workspaces()
+        if found and name not in {each["name"] for each in found}:
+            self.pilot.call("PATCH", f"/api/v2/workspaces/{found[number % len(found)]['id']}", {"name": name})
+            self.owned = belongings(self.pilot)
+
+    @precondition(lambda self: self.whole)
     @rule(what=strategies.sampled_from(sorted(ACCIDENTS)))
     def accident(self, what: str) -> None:
         ACCIDENTS[what](self.pilot)
