@@ -36,6 +36,8 @@ def declare(config: settings.Workspaces, world: World, opts: pulumi.ResourceOpti
         "workspace_secrets",
         environment={
             "DATA_DIRECTORY": world.site.data_dir,
+            # Known once nothing stands against this `up`: nothing is written before.
+            "DOCKER_HOST": world.docker_host,
             "SECRETS": pulumi.Output.secret(json.dumps(values(config), sort_keys=True)),
             "GENERATION": world.generation("workspace-secrets").apply(str),
         },

@@ -79,7 +79,9 @@ def _look() -> Found:
         " 'cors_behavior', cors_behavior,"
         f" 'active_version_id', active_version_id) FROM templates WHERE NOT deleted AND id::text = {identifier};\n"
         # As Coder's own query picks what it archives: used is what the latest build of a workspace has.
+        # Nobody can create from one whose import failed.
         "SELECT 'unused' FROM template_versions JOIN templates ON templates.id = template_id"
+        " JOIN provisioner_jobs ON provisioner_jobs.id = job_id AND job_status = 'succeeded'"
         f" WHERE template_id::text = {identifier} AND NOT archived AND template_versions.id <> active_version_id"
         " AND NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (workspace_id) template_version_id, transition"
         " FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"

@@ -219,12 +219,15 @@ def test_a_token_that_does_not_last_is_replaced_by_the_next_up_and_only_once(pil
 
 def test_an_edit_of_the_template_makes_exactly_one_version(pilot: Pilot) -> None:
     (template,) = pilot.call("GET", "/api/v2/templates")
-    before = pilot.call("GET", f"/api/v2/templates/{template['id']}/versions")
+    listed = f"/api/v2/templates/{template['id']}/versions"
+    before = pilot.call("GET", f"{listed}?include_archived=true")
     readme = pilot.directory / "terraform-template" / "README.md"
     readme.write_text(readme.read_text() + "\nOne more line.\n")
     assert _changes(pilot.up()) == {"template", "template-record"}
-    after = pilot.call("GET", f"/api/v2/templates/{template['id']}/versions")
+    after = pilot.call("GET", f"{listed}?include_archived=true")
     assert len(after) == len(before) + 1
+    # Nobody uses the one before: nobody can create from it.
+    assert [each["archived"] for each in sorted(after, key=lambda each: str(each["created_at"]))][-2:] == [True, False]
     pilot.up("--expect-no-changes")
 
 
@@ -434,7 +437,10 @@ def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with
     # Coder drops the admin's tokens with it.
     pilot.call("PUT", "/api/v2/users/me/password", passwords)
     said = command(pilot, "status", check=False)
-    assert "was changed in Coder: `make up STACK=test` sets it back to that of `make password`; to keep" in said
+    assert "the password of admin@framework.local was changed there" in said
+    assert (
+        "`make up STACK=test` makes a new one, and sets the password back to that of `make password`; to keep" in said
+    )
     said = pilot.up()
     assert "warning: the password of chief was changed in Coder: set back to that of `make password`; to keep" in said
     assert "`pulumi config set --secret adminPassword`" in said
