@@ -197,12 +197,22 @@ def heading(page: Page) -> Locator:
     return shown.get_by_role("heading", name=HEADING)
 
 
-def test_the_plan_of_switching_it_on_shows_the_entries_and_coders_container_alone(box: Switched) -> None:
-    assert box.planned == {"tailnet": "create", "serve": "create", "coder": "replace"}
+# The template, because the tailnet's one name has none below it: apps are paths then.
+CHANGES = {
+    "tailnet": "create",
+    "serve": "create",
+    "coder": "replace",
+    "template": "update",
+    "template-record": "update",
+}
 
 
-def test_switching_it_on_changes_the_entries_and_coders_container_alone(box: Switched) -> None:
-    assert box.changed == {"tailnet", "serve", "coder"}
+def test_the_plan_of_switching_it_on_shows_the_entries_coders_container_and_the_template_alone(box: Switched) -> None:
+    assert box.planned == CHANGES
+
+
+def test_switching_it_on_changes_the_entries_coders_container_and_the_template_alone(box: Switched) -> None:
+    assert box.changed == CHANGES.keys()
     assert box.pilot.pulumi("stack", "output", "url") == "https://framework.tailnet.test\n", "and it is no secret"
 
 
