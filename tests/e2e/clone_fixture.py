@@ -54,7 +54,7 @@ def _without_checkout(path: str) -> str:
 
 
 @contextlib.contextmanager
-def cloned(folder: Path, purpose: str) -> Iterator[Clone]:
+def cloned(folder: Path, purpose: str, workspace_image: str = WORKSPACE_IMAGE) -> Iterator[Clone]:
     """A clone in `folder` with the settings of a pilot of its own; what it left on the engine goes in the end."""
     directory, home = folder / "clone", folder / "home"
     home.mkdir()
@@ -74,7 +74,7 @@ def cloned(folder: Path, purpose: str) -> Iterator[Clone]:
     )
     settings = {
         "name": made.name, "port": str(made.port), "dataDir": ".local/data", "coderImage": CODER_IMAGE,
-        "postgresImage": POSTGRES_IMAGE, "workspaceImages": WORKSPACE_IMAGE, "tailnet": "false",
+        "postgresImage": POSTGRES_IMAGE, "workspaceImages": workspace_image, "tailnet": "false",
     }  # fmt: skip
     lines = [f"  coder-pilot:{key}: {json.dumps(value)}" for key, value in settings.items()]
     (directory / f"Pulumi.{STACK}.yaml").write_text("\n".join(["config:", *lines, ""]))

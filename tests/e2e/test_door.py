@@ -1,4 +1,4 @@
-"""A person with a browser gets from what `make up` prints to Claude in a project, and finds it again the next day."""
+"""A person with a browser gets from what `make up` prints to Claude in a project, and finds their work the next day."""
 
 from __future__ import annotations
 
@@ -14,14 +14,41 @@ from tests.e2e import hostile_page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
-from tests.e2e.pilot_fixture import docker, eventually, request
+from tests.e2e.pilot_fixture import NAME_PREFIX, docker, eventually, request
 from tests.e2e.workspace_fixture import agent_of, trust
+from toolchain.pieces import WORKSPACE_IMAGE
 from toolchain.pins import version
 
 EMAIL = "admin@framework.local"
 TIMEOUT_MS = 120_000
 # A picture for the README is taken at the size at which it is shown.
 VIEWPORT = {"width": 1280, "height": 800}
+
+# The image that a project with a database would name. Built once: from then on the engine's cache has it.
+IMAGE = f"{NAME_PREFIX}/workspace-with-redis:1"
+DOCKERFILE = f"""
+FROM {WORKSPACE_IMAGE}
+RUN sudo apt-get update && sudo apt-get install --yes --no-install-recommends redis-server
+"""
+# Shows what the submodule has, what Git LFS and what the database.
+DEV_SERVER = """
+import http.server, pathlib, subprocess
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        stored = subprocess.run(["redis-cli", "get", "word"], capture_output=True, text=True).stdout
+        text = pathlib.Path("module/file").read_text() + pathlib.Path("picture").read_text() + stored
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+server = http.server.HTTPServer(("127.0.0.1", 8000), Page)
+print("Open http://127.0.0.1:8000", flush=True)
+server.serve_forever()
+"""
+# It writes its data when it is told to end, and loses the newest when it is killed.
+START_DATABASE = "mkdir -p ~/data && redis-server --dir ~/data --daemonize yes >/dev/null && echo begun"
+SHOWN = "From the submodule.\nFrom Git LFS.\nkept\n"
 
 # What the console may say, by a pattern of the address or of the text, and why. Nothing else.
 EXPECTED = {
@@ -33,13 +60,15 @@ EXPECTED = {
     r"/node_modules/vsda/": "404, a part of VS Code that code-server may not ship",
     "authentication provider 'github'": "VS Code's own sign-in, which code-server does not have",
     "CloseEvent": "an editor that is still open when its workspace stops",
-    r"^https://open-vsx\.org/": "no way to the extension market on a machine without the internet",
+    "is already registered": "VS Code, on a busy machine, when a project is trusted while its extensions still start",
+    r"open-vsx\.org": "no way to the extension market on a machine without the internet",
 }
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    with cloned(tmp_path_factory.mktemp("door"), "browser") as made:
+    docker("build", "--tag", IMAGE, "-", stdin=DOCKERFILE)
+    with cloned(tmp_path_factory.mktemp("door"), "browser", IMAGE) as made:
         yield made
 
 
@@ -122,10 +151,20 @@ def in_terminal(editor: Page, command: str, answer: str) -> None:
     if rows.count() == 0:
         editor.keyboard.press("Control+Backquote")
     rows.get_by_text("$").first.wait_for()
-    editor.locator(".terminal-wrapper.active .xterm-helper-textarea").focus()
+    # The first: one more is above long output, with the command that it is of.
+    editor.locator(".terminal-wrapper.active .xterm-helper-textarea").first.focus()
     editor.keyboard.type(f"{command}\n")
     # A line of its own: the command itself is shown as well.
     rows.locator("div").filter(has_text=re.compile(rf"^\s*{re.escape(answer)}\s*$")).first.wait_for()
+
+
+def see_the_dev_server(editor: Page, port: int) -> None:
+    """Start the dev server in the terminal and open it by its address in docs/use.md."""
+    in_terminal(editor, "python3 serve.py", "Open http://127.0.0.1:8000")
+    page = editor.context.new_page()
+    page.goto(f"http://8000--main--first--admin.localhost:{port}/")
+    assert page.text_content("body") == SHOWN
+    page.close()
 
 
 def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_again_after_a_stop(
@@ -133,7 +172,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
 ) -> None:
     password = clone.make("password").stdout.strip()
     assert printed["sign in as"] == EMAIL
-    make_repository(tmp_path / "demo.git", {"hello.py": "print('Hello from the repository.')\n"})
+    module = make_repository(tmp_path / "module.git", {"file": "From the submodule.\n"})
     network = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{clone.name}-workspaces")
     page = visit()
     page.goto(printed["Coder"])
@@ -144,6 +183,12 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     page.locator("a[href='/templates/project/workspace']").last.click()
     page.get_by_label("Workspace name").fill("first")
     with git_server(tmp_path, network) as server:
+        make_repository(
+            tmp_path / "demo.git",
+            {"hello.py": "print('Hello from the repository.')\n", "serve.py": DEV_SERVER},
+            submodules={"module": (f"{server}/module.git", module)},
+            lfs={"picture": "From Git LFS.\n"},
+        )
         page.get_by_label("Git repository").fill(f"{server}/demo.git")
         page.get_by_label("Memory (MiB)").fill("2048")
         page.get_by_role("button", name="Create workspace").click()
@@ -157,6 +202,16 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     in_terminal(page, "claude --version", f"{version('claude-code')} (Claude Code)")
     in_terminal(page, "echo kept >note.txt; cat note.txt", "kept")
     page.screenshot(path=artifacts / "editor.png")
+    in_terminal(
+        page, "git config --global user.name Ann && git config --global user.email ann@example.com; echo $?", "0"
+    )
+    in_terminal(
+        page, "git add note.txt && git commit --quiet --message 'Keep' && git log -1 --format='%an: %s'", "Ann: Keep"
+    )
+    in_terminal(page, "git status", "nothing to commit, working tree clean")
+    in_terminal(page, START_DATABASE, "begun")
+    in_terminal(page, "redis-cli set word kept", "OK")
+    see_the_dev_server(page, clone.port)
     dashboard = page.context.new_page()
     assert said == []
     dashboard.goto(f"{printed['Coder']}/@admin/first")
@@ -175,8 +230,13 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     status(page, "Running")
     open_tile(page)
     trust(page)
-    page.get_by_role("treeitem", name="note.txt").wait_for()
+    page.get_by_role("treeitem", name="note.txt").dblclick()
+    # Extensions that start replace a terminal that was opened before, with what is typed there.
+    page.get_by_role("button", name="Run Claude Code").wait_for()
     in_terminal(page, "cat note.txt", "kept")
+    in_terminal(page, "git log -1 --format='%an: %s'", "Ann: Keep")
+    in_terminal(page, START_DATABASE, "begun")
+    see_the_dev_server(page, clone.port)
     assert said == []
 
 
