@@ -170,9 +170,9 @@ class Workspaces:
     """Variables that every workspace gets, such as the addresses of sibling services: an object, or one as JSON."""
     anthropic_base_url: Annotated[str | None, Key("anthropicBaseUrl", _optional(_url))]
     """ANTHROPIC_BASE_URL in every workspace, for a LiteLLM; empty: Anthropic's own."""
-    anthropic_api_key: Annotated[Encrypted[str] | None, Key("anthropicApiKey", str, "always")]
+    anthropic_api_key: Annotated[Encrypted[str] | None, Key("anthropicApiKey", _token, "always")]
     """ANTHROPIC_API_KEY in every workspace; unset: everybody signs in. Always with `pulumi config set --secret`."""
-    claude_code_oauth_token: Annotated[Encrypted[str] | None, Key("claudeCodeOauthToken", str, "always")]
+    claude_code_oauth_token: Annotated[Encrypted[str] | None, Key("claudeCodeOauthToken", _token, "always")]
     """CLAUDE_CODE_OAUTH_TOKEN in every workspace, which `claude setup-token` prints; in place of `anthropicApiKey`."""
 
 
@@ -426,6 +426,8 @@ def _variables(text: str) -> Mapping[str, str]:
 
 
 _url = _matching(re.compile(r"https?://[^/\s?#]+(/[^\s?#]*)?"), "an http:// or https:// address")
+# Terminals wrap long ones, and what is copied then has line breaks, which no HTTP header may have.
+_token = _matching(re.compile(r"[!-~]+"), "one word without spaces and line breaks")
 
 _ORIGIN = re.compile(r"https?://([^/\s?#@:\[\]]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _LOOPBACK = re.compile(r"127\.[0-9.]+|\[::1\]|(?:[^.]+\.)*localhost")
@@ -530,7 +532,8 @@ def _parsed(key: Key, given: str | Encrypted[str] | None) -> object:
         ValueError: it has a problem; with the command that fixes it. What is encrypted is not in the message.
     """
     encrypted = isinstance(given, Encrypted)
-    fix = f"run `pulumi config set {'--secret ' if encrypted else ''}{key.name} <value>`"
+    # Without the value it asks: a secret is for no command line.
+    fix = f"run `pulumi config set {f'--secret {key.name}' if encrypted else f'{key.name} <value>'}`"
     if given is None:
         if key.encrypted == "always":
             return None

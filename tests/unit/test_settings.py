@@ -289,6 +289,11 @@ def test_without_the_passphrase_an_encrypted_value_is_unknown() -> None:
             ("adminPassword", Encrypted(plain=value), "adminPassword is encrypted, allowed is 8 to 64 printable char")
             for value in ("", "s3cret", "s3cret" * 11, "s3cret\ns3cret", '["s3cret", "s3cret"]')
         ),
+        *(
+            (key, Encrypted(plain=value), f"line breaks: run `pulumi config set --secret {key}`")
+            for key in ("anthropicApiKey", "claudeCodeOauthToken")
+            for value in ("", "s3cret\ns3cret", "s3cret s3cret")
+        ),
     ],
 )
 def test_a_secret_in_the_wrong_place_is_refused_and_not_told(key: str, value: str | Encrypted[str], said: str) -> None:
