@@ -17,7 +17,8 @@ elif [ "${1:-}" = --all ]; then
   echo "error: there is no shellcheck: run \`python3 -m toolchain build\`" >&2
   exit 1
 fi
-unformatted=$(gofmt -l "${own_go[@]/#/toolchain/go/}")
+# The server of Coder is not vetted: that would compile all of Coder once more.
+unformatted=$(gofmt -l "${own_go[@]/#/toolchain/go/}" toolchain/go/coder/server)
 if [ -n "$unformatted" ]; then
   echo "error: not as gofmt writes it, run \`gofmt -w\`:" "$unformatted" >&2
   exit 1

@@ -130,7 +130,7 @@ _PIECES: Final = (
         recipe=GoModule(
             module="coder",
             embedded=("coder-dashboard", _CODER, "site/out"),
-            binaries=(Binary(output="coder", package=f"{_CODER}/cmd/coder", ldflags=_CODER_TAG, tags="embed"),),
+            binaries=(Binary(output="coder", package="./server", ldflags=_CODER_TAG, tags="embed"),),
         ),
     ),
     Piece(

@@ -53,7 +53,7 @@ SHOWN = "From the submodule.\nFrom Git LFS.\nkept\n"
 # What the console may say, by a pattern of the address or of the text, and why. Nothing else.
 EXPECTED = {
     r"/api/v2/users/me(/appearance)?$": "401, before somebody signed in",
-    r"/api/v2/(appearance|entitlements|workspaceproxies)$": "404, a part of Coder that needs a licence",
+    r"/api/v2/(appearance|entitlements)$": "404, a part of Coder that needs a licence",
     r"/settings/workspace-sharing$": "404, the same",
     r"/workspaces/[0-9a-f-]+/acl$": "403, the same",
     r"/workspaceagents/[0-9a-f-]+/containers\?": "403, dev containers are switched off",
@@ -106,10 +106,6 @@ def visit(printed: dict[str, str], tmp_path: Path, said: list[str]) -> Iterator[
             context = browser.new_context(viewport=VIEWPORT)
             context.set_default_timeout(TIMEOUT_MS)
             context.on("page", watch)
-            # Where apps are: the published image tells an owner's dashboard in its pages. The AGPL build does not, and
-            # lacks the route that the dashboard asks then. A member's asks this one.
-            regions = f"{printed['Coder']}/api/v2/regions"
-            context.route("**/api/v2/workspaceproxies", lambda route: route.continue_(url=regions))
             return context.new_page()
 
         yield visit
