@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pilot import configuration
+from pilot import configuration, proof
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.session import select_engine
 from pilot.status import table
-from stack.jobs import engine, postgres
+from stack.jobs import engine
 from stack.jobs.coder import Api, ApiError
-from stack.jobs.names import DATABASE, ROLE
 from stack.settings import Settings
 from toolchain.pins import version as pinned
 
@@ -127,19 +126,17 @@ def _script_versions() -> dict[str, str]:
 
 def _coder(settings: Settings) -> str:
     try:
-        told = Api(url=settings.site.coder_url).call("GET", "/api/v2/buildinfo", timeout_s=FEED_TIMEOUT_S)
+        told = proof.coder_version(Api(url=settings.site.coder_url), FEED_TIMEOUT_S)
     except (ApiError, ValueError):
-        told = None
-    version = str(told.get("version", "")) if isinstance(told, dict) else ""
-    return version.removeprefix("v").partition("+")[0] or _tag(settings.control_plane.image)
+        told = ""
+    return told or _tag(settings.control_plane.image)
 
 
 def _postgres(settings: Settings) -> str:
     try:
-        (told, *_) = postgres.query(settings.site.postgres_container, ROLE, DATABASE, "SHOW server_version;")
+        return proof.postgres_version(settings.site)
     except (engine.JobError, ValueError):
         return _tag(settings.database.image)
-    return told.partition(" ")[0]
 
 
 def _tag(image: str) -> str:

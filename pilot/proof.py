@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from stack.jobs import pilot_file, postgres
-from stack.jobs.coder import Api
+from stack.jobs.coder import CALL_TIMEOUT_S, Api
 from stack.jobs.names import DATABASE, ROLE
 from stack.settings import Site
 
@@ -19,10 +19,28 @@ def servers(site: Site, api: Api) -> dict[str, str]:
         engine.JobError: Postgres does not answer.
         ApiError: Coder does not.
     """
-    told = api.call("GET", "/api/v2/buildinfo")
+    return {"coder": coder_version(api) or "unknown", "postgres": postgres_version(site)}
+
+
+def coder_version(api: Api, timeout_s: float = CALL_TIMEOUT_S) -> str:
+    """What Coder says, without a token too; "" where it says none.
+
+    Raises:
+        ApiError: it does not answer.
+    """
+    told = api.call("GET", "/api/v2/buildinfo", timeout_s=timeout_s)
+    version = str(told.get("version", "")) if isinstance(told, dict) else ""
+    return version.removeprefix("v").partition("+")[0]
+
+
+def postgres_version(site: Site) -> str:
+    """What Postgres says.
+
+    Raises:
+        engine.JobError: it does not answer.
+    """
     (version, *_) = postgres.query(site.postgres_container, ROLE, DATABASE, "SHOW server_version;")
-    coder = str(told.get("version")) if isinstance(told, dict) else "unknown"
-    return {"coder": coder.removeprefix("v").partition("+")[0], "postgres": version.partition(" ")[0]}
+    return version.partition(" ")[0]
 
 
 def told(site: Site, versions: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ from pilot.editor import APP
 from pilot.server import admin, agents
 from pilot.session import Session, open_session
 from pilot.status import table
+from pilot.workspace import create
 from stack.jobs import backups, engine
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import (
@@ -38,7 +39,6 @@ from stack.jobs.names import (
     POSTGRES_ALIAS,
     ROLE,
     STACK_LABEL,
-    TEMPLATE,
     WORKSPACE_LABEL,
     home_volume,
 )
@@ -294,16 +294,7 @@ def _containers(workspace_id: str) -> list[str]:
 
 
 def _create(trial: Trial) -> str:
-    templates = trial.api.call("GET", "/api/v2/templates")
-    found = [each for each in templates if each["name"] == TEMPLATE] if isinstance(templates, list) else []
-    if not found:
-        raise BrokenError(f"this Coder has no template {TEMPLATE}: run `make up`")
-    ours = found[0]
-    path = f"/api/v2/organizations/{ours['organization_id']}/members/me/workspaces"
-    made = trial.api.call("POST", path, {"name": trial.name, "template_id": ours["id"]})
-    if not isinstance(made, dict):
-        raise BrokenError("Coder answered with something else than a workspace")
-    trial.workspace = made
+    trial.workspace = create(trial.api, trial.name)
     trial.until_it_runs()
     return trial.name
 

@@ -17,7 +17,7 @@ from pilot.session import open_session
 from stack.jobs import engine
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
-from stack.jobs.workspace_world import Trouble, World, remove_container, troubles
+from stack.jobs.workspace_world import Trouble, World, troubles
 
 REPOSITORY = "git_repository"
 READY_TIMEOUT_S = 10 * 60
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         workspace = _find(api, arguments.name)
         if workspace is None:
             _say(f"{arguments.name}: creating")
-            workspace = _create(api, arguments.name, arguments.repo)
+            workspace = create(api, arguments.name, arguments.repo)
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
@@ -81,7 +81,13 @@ def _find(api: Api, name: str) -> dict[str, Any] | None:
         raise
 
 
-def _create(api: Api, name: str, repository: str) -> dict[str, Any]:
+def create(api: Api, name: str, repository: str = "") -> dict[str, Any]:
+    """Ask for a workspace from the stack's template, and wait for nothing.
+
+    Raises:
+        PilotError: there is no template, or it refuses the repository.
+        ApiError: Coder refused.
+    """
     templates = api.call("GET", "/api/v2/templates")
     found = [each for each in templates if each["name"] == TEMPLATE] if isinstance(templates, list) else []
     if not found:
@@ -176,7 +182,7 @@ def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> N
         wanted["rich_parameter_values"] = [{"name": "image", "value": trouble.image_parameter}]
     if trouble.container == "unknown":
         # Its name is the one that the new container will have.
-        remove_container(trouble.container_name)
+        engine.remove_container(trouble.container_name)
     api.call("POST", f"/api/v2/workspaces/{workspace.id}/builds", wanted)
 
 
