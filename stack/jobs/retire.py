@@ -25,7 +25,6 @@ from pathlib import Path
 
 from stack.jobs import backups, coder, data_directory, engine, names, postgres, program
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
-from stack.jobs.workspace_world import remove_container
 
 SETTLE_TIMEOUT_S = 300
 POLL_INTERVAL_S = 0.25
@@ -152,7 +151,7 @@ def _remove_stragglers(stack: str) -> list[str]:
     if not found:
         return []
     with ThreadPoolExecutor(len(found)) as pool:
-        list(pool.map(remove_container, found))
+        list(pool.map(engine.remove_container, found))
     return [f"stopped without Coder: {', '.join(found)}; a start in Coder brings each back with its home"]
 
 

@@ -323,12 +323,3 @@ def _present(needed: Iterable[str]) -> frozenset[str]:
     for each in engine.inspect(*wanted):
         found.update(each.get("RepoTags") or [each.get("Name", "")])
     return frozenset(found & set(wanted))
-
-
-def remove_container(name: str) -> None:
-    """Stop a workspace's container in order and remove it; its home stays.
-
-    Raises:
-        engine.JobError: the engine refuses.
-    """
-    engine.remove_container(name)
