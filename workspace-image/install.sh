@@ -32,13 +32,8 @@ without() {
 
 # install_node FOLDER: the release with npm, by the checksum that its site gives.
 install_node() {
-  local folder=$1 machine name sums
-  case $(uname -m) in
-    x86_64) machine=x64 ;;
-    aarch64) machine=arm64 ;;
-    *) machine=$(uname -m) ;;
-  esac
-  name=node-v$node_version-linux-$machine.tar.gz
+  local folder=$1 name sums
+  name=node-v$node_version-linux-$(machine x64).tar.gz
   sums=$HOME/SHASUMS256.txt
   download "$node_url/v$node_version/SHASUMS256.txt" "$sums" || return
   download "$node_url/v$node_version/$name" "$HOME/$name" || return

@@ -31,14 +31,19 @@ download() {
     --speed-limit 1000 --speed-time "$stall_s" --output "$2" "$1"
 }
 
+# machine X86_64: this machine as the name of a release has it; each release calls x86_64 something else.
+machine() {
+  case $(uname -m) in
+    x86_64) echo "$1" ;;
+    aarch64) echo arm64 ;;
+    *) uname -m ;;
+  esac
+}
+
 # install_code_server FOLDER: the release, whole or not at all.
 install_code_server() {
   local folder=$1 machine archive=$1.tar.gz partial=$1.partial
-  case $(uname -m) in
-    x86_64) machine=amd64 ;;
-    aarch64) machine=arm64 ;;
-    *) machine=$(uname -m) ;;
-  esac
+  machine=$(machine amd64)
   rm -rf "$partial"
   mkdir -p "$partial"
   if ! download "$code_server_url/v$code_server_version/code-server-$code_server_version-linux-$machine.tar.gz" "$archive" ||
@@ -54,11 +59,7 @@ install_code_server() {
 # install_claude FILE: the native program, with the checksum of the release's manifest.
 install_claude() {
   local file=$1 machine manifest sum
-  case $(uname -m) in
-    x86_64) machine=x64 ;;
-    aarch64) machine=arm64 ;;
-    *) machine=$(uname -m) ;;
-  esac
+  machine=$(machine x64)
   mkdir -p "${file%/*}"
   download "$claude_url/$claude_version/manifest.json" "$file.partial" || {
     rm -f "$file.partial"
