@@ -8,7 +8,8 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor prove outdated upgrade backup restore adopt upgrade-postgres verdict sample
+.PHONY: help up down preview status workspace password doctor prove outdated upgrade backup restore adopt
+.PHONY: upgrade-postgres verdict sample
 .PHONY: test check drills speed lock docs
 
 help: ## list the commands
