@@ -86,22 +86,23 @@ def _shown(certificate: str, key: str) -> dict[str, Any]:
     client.load_verify_locations(certificate)
     # The certificate itself is what is trusted here: whoever issued it and whatever the time is, it can be read.
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_ANY_TIME)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = client.wrap_bio(to_client, to_server)
-    there = server.wrap_bio(to_server, to_client, server_side=True)
     try:
-        _shake_hands(here, there)
+        return _handshake(server, client).getpeercert() or {}
     except ssl.SSLError as error:
         raise JobError(f"{certificate} is no server's certificate ({error.reason}): see docs/domain.md") from None
-    return here.getpeercert() or {}
 
 
-def _shake_hands(here: ssl.SSLObject, there: ssl.SSLObject) -> None:
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str | None = None) -> ssl.SSLObject:
+    """The client's side of a connection between the two in memory; `host` is what it asks for."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = client.wrap_bio(to_client, to_server, server_hostname=host)
+    there = server.wrap_bio(to_server, to_client, server_side=True)
     for side in (here, there) * 3:
         try:
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
+    return here
 
 
 def _covered(name: str, names: set[str]) -> bool:
@@ -116,11 +117,8 @@ def is_trusted(certificate: str, key: str, domain: str) -> bool:
     """Whether this machine's CAs lead to it: with a file that lacks its chain, or a CA of one's own, they do not."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     server.load_cert_chain(certificate, key)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = client.wrap_bio(to_client, to_server, server_hostname=domain)
-    there = server.wrap_bio(to_server, to_client, server_side=True)
     try:
-        _shake_hands(here, there)
+        _handshake(server, client, domain)
     except ssl.SSLError:
         return False
     return True
