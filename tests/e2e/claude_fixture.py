@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import Locator, Page, Route
 
 from tests.e2e.pilot_fixture import Pilot
-from tests.e2e.workspace_fixture import inside
+from tests.e2e.workspace_fixture import inside, sign_in
 
 API_KEY = "sk-test-of-no-account-at-all"
 TIMEOUT_MS = 90_000
@@ -35,9 +35,8 @@ def answer_first_questions(pilot: Pilot, workspace: Mapping[str, Any], api: str,
 
 def open_tile(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> Locator:
     """Open Claude as the owner by its tile on the workspace's page; the lines of its terminal, once it has begun."""
-    pilot.call("GET", "/api/v2/users/me")
+    sign_in(pilot, page.context)
     page.set_default_timeout(TIMEOUT_MS)
-    page.context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
     page.route("**/api/v2/deployment/config", _with_a_terminal_of_text)
     page.goto(f"{pilot.url}/@{workspace['owner_name']}/{workspace['name']}")
     # The agent is connected when it has told the memory; before that the page draws its tiles anew now and then.

@@ -16,7 +16,7 @@ from playwright.sync_api import Page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import command
-from tests.e2e.workspace_fixture import container_of, inside
+from tests.e2e.workspace_fixture import container_of, inside, sign_in
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
@@ -51,10 +51,9 @@ def vite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(pilot: Pilot, tmp_path: Path) -> Iterator[Page]:
     """A page of the signed-in owner."""
-    pilot.call("GET", "/api/v2/users/me")
     with chromium(tmp_path / "home", only=pilot.url) as browser:
         context = browser.new_context()
-        context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
+        sign_in(pilot, context)
         yield context.new_page()
 
 

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page
 
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 
@@ -118,10 +118,15 @@ def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     trust(page)
 
 
+def sign_in(pilot: Pilot, context: BrowserContext) -> None:
+    """Give the browser the session of the owner."""
+    pilot.call("GET", "/api/v2/users/me")
+    context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
+
+
 def visit_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     """Open the editor as the owner and wait until it is drawn."""
-    pilot.call("GET", "/api/v2/users/me")
-    page.context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
+    sign_in(pilot, page.context)
     page.goto(editor_url(pilot, workspace), timeout=60_000)
     page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
 
