@@ -96,18 +96,17 @@ def _changed(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _no_editor(pilot: Pilot) -> AbstractContextManager[None]:
-    """Its health stays good for as long as the agent's patience, 20 looks 3 s apart."""
+    """Suspended: it would be started again if it ended. Its health stays good for the agent's patience, 20 looks."""
 
-    def kill() -> bool:
+    def suspend() -> bool:
         container = _trial_container(pilot)
-        killed = "for each in /proc/[0-9]*; do grep -q code-server $each/cmdline && kill -STOP ${each#/proc/}; done"
-        healthy = "curl --fail --silent --max-time 1 http://127.0.0.1:13337/healthz"
-        ready = bool(container) and "alive" in docker("exec", container, "bash", "-c", healthy, check=False)
+        healthy = ("curl", "--fail", "--silent", "--max-time", "1", "http://127.0.0.1:13337/healthz")
+        ready = bool(container) and "status" in docker("exec", container, *healthy, check=False)
         if ready:
-            docker("exec", container, "bash", "-c", f"{killed}; true")
+            docker("exec", container, "pkill", "-STOP", "--full", "out/node/entry")
         return ready
 
-    return _meanwhile(kill)
+    return _meanwhile(suspend)
 
 
 def _lost_file(pilot: Pilot) -> AbstractContextManager[None]:
