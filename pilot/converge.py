@@ -30,7 +30,7 @@ def refuse_other_owner(session: Session) -> None:
         engine.JobError: the engine does not answer.
     """
     wanted = drift.wanted(session.settings, session.stack)
-    other = world.other_owner(wanted, world.listed())
+    other = world.other_owner(wanted, world.live(wanted))
     if other and os.environ.get(world.WORDS["TAKE_OVER"]) != "yes":
         raise PilotError(world.refusal_of_owner(other, wanted.owner))
 

@@ -25,10 +25,11 @@ def wanted(settings: Settings, stack: str) -> Declared:
     return declared.of(settings, f"{checkout}:{stack}", checkout, stack)
 
 
-def coder(site: Site) -> dict[str, Any]:
+def coder(site: Site, started_at: str = "") -> dict[str, Any]:
     """What stack/jobs/alive.py finds; it changes nothing."""
+    variables = {**os.environ, **site.environment(), "CODER_STARTED_AT": started_at}
     shown = subprocess.run(
-        [sys.executable, "-m", "stack.jobs.alive", "look"], cwd=CHECKOUT, env={**os.environ, **site.environment()},
+        [sys.executable, "-m", "stack.jobs.alive", "look"], cwd=CHECKOUT, env=variables,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=LOOK_TIMEOUT_S,
     ).stdout  # fmt: skip
     found: dict[str, Any] = json.loads(shown)
@@ -40,8 +41,9 @@ def differences(settings: Settings, stack: str) -> list[str]:
     found: list[str] = []
     with contextlib.suppress(engine.JobError):
         site, parts = settings.site, wanted(settings, stack)
-        different = world.compare(parts, world.live(parts), pilot_file.read(site.data_dir))
+        live = world.live(parts)
+        different = world.compare(parts, live, pilot_file.read(site.data_dir))
         found += [text for texts in different.values() for text in texts]
-        seen = coder(site)
+        seen = coder(site, world.started_at(live))
         found += [*seen["differences"], *([seen["problem"]] if seen["problem"] else [])]
     return found

@@ -38,12 +38,13 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
         pulumi.RunError: an `up` could not get Coder to answer; with the container's last log lines.
     """
     site = world.site
-    environment = world.cut_off.apply(
-        lambda cut_off: {
+    environment = world.running.apply(
+        lambda running: {
             **site.environment(),
+            **running,
+            "STACK": site.name,
             "DOCKER_SOCKET": site.docker_socket,
             "SOCKET_IN_CONTAINER": SOCKET_IN_CONTAINER,
-            "CUT_OFF": cut_off,
             "WORKSPACES_NETWORK": names.workspaces_network(site.name),
         }
     )

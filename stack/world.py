@@ -25,8 +25,8 @@ class World:
     """The checkout and the stack that the pilot belongs to."""
     docker_host: pulumi.Output[str]
     """The engine's address, known once nothing stands against an `up`: what needs the engine waits for it."""
-    cut_off: pulumi.Output[str]
-    """JSON list of workspaces' containers that run without their network."""
+    running: pulumi.Output[Mapping[str, str]]
+    """What stack/jobs/alive.py need not ask the engine again, as its variables."""
     _generations: pulumi.Output[Mapping[str, int]]
 
     def generation(self, part: str) -> pulumi.Output[int]:
@@ -69,6 +69,8 @@ def look(config: settings.Settings) -> World:
         site=site,
         owner=mark,
         docker_host=found.apply(docker_host),
-        cut_off=found.apply(lambda answer: json.dumps(answer["cut_off"])),
+        running=found.apply(
+            lambda answer: {"CODER_STARTED_AT": answer["coder_started_at"], "JOINED": json.dumps(answer["joined"])}
+        ),
         _generations=found.apply(lambda answer: dict(answer["generations"])),
     )

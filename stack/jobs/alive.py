@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from stack.jobs import coder, disk, engine, names, pilot_file, postgres, program
+from stack.jobs import coder, disk, engine, names, pilot_file, postgres, program, world
 
 # A token about to expire is replaced while everything still works.
 RENEW_BEFORE_DAYS = 14
@@ -49,6 +49,9 @@ WORDS = {
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What Coder's database says."""
+
+    running: frozenset[str]
+    """Workspaces of ours that Coder takes for running, as owner.name."""
 
     generations: Mapping[str, int]
     differences: Sequence[str]
@@ -85,7 +88,13 @@ def _look() -> Found:
         f" WHERE template_id::text = {identifier} AND NOT archived AND template_versions.id <> active_version_id"
         " AND NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (workspace_id) template_version_id, transition"
         " FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"
-        " WHERE transition <> 'delete' AND template_version_id = template_versions.id) LIMIT 1;\n",
+        " WHERE transition <> 'delete' AND template_version_id = template_versions.id) LIMIT 1;\n"
+        "SELECT 'runs ' || lower(users.username || '.' || workspaces.name) FROM workspaces"
+        " JOIN users ON users.id = workspaces.owner_id JOIN (SELECT DISTINCT ON (workspace_id) workspace_id,"
+        " transition, job_id FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"
+        " ON workspace_id = workspaces.id JOIN provisioner_jobs ON provisioner_jobs.id = job_id"
+        f" WHERE template_id::text = {identifier} AND NOT workspaces.deleted AND transition = 'start'"
+        " AND job_status = 'succeeded';\n",
     )  # fmt: skip
     counted = record.get("generations") or {}
     setting = int(counted.get("template-record", 0))
@@ -97,26 +106,27 @@ def _look() -> Found:
     if differences or "unused" in rows:
         setting += 1
     return Found(
+        running=frozenset(row.removeprefix("runs ") for row in rows if row.startswith("runs ")),
         generations={"token": token if "token" in rows else token + 1, "template-record": setting},
         differences=differences,
         lost_template=lost,
     )
 
 
-def _find(container: str) -> engine.State | None:
-    """The container that runs, None where the engine does not answer or has none."""
+def _started_at(container: str) -> str:
+    """When the container was started, "" unless it runs and the engine says so."""
     try:
         found = engine.state(container)
     except engine.JobError:
-        return None
-    return found if found and found.running else None
+        return ""
+    return found.started_at if found and found.running else ""
 
 
-def _probe(url: str, found: engine.State | None) -> Found | None:
+def _probe(url: str, started_at: str) -> Found | None:
     """What the database says, None while Coder or its database does not answer."""
     # The container first: somebody else's server may hold the port where ours is stopped.
     # Its health is some seconds old, and says nothing of its way to the database.
-    if found is None or not coder.answers(url):
+    if not started_at or not coder.answers(url):
         return None
     try:
         return _look()
@@ -124,13 +134,13 @@ def _probe(url: str, found: engine.State | None) -> Found | None:
         return None
 
 
-def _lost_the_engine(container: str, found: engine.State) -> bool:
+def _lost_the_engine(container: str, started_at: str) -> bool:
     """Whether Coder's mount is a socket on which nobody listens any more, so that no workspace could be built.
 
     An engine with `live-restore` makes a new socket when it restarts, and its containers live on with the old one.
     """
     socket = Path(program.variable("DOCKER_SOCKET"))
-    started_s = datetime.fromisoformat(found.started_at).timestamp()
+    started_s = datetime.fromisoformat(started_at).timestamp()
     # Cheap, and nearly always the answer: the container is younger than the socket.
     if not socket.exists() or socket.stat().st_mtime < started_s:
         return False
@@ -142,11 +152,16 @@ def _lost_the_engine(container: str, found: engine.State) -> bool:
     return False
 
 
-def _join() -> None:
-    """Let running workspaces that were cut off from their network find Coder again; one that ended meanwhile may go."""
-    for container in json.loads(program.variable("CUT_OFF")):
-        with contextlib.suppress(engine.JobError):
-            engine.docker("network", "connect", program.variable("WORKSPACES_NETWORK"), container)
+def _join(running: frozenset[str]) -> None:
+    """Let workspaces that run without their network find Coder again; one that ended meanwhile may go."""
+    stack, network = program.variable("STACK"), program.variable("WORKSPACES_NETWORK")
+    # Nearly always all are there, and the engine is not asked for more.
+    if {f"{stack}.{each}" for each in running} <= set(json.loads(program.variable("JOINED"))):
+        return
+    for row in world.listed():
+        if row.workspace and row.stack == stack and row.state == "running" and network not in row.networks:
+            with contextlib.suppress(engine.JobError):
+                engine.docker("network", "connect", network, row.name)
 
 
 def _start(url: str, coder_container: str, postgres_container: str) -> None:
@@ -160,12 +175,11 @@ def main() -> None:
     coder_container, postgres_container = program.variable("CODER_CONTAINER"), program.variable("POSTGRES_CONTAINER")
     ensure = sys.argv[1:] == ["ensure"]
     problem = None
-    container = _find(coder_container)
-    found = _probe(url, container)
+    # Where it ran when `up` looked at the world, or the one that took its place does, the engine need not be asked.
+    started_at = program.variable("CODER_STARTED_AT") or _started_at(coder_container)
+    found = _probe(url, started_at)
     try:
-        if ensure:
-            _join()
-        if ensure and container and found and _lost_the_engine(coder_container, container):
+        if ensure and found and _lost_the_engine(coder_container, started_at):
             engine.docker("restart", coder_container)
             found = None
         if ensure and found is None:
@@ -175,6 +189,7 @@ def main() -> None:
             # The program cannot make it anew by itself: the engine refuses to replace what was adopted once.
             raise engine.JobError(f"the template {names.TEMPLATE} was deleted in Coder: `make up` makes it anew")
         if ensure and found:
+            _join(found.running)
             _note(found.generations)
     except engine.JobError as error:
         problem = disk.explained(str(error), program.variable("DATA_DIRECTORY"))

@@ -7,10 +7,11 @@ with the world.
     python3 -m stack.jobs.world ensure    notes what is to be made anew, and removes what stands in its place
 
 Prints one JSON object:
-    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "cut_off": ["coder.admin.demo"],
-     "problem": str or null}
-A part's generation is one more than the last where the part differs, and so has it replaced. `cut_off` are containers
-of workspaces that run without their network. A problem is no failure here, see alive.py.
+    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "coder_started_at": "2026-01-01T12:00:00Z",
+     "joined": ["coder.admin.demo"], "problem": str or null}
+A part's generation is one more than the last where the part differs, and so has it replaced. `coder_started_at` is ""
+unless Coder runs, and `joined` are the containers on the workspaces' network: alive.py goes on with both, so that an
+`up` asks the engine once. A problem is no failure here, see alive.py.
 
 What can change in a container while it keeps its id is compared; everything else cannot, and one with another id than
 the one that `up` made is somebody else's. Only what the program declares counts.
@@ -92,11 +93,20 @@ def listed() -> list[Listed]:
     return rows
 
 
-def other_owner(declared: Declared, rows: list[Listed]) -> str | None:
+def other_owner(declared: Declared, live: Mapping[str, Record]) -> str | None:
     """The mark of another checkout or stack whose pilot this is, None where it is ours or nobody's."""
-    marks = [row.owner for row in rows if row.stack == declared.name]
-    marks.append(str(pilot_file.read(declared.data_directory).get("owner") or ""))
+    parts = [live[key] for key in declared.containers if key in live]
+    marks = [_labels(each).get(names.OWNER_LABEL) for each in parts if _stack(each) == declared.name]
+    marks.append(pilot_file.read(declared.data_directory).get("owner"))
     return next((mark for mark in marks if mark and mark != declared.owner), None)
+
+
+def _labels(container: Record) -> Mapping[str, str]:
+    return container["Config"]["Labels"] or {}
+
+
+def _stack(container: Record) -> str | None:
+    return _labels(container).get(names.STACK_LABEL)
 
 
 def refusal_of_owner(other: str, owner: str) -> str:
@@ -110,9 +120,10 @@ def refusal_of_owner(other: str, owner: str) -> str:
     )
 
 
-def _other_name(declared: Declared, rows: list[Listed]) -> str | None:
-    ours = {row.stack for row in rows if row.owner == declared.owner and not row.workspace}
-    found = next(iter(sorted(ours - {declared.name})), None)
+def _other_name(declared: Declared, live: Mapping[str, Record]) -> str | None:
+    earlier = [each for key, each in live.items() if key in _earlier(declared)]
+    ours = {_stack(each) for each in earlier if _labels(each).get(names.OWNER_LABEL) == declared.owner}
+    found = next(iter(sorted(filter(None, ours - {declared.name}))), None)
     if found is None:
         return None
     return (
@@ -197,6 +208,13 @@ def _changes(wanted: Record, live: Record, networks: Mapping[str, str]) -> Itera
         yield f"is on the network {', '.join(sorted(more))} as well"
 
 
+def _earlier(declared: Declared) -> set[str]:
+    """Containers that an `up` made of this data, or of this stack elsewhere, and that are called otherwise now."""
+    places = {declared.data_directory, declared.last_data_directory or declared.data_directory}
+    recorded = {name for place in places for name in pilot_file.containers(place)}
+    return recorded - {str(each["name"]) for each in declared.containers.values()}
+
+
 def _is_foreign(live: Record | None, recorded: str | None) -> bool:
     return bool(live and recorded and live["Id"] != recorded)
 
@@ -228,12 +246,14 @@ def compare(declared: Declared, live: Mapping[str, Record], record: Record) -> d
 
 
 def live(declared: Declared) -> dict[str, Record]:
-    """What the engine has of the declared parts and their images, by logical name; in one call.
+    """What the engine has of the declared parts and their images, by logical name, and of those that are called
+    otherwise now, by their own; in one call.
 
     Raises:
         engine.JobError: the engine does not answer.
     """
     wanted = {("Container", each["name"]): key for key, each in declared.containers.items()}
+    wanted |= {("Container", name): name for name in _earlier(declared)}
     wanted |= {("Network", each["name"]): key for key, each in declared.networks.items()}
     images = {each["image"]: f"{key}-image" for key, each in declared.containers.items()}
     found: dict[str, Record] = {}
@@ -281,24 +301,20 @@ def remove_network(network: Record) -> None:
 def _record_unknown(declared: Declared, live: Mapping[str, Record]) -> None:
     """Note containers that carry our mark and that nobody noted: pilot.json was lost, or a `pulumi` was killed."""
     for key in declared.containers.keys() & live.keys():
-        if live[key]["Config"]["Labels"].get(names.OWNER_LABEL) == declared.owner:
+        if _labels(live[key]).get(names.OWNER_LABEL) == declared.owner:
             pilot_file.record_container(declared.data_directory, live[key], declared.owner, declared.docker_host)
 
 
-def _cut_off(declared: Declared, rows: list[Listed], different: Mapping[str, object]) -> list[str]:
-    workspaces = declared.networks["workspaces"]["name"]
-    return [
-        row.name
-        for row in rows
-        if row.workspace and row.stack == declared.name and row.state == "running"
-        and ("workspaces" in different or workspaces not in row.networks)
-    ]  # fmt: skip
+def started_at(live: Mapping[str, Record]) -> str:
+    """When Coder was started, "" unless it runs."""
+    state = live["coder"]["State"] if "coder" in live else {}
+    return str(state["StartedAt"]) if state.get("Running") else ""
 
 
 def _strangers(declared: Declared, live: Mapping[str, Record], record: Record) -> str | None:
     """Whether something has the name of a part and nothing says that it is this pilot's."""
     for key, wanted in declared.containers.items():
-        if key in live and (live[key]["Config"]["Labels"] or {}).get(names.STACK_LABEL) != declared.name:
+        if key in live and _stack(live[key]) != declared.name:
             return (
                 f"a container that is not of this pilot is called {wanted['name']}; nothing was touched. Rename it, "
                 f"`docker rename {wanted['name']} <other>`, or remove it, or choose another `name`"
@@ -314,12 +330,12 @@ def _strangers(declared: Declared, live: Mapping[str, Record], record: Record) -
     return None
 
 
-def _refusal(declared: Declared, rows: list[Listed], live: Mapping[str, Record], record: Record) -> str | None:
+def _refusal(declared: Declared, live: Mapping[str, Record], record: Record) -> str | None:
     taken_over, begun = (os.environ.get(variable) == "yes" for variable in WORDS.values())
-    other = None if taken_over else other_owner(declared, rows)
+    other = None if taken_over else other_owner(declared, live)
     return (
         (refusal_of_owner(other, declared.owner) if other else None)
-        or _other_name(declared, rows)
+        or _other_name(declared, live)
         or _strangers(declared, live, record)
         or _other_place(declared, live, record)
         or (None if begun else _lost_database(declared))
@@ -332,7 +348,7 @@ def refusal(declared: Declared) -> str | None:
     Raises:
         engine.JobError: the engine does not answer.
     """
-    return _refusal(declared, listed(), live(declared), pilot_file.read(declared.data_directory))
+    return _refusal(declared, live(declared), pilot_file.read(declared.data_directory))
 
 
 def main() -> None:
@@ -340,7 +356,8 @@ def main() -> None:
     declared = Declared(**json.loads(program.variable("DECLARED")))
     record = pilot_file.read(declared.data_directory)
     answer: dict[str, Any] = {
-        "generations": dict(record.get("generations") or {}), "differences": [], "cut_off": [], "problem": None,
+        "generations": dict(record.get("generations") or {}), "differences": [], "coder_started_at": "",
+        "joined": [], "problem": None,
     }  # fmt: skip
     try:
         _compare(declared, record, answer, ensure=ensure)
@@ -351,8 +368,8 @@ def main() -> None:
 
 
 def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensure: bool) -> None:
-    rows, found = listed(), live(declared)
-    answer["problem"] = _refusal(declared, rows, found, record)
+    found = live(declared)
+    answer["problem"] = _refusal(declared, found, record)
     if answer["problem"]:
         return
     if ensure and not record.get("containers"):
@@ -365,7 +382,9 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
     if workspace_secrets.is_lost(declared.data_directory):
         different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
-    answer["cut_off"] = _cut_off(declared, rows, different)
+    answer["coder_started_at"] = started_at(found)
+    if "workspaces" not in different and "workspaces" in found:
+        answer["joined"] = [each["Name"] for each in found["workspaces"]["Containers"].values()]
     for key in different:
         answer["generations"][key] = answer["generations"].get(key, 0) + 1
     if ensure:

@@ -365,6 +365,9 @@ def test_the_roles_password_goes_by_standard_input_and_stays_out_of_the_servers_
     assert not [word for command in server.commands for word in command if "password'" in word]
 
 
+STARTED_AT = "2026-11-25T07:26:12.633156362Z"
+
+
 @dataclass
 class World:
     """What the look finds; the containers by name."""
@@ -375,7 +378,12 @@ class World:
     socket_answers: bool = True
     started: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
-    cut_off: list[str] = field(default_factory=list)
+    workspaces: list[str] = field(default_factory=list)
+    """Those of admin that Coder takes for running."""
+    containers: dict[str, str] = field(default_factory=dict)
+    """Those of workspaces on the engine, each with its state and its networks."""
+    listings: int = 0
+    states: int = 0
     joined: list[str] = field(default_factory=list)
     template: list[dict[str, object]] = field(default_factory=list)
     """Our template's row in Coder's database, if it is there."""
@@ -396,10 +404,10 @@ def look(
 ) -> Callable[[World, str], dict[str, object]]:
     def run(world: World, mode: str) -> dict[str, object]:
         def state(name: str) -> engine.State | None:
+            world.states += 1
             if name not in world.running:
                 return None
-            started_at = "2026-11-25T07:26:12.633156362Z"
-            return engine.State(running=world.running[name], healthy=False, restarts=0, started_at=started_at)
+            return engine.State(running=world.running[name], healthy=False, restarts=0, started_at=STARTED_AT)
 
         def docker(*arguments: str, stdin: str | None = None, timeout_s: float = 60) -> str:
             if arguments[0] == "start":
@@ -412,12 +420,17 @@ def look(
                 raise engine.JobError("`docker exec` failed: ")
             if arguments[:3] == ("network", "connect", "coder-workspaces"):
                 world.joined.append(arguments[3])
+            if arguments[0] == "ps":
+                world.listings += 1
+                rows = [f"1\t{name}\tcoder\t\tw\t{shown}" for name, shown in world.containers.items()]
+                return "\n".join([*rows, "2\tother.admin.demo\tother\t\tw\trunning\tbridge"])
             if "psql" not in arguments:
                 return ""
             return "\n".join(
                 [
                     *(["token"] if world.token_known else []),
                     *(["unused"] if world.unused else []),
+                    *(f"runs admin.{name}" for name in world.workspaces),
                     *map(json.dumps, world.template),
                 ]
             )
@@ -426,7 +439,10 @@ def look(
         monkeypatch.setattr(engine, "docker", docker)
         monkeypatch.setattr(coder, "answers", lambda _: world.answers and all(world.running.values()))
         monkeypatch.setattr("sys.argv", ["alive", mode])
-        monkeypatch.setenv("CUT_OFF", json.dumps(world.cut_off))
+        joined = [name for name, shown in world.containers.items() if shown == "running\tcoder-workspaces"]
+        monkeypatch.setenv("JOINED", json.dumps(joined))
+        monkeypatch.setenv("STACK", "coder")
+        monkeypatch.setenv("CODER_STARTED_AT", STARTED_AT if world.running.get("coder-server") else "")
         monkeypatch.setenv("WORKSPACES_NETWORK", "coder-workspaces")
         alive.main()
         found: dict[str, object] = json.loads(capsys.readouterr().out)
@@ -507,11 +523,40 @@ def test_a_container_that_is_gone_is_a_problem_with_its_remedy_on_up_alone(
 def test_an_up_lets_workspaces_back_into_their_network_and_a_preview_does_not(
     look: Callable[[World, str], dict[str, object]],
 ) -> None:
-    world = World(running=dict(BOTH), cut_off=["coder-admin-demo"])
+    world = World(running=dict(BOTH), workspaces=["one", "two"])
+    world.containers = {
+        "coder.admin.one": "running\tbridge",
+        "coder.admin.two": "running\tcoder-workspaces",
+        "coder.admin.parked": "exited\tbridge",
+    }
     look(world, "look")
     assert world.joined == []
     look(world, "ensure")
-    assert world.joined == ["coder-admin-demo"]
+    assert world.joined == ["coder.admin.one"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "listings"),
+    [
+        ({"coder.admin.one": "running\tcoder-workspaces"}, 0),
+        # Renamed in the dashboard: its container has the earlier name until the next start.
+        ({"coder.admin.earlier": "running\tcoder-workspaces"}, 1),
+    ],
+)
+def test_the_engine_is_not_asked_for_workspaces_while_all_that_run_are_in_their_network(
+    look: Callable[[World, str], dict[str, object]], containers: dict[str, str], listings: int
+) -> None:
+    world = World(running=dict(BOTH), workspaces=["one"], containers=containers)
+    look(world, "ensure")
+    assert (world.listings, world.joined) == (listings, [])
+
+
+def test_a_coder_that_ran_when_the_world_was_looked_at_is_not_asked_for_again(
+    look: Callable[[World, str], dict[str, object]],
+) -> None:
+    world = World(running=dict(BOTH))
+    assert look(world, "ensure")["answers"] is True
+    assert world.states == 0
 
 
 HOUR_MS = 3_600_000

@@ -742,7 +742,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(engine_world, "refusal", lambda _: refused)
         monkeypatch.setattr(engine_world, "live", lambda _: {})
         monkeypatch.setattr(engine_world, "compare", lambda *_: different)
-        monkeypatch.setattr(drift, "coder", lambda _: coder)
+        monkeypatch.setattr(drift, "coder", lambda *_: coder)
 
     return find
 

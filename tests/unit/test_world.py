@@ -4,6 +4,7 @@ and what nobody declared counts for nothing."""
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ def live(tmp_path: Path) -> dict[str, Any]:
         return {
             "Id": identifier,
             "Name": f"/{name}",
-            "State": {"Paused": False},
+            "State": {"Paused": False, "Running": True, "StartedAt": "2026-01-01T12:00:00Z"},
             "Mounts": [],
             "Config": {"Labels": {"coder-pilot.stack": "coder", "coder-pilot.owner": OWNER}},
             "HostConfig": {
@@ -137,21 +138,23 @@ def run(
     """Runs the job in a mode; what it printed, and what it had the engine do."""
 
     def job(
-        mode: str = "ensure", rows: str = "", homes: str = "", change: Change = lambda _: None, **variables: str
+        mode: str = "ensure", homes: str = "", change: Change = lambda _: None, **variables: str
     ) -> tuple[dict[str, Any], list[str]]:
-        found, done = copy.deepcopy(live), []
-        change(found)
+        done: list[str] = []
+
+        def found(_: Declared) -> dict[str, Any]:
+            seen = copy.deepcopy(live)
+            change(seen)
+            return seen
 
         def docker(*arguments: str, **_: object) -> str:
-            if arguments[0] == "ps":
-                return rows
             if arguments[:2] == ("volume", "ls"):
                 return homes
             done.append(" ".join(arguments))
             return ""
 
         monkeypatch.setattr(engine, "docker", docker)
-        monkeypatch.setattr(world, "live", lambda _: found)
+        monkeypatch.setattr(world, "live", found)
         monkeypatch.setattr("sys.argv", ["world", mode])
         for name in world.WORDS.values():
             monkeypatch.delenv(name, raising=False)
@@ -173,7 +176,10 @@ def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by
     gone: Change = lambda live: live.pop("coder")  # noqa: E731
     assert run("look", change=gone)[0]["generations"] == {"coder": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"coder": 1}
-    assert run("look")[0] == {"generations": {"coder": 1}, "differences": [], "cut_off": [], "problem": None}
+    assert run("look")[0] == {
+        "generations": {"coder": 1}, "differences": [], "coder_started_at": "2026-01-01T12:00:00Z", "joined": [],
+        "problem": None,
+    }  # fmt: skip
     assert pilot_file.read(str(tmp_path))["generations"] == {"coder": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"coder": 2}
 
@@ -182,17 +188,16 @@ def _foreign(live: dict[str, Any]) -> None:
     live["coder"]["Id"] = "c2"
     live["coder"]["State"]["Paused"] = True
     live["workspaces"]["Id"] = "n9"
-    live["workspaces"]["Containers"] = {"w1": {}}
+    live["workspaces"]["Containers"] = {"w1": {"Name": "coder.admin.demo"}}
 
 
 def test_what_stands_in_the_place_of_a_part_goes_and_nobody_on_a_network_is_stopped(
     run: Callable[..., tuple[dict[str, Any], list[str]]],
 ) -> None:
-    row = "w1\tcoder-admin-demo\tcoder\t\t1234\trunning\tcoder-workspaces"
-    answer, done = run("look", rows=row, change=_foreign)
-    assert (answer["cut_off"], done) == (["coder-admin-demo"], [])
-    answer, done = run("ensure", rows=row, change=_foreign)
-    assert answer["cut_off"] == ["coder-admin-demo"]
+    answer, done = run("look", change=_foreign)
+    assert (answer["joined"], done) == ([], [])
+    answer, done = run("ensure", change=_foreign)
+    assert answer["joined"] == []
     assert done == [
         "unpause coder-server", "stop --time 60 coder-server", "rm --force coder-server",
         "network disconnect --force n9 w1", "network rm n9",
@@ -205,9 +210,9 @@ OTHER = "/home/me/second:local"
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"rows": f"x\tcoder-server\tcoder\t{OTHER}\t\trunning\ty"}, "belongs to the stack local in /home/me/second"),
+        ({"mark": OTHER}, "belongs to the stack local in /home/me/second"),
         ({"owner": OTHER}, "make up STACK=local TAKE_OVER=yes"),
-        ({"rows": f"x\told-server\told\t{OWNER}\t\texited\ty"}, "pulumi config set name old"),
+        ({"earlier": "old"}, "pulumi config set name old"),
         ({"docker_host": "unix:///other.sock"}, "pulumi config set dockerHost unix:///other.sock"),
         ({"mount": "/srv/old/postgres"}, "sudo mv -T /srv/old"),
         ({"empty": True, "homes": "coder-1-home\ncoder-2-home"}, "coder-1-home, coder-2-home"),
@@ -222,6 +227,8 @@ def test_what_would_leave_data_behind_or_is_anothers_is_refused_and_nothing_is_t
         pilot_file.update(str(tmp_path), **{key: wrong[key]})
     if wrong.get("empty"):
         (tmp_path / "postgres" / "PG_VERSION").unlink()
+    if "earlier" in wrong:
+        pilot_file.update(str(tmp_path), containers={"old-server": "o1"})
     before = (tmp_path / pilot_file.NAME).read_text()
 
     def change(live: dict[str, Any]) -> None:
@@ -229,10 +236,15 @@ def test_what_would_leave_data_behind_or_is_anothers_is_refused_and_nothing_is_t
         live.pop("control")
         if "mount" in wrong:
             live["postgres"]["Mounts"][0]["Source"] = wrong["mount"]
+        if "mark" in wrong:
+            live["postgres"]["Config"]["Labels"]["coder-pilot.owner"] = wrong["mark"]
+        if "earlier" in wrong:
+            live["old-server"] = live.pop("coder")
+            live["old-server"]["Config"]["Labels"]["coder-pilot.stack"] = wrong["earlier"]
         if "stranger" in wrong:
             live[wrong["stranger"]]["Config"]["Labels"] = None
 
-    answer, done = run(mode, rows=wrong.get("rows", ""), homes=wrong.get("homes", ""), change=change)
+    answer, done = run(mode, homes=wrong.get("homes", ""), change=change)
     assert told in answer["problem"]
     assert (answer["differences"], answer["generations"], done) == ([], {}, [])
     assert (tmp_path / pilot_file.NAME).read_text() == before
@@ -261,17 +273,41 @@ def test_an_empty_directory_is_refused_where_the_last_one_has_the_database(
     assert f"`sudo mv -T {last} {tmp_path}`" in run(DECLARED=json.dumps(moved))[0]["problem"]
 
 
-def test_only_workspaces_of_ours_that_run_are_let_back_into_the_network(
+def test_who_is_on_the_workspaces_network_is_told_while_that_stays(
     run: Callable[..., tuple[dict[str, Any], list[str]]],
 ) -> None:
-    rows = [
-        "a\tcoder-server\tcoder\t\t\trunning\tcoder-control",
-        "b\tcoder-admin-one\tcoder\t\t1\trunning\t",
-        "c\tcoder-admin-two\tcoder\t\t2\trunning\tcoder-workspaces",
-        "d\tcoder-admin-three\tcoder\t\t3\texited\t",
-        "e\tother-admin-four\tother\t\t4\trunning\t",
-    ]
-    assert run(rows="\n".join(rows))[0]["cut_off"] == ["coder-admin-one"]
+    def joined(live: dict[str, Any]) -> None:
+        live["workspaces"]["Containers"] = {"a": {"Name": "coder-server"}, "b": {"Name": "coder.admin.demo"}}
+
+    assert run(change=joined)[0]["joined"] == ["coder-server", "coder.admin.demo"]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda live: live.pop("coder"), lambda live: live["coder"]["State"].update(Running=False)]
+)
+def test_a_coder_that_does_not_run_has_no_time_at_which_it_started(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], change: Change
+) -> None:
+    assert run(change=change)[0]["coder_started_at"] == ""
+
+
+def test_containers_of_earlier_names_and_places_are_asked_for_in_the_one_call(
+    wanted: Declared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = tmp_path / "last"
+    last.mkdir()
+    pilot_file.update(str(tmp_path), containers={"coder-server": "c1", "old-server": "o1"})
+    pilot_file.update(str(last), containers={"older-server": "o2"})
+    asked: list[tuple[str, ...]] = []
+
+    def inspect(*names: str) -> list[dict[str, Any]]:
+        asked.append(names)
+        return [{"Name": "/old-server", "HostConfig": {}}]
+
+    monkeypatch.setattr(engine, "inspect", inspect)
+    found = world.live(dataclasses.replace(wanted, last_data_directory=str(last)))
+    assert list(found) == ["old-server"]
+    assert [{"coder-server", "old-server", "older-server"} - {*names} for names in asked] == [set()]
 
 
 def test_a_part_that_no_up_made_yet_is_not_gone(wanted: Declared, live: dict[str, Any]) -> None:
@@ -282,11 +318,10 @@ def test_a_part_that_no_up_made_yet_is_not_gone(wanted: Declared, live: dict[str
 def test_an_engine_that_does_not_answer_stops_an_up_and_no_preview(
     run: Callable[..., tuple[dict[str, Any], list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away() -> None:
+    def away(_: object) -> None:
         raise engine.JobError("no engine")
 
-    monkeypatch.setattr(world, "listed", away)
-    assert [run(mode)[0]["problem"] for mode in ("look", "ensure")] == [None, "no engine"]
+    assert [run(mode, change=away)[0]["problem"] for mode in ("look", "ensure")] == [None, "no engine"]
 
 
 def test_containers_that_nobody_noted_and_that_carry_our_mark_are_noted_by_an_up(
