@@ -25,7 +25,7 @@ from toolchain.pieces import PIECES
 from toolchain.progress import Progress
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-WAIT_S = 20
+WAIT_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
