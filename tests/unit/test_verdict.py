@@ -9,10 +9,10 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -196,14 +196,20 @@ def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
     assert sorted(listed) == sorted(path for _, path in server.requests)
 
 
+def _processor_s() -> float:
+    """Seconds that the processor gave to ended child processes: other programs on the machine do not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_a_thousand_builds_take_less_than_five_seconds(run: Run) -> None:
     made = [_busy(name, BUILDS // 4) for name in ("a", "b", "c", "d")]
     with serve(*made) as server:
         # Sets the environment for the process below, whose start counts too.
         document = json.loads(_good(run(server.url, "--json")))
-        begin_s = time.monotonic()
+        before_s = _processor_s()
         shown = _good(_process("pilot.verdict", [], dict(os.environ)))
-        took_s = time.monotonic() - begin_s
+        took_s = _processor_s() - before_s
     assert document["figures"]["builds"] == BUILDS
     assert f"0 of {BUILDS}, 0 cancelled" in shown
     assert took_s < LIMIT_S
