@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import http.client
 import json
 import re
 import socket
@@ -152,7 +153,7 @@ def _script_versions() -> dict[str, str]:
 def _coder(settings: Settings) -> str:
     try:
         return proof.coder_version(Api(url=settings.site.coder_url), HERE_TIMEOUT_S)
-    except (ApiError, ValueError):
+    except ApiError:
         return ""
 
 
@@ -265,7 +266,7 @@ def _feed(url: str) -> object:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise PilotError(f"HTTP status {error.code}") from None
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise PilotError(_plain(getattr(error, "reason", error))) from None
     except ValueError:
         raise PilotError("the answer is no JSON") from None
