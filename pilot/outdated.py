@@ -31,9 +31,9 @@ from stack.jobs.coder import Api, ApiError
 from stack.settings import Settings, Site
 from toolchain.pins import version as pinned
 
-HERE_TIMEOUT_S = 3
+HERE_TIMEOUT_S = 4
 FEED_TIMEOUT_S = 4
-TIMEOUT_S = 6
+TIMEOUT_S = 5
 """For all feeds, side by side."""
 LATE = "no answer in time"
 GITHUB = "https://api.github.com/repos/{repository}/{feed}"
@@ -169,7 +169,8 @@ def _in_workspaces(site: Site) -> str:
     built = pilot_file.read(site.data_dir).get(workspace_images.KEY) or {}
     try:
         image = next(str(each["name"]) for each in built.values())
-        script = "; ".join(f"echo $({each} --version | cut -d' ' -f1)" for each in PRINTS)
+        # Before its version, code-server may tell where it wrote its configuration.
+        script = "; ".join(f"echo $({each} --version | tail -n 1 | cut -d' ' -f1)" for each in PRINTS)
         return engine.docker("run", "--rm", "--network", "none", "--entrypoint", "bash", image, "-c", script)
     except (StopIteration, AttributeError, KeyError, TypeError, engine.JobError):
         return ""
@@ -233,7 +234,8 @@ def _hole(advisory: Any, version: str) -> str | None:
     """What to say of an advisory that is about `version`."""
     if not isinstance(advisory, dict):
         return None
-    for each in advisory.get("vulnerabilities") or []:
+    found = advisory.get("vulnerabilities")
+    for each in found if isinstance(found, list) else []:
         if isinstance(each, dict) and within(str(each.get("vulnerable_version_range") or ""), version):
             severity, summary = advisory.get("severity") or "unrated", str(advisory.get("summary") or "")
             return f"{advisory.get('ghsa_id')} ({severity}): {summary[:80]}"

@@ -28,6 +28,7 @@ ANSWERS: dict[str, Any] = {
         },
         {"ghsa_id": "GHSA-2", "vulnerabilities": [{"vulnerable_version_range": "< 2.29.17"}]},
         {"ghsa_id": "GHSA-3", "vulnerabilities": [{"vulnerable_version_range": None}]},
+        {"ghsa_id": "GHSA-4", "vulnerabilities": 4},
         "no advisory",
     ],
     "/pulumi/pulumi/releases/latest": {"tag_name": "v3.274.1"},
@@ -142,15 +143,21 @@ def test_what_a_workspace_has_is_what_its_image_says_else_what_a_build_would_ins
     def nobody(*_: object, **__: object) -> str:
         raise JobError("down")
 
+    def in_image(*words: str, **_: object) -> str:
+        if "localhost/built:1" not in words:
+            raise JobError("no Postgres")
+        programs = 'code-server() { echo "[time] info  Wrote it"; echo "4.139.1 53c2 with Code"; }; claude() { false; }'
+        return subprocess.run(
+            ["bash", "-c", f"{programs}\n{words[-1]}"], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+
     monkeypatch.setenv("DOCKER_HOST", "unix:///none")  # set by what is tried, and put back by this
     settings = parse({**configuration.values("local"), "dataDir": str(tmp_path)}, CHECKOUT)
     monkeypatch.setattr(outdated, "_coder", lambda _: "2.38.8")
     monkeypatch.setattr(outdated.engine, "docker", nobody)
     before = {each.name: each.here for each in outdated.here(settings)}
     pilot_file.update(str(tmp_path), workspace_images={"base": {"name": "localhost/built:1"}})
-    monkeypatch.setattr(
-        outdated.engine, "docker", lambda *words, **_: "4.139.1\n" if "localhost/built:1" in words else ""
-    )
+    monkeypatch.setattr(outdated.engine, "docker", in_image)
     after = {each.name: each.here for each in outdated.here(settings)}
     parts = outdated._script_versions()
     assert (before["code-server"], before["Postgres"]) == (parts["code_server_version"], "17")
