@@ -11,6 +11,13 @@ ruff format --check --quiet || { echo "error: not as ruff writes it, run \`ruff 
 mypy --no-error-summary
 check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
+# With shellcheck on PATH it checks the workflows' scripts as well.
+if command -v actionlint >/dev/null; then
+  actionlint
+elif [ "${1:-}" = --all ]; then
+  echo "error: there is no actionlint: run \`python3 -m toolchain build\`" >&2
+  exit 1
+fi
 if command -v shellcheck >/dev/null; then
   git ls-files -z --cached --others --exclude-standard -- '*.sh' | xargs -0 shellcheck --shell=bash --external-sources --source-path=SCRIPTDIR
 elif [ "${1:-}" = --all ]; then

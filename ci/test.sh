@@ -1,11 +1,29 @@
 #!/usr/bin/env bash
 # Everything: the toolchain, lint and types, then one pytest over unit, template, contract and end-to-end tests.
-# --drills adds the long end-to-end tests; --speed runs the comparisons of times alone.
+# --drills adds the long end-to-end tests; --speed runs the comparisons of times alone. --published runs the end-to-end
+# tests on published images, plugins and Pulumi, which has to be on PATH with uv; what follows are options for pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+if [ "${1:-}" = --published ]; then
+  shift
+  echo "== published parts, and the tests' own tools"
+  export CODER_PILOT_TEST_IMAGES=published
+  python3 -m toolchain build tailscale testcontrol compose
+  python3 -c 'from pilot.session import prepare; prepare("framework", images=False)'
+  uv pip install --quiet --python .venv --require-hashes -r requirements.lock
+  export PATH="$PWD/.venv/bin:$PATH"
+  python -c 'from tests.e2e.parts import *; print(CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE, DEBIAN_IMAGE, sep="\n")' |
+    xargs --max-lines=1 docker pull --quiet
+  echo "== tests: end to end"
+  exec python -m pytest tests/e2e -m "not drill and not speed" --dist loadfile --numprocesses 3 "$@"
+fi
+
 echo "== toolchain: what is missing is built"
 python3 -m toolchain build
+if [ "${1:-}" = --drills ]; then
+  python3 -m toolchain build dockerd
+fi
 eval "$(python3 -m toolchain env)"
 
 echo "== lint and types"

@@ -6,30 +6,36 @@ Exit code 1: something runs that has a known hole. --json is for programs.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import dataclasses
+import http.client
 import json
 import re
+import socket
+import ssl
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pilot import configuration, proof
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.session import select_engine
 from pilot.status import table
-from stack.jobs import engine
+from stack.jobs import engine, pilot_file, workspace_images
 from stack.jobs.coder import Api, ApiError
-from stack.settings import Settings
+from stack.settings import Settings, Site
 from toolchain.pins import version as pinned
 
+HERE_TIMEOUT_S = 4
 FEED_TIMEOUT_S = 4
-TIMEOUT_S = 9
-"""For all of them, side by side."""
+TIMEOUT_S = 5
+"""For all feeds, side by side."""
+LATE = "no answer in time"
 GITHUB = "https://api.github.com/repos/{repository}/{feed}"
 POSTGRES_RELEASES = "https://endoflife.date/api/postgresql/{major}.json"
 REPOSITORIES: Mapping[str, str] = {
@@ -46,6 +52,9 @@ REPOSITORIES: Mapping[str, str] = {
 }
 """Where each part is released."""
 POSTGRES = "Postgres"
+PRINTS = ("code-server", "claude")
+"""Programs of a workspace that print their version."""
+T = TypeVar("T")
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 _CONSTRAINT = re.compile(r"(<=|>=|<|>|=)?\s*v?(\d+(?:\.\d+)*)")
 
@@ -63,8 +72,9 @@ class Part:
 
     @property
     def behind(self) -> bool:
-        """Whether the source has a newer one."""
-        return bool(self.newest) and number(self.here) < number(self.newest)
+        """Whether the source has a newer one; a tag such as "17" stands for all of them."""
+        here = number(self.here)
+        return here < number(self.newest)[: len(here)]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         rows = [[each.name, each.here, each.newest or "?", "; ".join(_remarks(each))] for each in found]
         print(table(["PART", "HERE", "NEWEST", ""], rows))
+        for line in unasked(found):
+            print(f"\n{line}")
         if any(each.behind for each in found):
             print(
                 "\nan image: `pulumi config set coderImage <image>:<version>`, then `make upgrade`; a pin: "
@@ -87,9 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(each.holes for each in found) else 0
 
 
+def unasked(parts: Sequence[Part]) -> list[str]:
+    """One line for each reason why sources could not be asked."""
+    names: dict[str, list[str]] = {}
+    for each in parts:
+        if each.not_asked:
+            names.setdefault(each.not_asked, []).append(each.name)
+    return [
+        f"could not ask {'any source' if len(of) == len(parts) else 'the source of ' + ', '.join(of)}: {why}"
+        for why, of in names.items()
+    ]
+
+
 def _remarks(part: Part) -> Iterator[str]:
-    if part.not_asked:
-        yield f"could not be asked: {part.not_asked}"
     if part.behind:
         yield "moved on"
     yield from part.holes
@@ -104,12 +126,16 @@ def number(text: str) -> tuple[int, ...]:
 def here(settings: Settings) -> list[Part]:
     """What this stack runs, or would run."""
     select_engine(settings)
+    coder, postgres, image = _side_by_side(
+        [lambda: _coder(settings), lambda: _postgres(settings), lambda: _in_workspaces(settings.site)], HERE_TIMEOUT_S
+    )
     parts = _script_versions()
+    in_image = dict(zip(PRINTS, (image or "").splitlines(), strict=False))
     return [
-        Part(name="Coder", here=_coder(settings)),
-        Part(name=POSTGRES, here=_postgres(settings)),
-        Part(name="code-server", here=parts["code_server_version"]),
-        Part(name="Claude Code", here=parts["claude_version"]),
+        Part(name="Coder", here=coder or _tag(settings.control_plane.image)),
+        Part(name=POSTGRES, here=postgres or _tag(settings.database.image)),
+        Part(name="code-server", here=in_image.get("code-server") or parts["code_server_version"]),
+        Part(name="Claude Code", here=in_image.get("claude") or parts["claude_version"]),
         Part(name="Pulumi", here=pinned("pulumi")),
         *(Part(name=f"pulumi-{each}", here=pinned(each)) for each in ("docker", "random", "command")),
         Part(name="coder/coderd", here=pinned("coderd")),
@@ -126,17 +152,28 @@ def _script_versions() -> dict[str, str]:
 
 def _coder(settings: Settings) -> str:
     try:
-        told = proof.coder_version(Api(url=settings.site.coder_url), FEED_TIMEOUT_S)
-    except (ApiError, ValueError):
-        told = ""
-    return told or _tag(settings.control_plane.image)
+        return proof.coder_version(Api(url=settings.site.coder_url), HERE_TIMEOUT_S)
+    except ApiError:
+        return ""
 
 
 def _postgres(settings: Settings) -> str:
     try:
         return proof.postgres_version(settings.site)
     except (engine.JobError, ValueError):
-        return _tag(settings.database.image)
+        return ""
+
+
+def _in_workspaces(site: Site) -> str:
+    """What each of PRINTS answers in the image that workspaces start from, a line each: a base may have its own."""
+    built = pilot_file.read(site.data_dir).get(workspace_images.KEY) or {}
+    try:
+        image = next(str(each["name"]) for each in built.values())
+        # Before its version, code-server may tell where it wrote its configuration.
+        script = "; ".join(f"echo $({each} --version | tail -n 1 | cut -d' ' -f1)" for each in PRINTS)
+        return engine.docker("run", "--rm", "--network", "none", "--entrypoint", "bash", image, "-c", script)
+    except (StopIteration, AttributeError, KeyError, TypeError, engine.JobError):
+        return ""
 
 
 def _tag(image: str) -> str:
@@ -145,13 +182,26 @@ def _tag(image: str) -> str:
 
 def ask(parts: list[Part]) -> list[Part]:
     """The same with what their sources say, side by side and within TIMEOUT_S."""
-    pool = concurrent.futures.ThreadPoolExecutor(len(parts))
-    asked = {pool.submit(_asked, each): each for each in parts}
-    done, _ = concurrent.futures.wait(asked, timeout=TIMEOUT_S)
-    # Whoever still waits for an answer has a timeout of its own.
-    pool.shutdown(wait=False, cancel_futures=True)
-    late = partial(dataclasses.replace, not_asked=f"no answer within {TIMEOUT_S} s")
-    return [each.result() if each in done else late(part) for each, part in asked.items()]
+    answers = _side_by_side([partial(_asked, each) for each in parts], TIMEOUT_S)
+    late = [dataclasses.replace(each, not_asked=LATE) for each in parts]
+    return [answer or other for answer, other in zip(answers, late, strict=True)]
+
+
+def _side_by_side(calls: Sequence[Callable[[], T]], timeout_s: float) -> list[T | None]:
+    """What each gives, None for those that are late: they are left alone, for a look-up of a name takes no timeout."""
+    given: list[T | None] = [None] * len(calls)
+
+    def run(row: int) -> None:
+        given[row] = calls[row]()
+
+    # Daemons: unlike those of an executor, they do not hold up the end of this program.
+    threads = [threading.Thread(target=run, args=(row,), daemon=True) for row in range(len(calls))]
+    for each in threads:
+        each.start()
+    deadline_s = time.monotonic() + timeout_s
+    for each in threads:
+        each.join(max(0.0, deadline_s - time.monotonic()))
+    return list(given)
 
 
 def _asked(part: Part) -> Part:
@@ -172,20 +222,20 @@ def _asked(part: Part) -> Part:
 
 
 def _postgres_asked(part: Part) -> Part:
-    (major, *minor) = number(part.here) or (0,)
+    (major, *_) = number(part.here) or (0,)
     told = _feed(POSTGRES_RELEASES.format(major=major))
     newest = str(told.get("latest", "")) if isinstance(told, dict) else ""
     if not number(newest):
         raise PilotError("no version in the answer")
-    # A tag such as "17" is whatever it was when it was pulled.
-    return dataclasses.replace(part, newest=newest if minor else "", not_asked="" if minor else f"`{part.here}` moves")
+    return dataclasses.replace(part, newest=newest)
 
 
 def _hole(advisory: Any, version: str) -> str | None:
     """What to say of an advisory that is about `version`."""
     if not isinstance(advisory, dict):
         return None
-    for each in advisory.get("vulnerabilities") or []:
+    found = advisory.get("vulnerabilities")
+    for each in found if isinstance(found, list) else []:
         if isinstance(each, dict) and within(str(each.get("vulnerable_version_range") or ""), version):
             severity, summary = advisory.get("severity") or "unrated", str(advisory.get("summary") or "")
             return f"{advisory.get('ghsa_id')} ({severity}): {summary[:80]}"
@@ -218,7 +268,18 @@ def _feed(url: str) -> object:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise PilotError(f"HTTP status {error.code}") from None
-    except OSError as error:
-        raise PilotError(str(getattr(error, "reason", error))) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise PilotError(_plain(getattr(error, "reason", error))) from None
     except ValueError:
         raise PilotError("the answer is no JSON") from None
+
+
+def _plain(error: object) -> str:
+    """Why nothing came of a request, in a person's words."""
+    if isinstance(error, socket.gaierror):
+        return "its name is not found; check the network, or set HTTPS_PROXY"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "its certificate is not trusted; where a proxy opens connections, set SSL_CERT_FILE to its CA"
+    if isinstance(error, TimeoutError):
+        return LATE
+    return str(error)

@@ -31,7 +31,7 @@ from pilot.server import admin, agents
 from pilot.session import Session, open_session
 from pilot.status import table
 from pilot.workspace import create
-from stack.jobs import backups, engine
+from stack.jobs import backups, disk, engine
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import (
     DATABASE,
@@ -207,9 +207,9 @@ def prove(session: Session) -> tuple[list[Outcome], dict[str, str]]:
     try:
         with admin(session) as api:
             email = _sign_in(session)
+            versions = proof.servers(session.settings.site, api)
             took_s = time.monotonic() - began_s
             outcomes.append(Outcome(promise=SIGN_IN, kept=True, found=f"as {email}", took_s=took_s))
-            versions = proof.servers(session.settings.site, api)
             with _throw_away(session, api) as trial:
                 outcomes.extend(_tried(promise, attempt, trial) for promise, attempt in PROMISES.items())
     except (PilotError, engine.JobError) as error:
@@ -243,7 +243,7 @@ def _tried(promise: str, attempt: Callable[[Trial], str], trial: Trial) -> Outco
         found, kept = str(error), None
     except (BrokenError, ApiError, PilotError, engine.JobError, OSError) as error:
         # Docker's and Coder's words may have several lines.
-        found, kept = " ".join(str(error).split()), False
+        found, kept = " ".join(disk.explained(str(error), trial.site.data_dir).split()), False
     return Outcome(promise=promise, kept=kept, found=found, took_s=time.monotonic() - began_s)
 
 

@@ -18,10 +18,11 @@ from pilot.server import admin
 from pilot.session import Session, open_session
 from pilot.verdict import samples
 from pilot.verdict.engine import Engine, EngineError
-from stack.jobs import disk
+from stack.jobs import disk, engine
 from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL, home_volume
 from stack.jobs.workspace_world import World
+from stack.settings import Site
 
 DOCKER_TIMEOUT_S = 30
 # Docker reads every file of every volume.
@@ -53,7 +54,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     try:
         with admin(session) as api:
             workspaces, troubles = _workspaces(api), health.troubles(api)
-            proved = proof.told(session.settings.site, proof.servers(session.settings.site, api))
+            proved = _proved(session.settings.site, api)
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
         return 1
@@ -90,6 +91,13 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     if told := disk.full(session.settings.site.data_dir):
         print(f"\n{told}")
     return 0
+
+
+def _proved(site: Site, api: Api) -> str:
+    try:
+        return proof.told(site, proof.servers(site, api))
+    except engine.JobError as error:
+        return f"whether this is proved cannot be told: {error}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from toolchain import debian, engine, environment
 from toolchain.builder import Builder, Outcome, ToolchainError
-from toolchain.pieces import IMAGES, PIECES, PROGRAM
+from toolchain.pieces import DRILLS, IMAGES, PIECES, PROGRAM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     build = commands.add_parser("build", help="build what is missing, then lay out the virtual environment")
-    build.add_argument("piece", nargs="*", help="only these, and what they need (default: all)")
+    build.add_argument("piece", nargs="*", help="only these, and what they need (default: all but those of the drills)")
     build.add_argument("--program", action="store_true", help="what `pulumi preview` needs, and the named pieces")
     build.add_argument("--force", action="store_true", help="build even what is cached")
 
@@ -51,7 +51,8 @@ def _table(rows: Sequence[Outcome]) -> str:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    names = _known([*(PROGRAM if arguments.program else ()), *arguments.piece])
+    asked = _known([*(PROGRAM if arguments.program else ()), *arguments.piece])
+    names = [name for name in asked if name not in DRILLS or name in arguments.piece]
     builder = Builder(PIECES)
     wanted = builder.closure(names)
     debian.ensure(sorted({package for name in wanted for package in PIECES[name].system_packages}))
@@ -75,7 +76,7 @@ def _status(arguments: argparse.Namespace) -> int:
             state = "cached" if builder.cached(name, thorough=arguments.verify) else "missing"
         except ToolchainError as error:
             state = str(error)
-        whole &= state == "cached"
+        whole &= state == "cached" or (state == "missing" and name in DRILLS)
         print(f"{name:26} {piece.version:10} {state}")
     return 0 if whole else 1
 

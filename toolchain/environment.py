@@ -14,7 +14,7 @@ from toolchain.builder import Builder, ToolchainError
 from toolchain.paths import CHECKOUT, CODERD_SDK, PULUMI_HOME, VENV
 
 LOCK = CHECKOUT / "requirements.lock"
-ON_PATH = ("pulumi-cli", "uv", "tofu", "tailscale", "testcontrol", "compose")
+ON_PATH = ("pulumi-cli", "uv", "tofu", "tailscale", "testcontrol", "compose", "actionlint")
 INSTALL_TIMEOUT_S = 10 * 60
 # What each `up` imports. Without bytecode it is compiled anew, half a second, where Python may not write any.
 COMPILED = ("pulumi*", "grpc", "google", "opentelemetry", "semver", "parver", "yaml", "dill", "packaging", "pip")

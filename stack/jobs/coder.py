@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -40,7 +41,7 @@ class Api:
         """One request, with `host` to an app of that name; the answer's JSON, None for an empty one.
 
         Raises:
-            ApiError: the server refused or did not answer; no request body or token is in the message.
+            ApiError: the server refused, or did not answer as Coder does; no request body or token is in the message.
         """
         request = urllib.request.Request(  # noqa: S310  the http address of our own server
             f"{self.url}{path}",
@@ -54,18 +55,23 @@ class Api:
         )
         try:
             with _opener.open(request, timeout=timeout_s) as answer:
-                text = answer.read()
+                text, status = answer.read(), answer.status
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, f"{method} {path}: {error.code} {_reason(error.read())}") from None
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise ApiError(0, f"{method} {path}: {error}") from None
-        return json.loads(text) if text.strip() else None
+        try:
+            return json.loads(text) if text.strip() else None
+        except ValueError:
+            raise ApiError(status, f"{method} {path}: the answer is no JSON, as Coder's is") from None
 
 
 def _reason(text: bytes) -> str:
     try:
         answer = json.loads(text)
     except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         return text[:200].decode(errors="replace")
     details = [str(item.get("detail", "")) for item in answer.get("validations") or []]
     return " ".join(filter(None, [answer.get("message", ""), answer.get("detail", ""), *details]))

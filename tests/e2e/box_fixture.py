@@ -39,9 +39,14 @@ read -r _ || true
 
 @dataclass(kw_only=True)
 class Box:
-    """One box; `running` gives one that is on."""
+    """One box; `running` gives one that is on.
+
+    Its dockerd is the first of `path`, and is started with `options`.
+    """
 
     directory: Path
+    path: str = field(default_factory=lambda: os.environ["PATH"])
+    options: Sequence[str] = ()
     _first_process: subprocess.Popen[bytes] = field(init=False)
     _dockerd: subprocess.Popen[bytes] | None = None
 
@@ -70,9 +75,11 @@ class Box:
     def start_engine(self, *options: str) -> None:
         """Start dockerd as it is started on any host, but for where it keeps its data and is talked to."""
         command = [
+            "env", f"PATH={self.path}",
             "dockerd", "--host", self.docker_host, "--data-root", str(self.directory / "docker"),
             # So that what is left of cgroups is found, for they have no namespace here.
-            "--cgroup-parent", f"/{self._cgroup}", "--exec-opt", "native.cgroupdriver=cgroupfs", *options,
+            "--cgroup-parent", f"/{self._cgroup}", "--exec-opt", "native.cgroupdriver=cgroupfs",
+            *self.options, *options,
         ]  # fmt: skip
         self._dockerd = engine.launch(self._inside(command), self.directory / "dockerd.log", self.docker_host)
 
@@ -138,9 +145,9 @@ class Box:
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Iterator[Box]:
+def running(directory: Path, *options: str, path: str = "") -> Iterator[Box]:
     """A box that is on, with its disk in `directory`; nothing of it is left afterwards."""
-    box = Box(directory=directory)
+    box = Box(directory=directory, path=path or os.environ["PATH"], options=options)
     box.switch_on()
     try:
         box.start_engine()

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, free_port, sweep
 from toolchain.paths import CACHE_VARIABLE, cache_directory
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 STACK = "front-door"
 COMMAND_TIMEOUT_S = 400

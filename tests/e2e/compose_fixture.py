@@ -7,8 +7,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import eventually
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
 
 FILE = Path(__file__).with_name("compose.yaml")
 TIMEOUT_S = 120

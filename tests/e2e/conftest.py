@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import pilot_fixture
+from tests.e2e import parts, pilot_fixture
 from tests.e2e.pilot_fixture import Pilot
 
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if parts.PUBLISHED and item.get_closest_marker("built_here"):
+            item.add_marker(pytest.mark.skip(reason="about a part that is built here"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,9 +20,8 @@ from typing import Any
 
 import yaml
 
-from toolchain import environment
-from toolchain.builder import Builder
-from toolchain.pieces import CODER_IMAGE, PIECES, POSTGRES_IMAGE, WORKSPACE_IMAGE
+from tests.e2e import parts
+from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = ("Pulumi.yaml", "__main__.py", "stack", "terraform-template", "workspace-image")
@@ -236,13 +235,12 @@ def make_pilot(directory: Path, number: int, **config: str) -> Pilot:
         else:
             shutil.copy2(source, directory / name)
     (directory / ".pulumi-state").mkdir()
-    builder = Builder(PIECES)
-    environment.lay_pulumi_home(builder, directory / "home")
+    parts.lay(directory, directory / "home")
     pilot = Pilot(
         directory=directory,
         name=f"{NAME_PREFIX}-{os.getpid()}-{number}",
         variables={
-            **environment.variables(builder),
+            **parts.variables(),
             "PULUMI_HOME": str(directory / "home"),
             "PULUMI_CONFIG_PASSPHRASE": "a passphrase of the tests",
         },

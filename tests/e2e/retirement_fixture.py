@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.parts import POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import CHECKOUT, STACK_LABEL, Pilot, docker
-from toolchain.pieces import POSTGRES_IMAGE
 
 COMMAND_TIMEOUT_S = 400
 

@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import parts
 from tests.e2e.pilot_fixture import eventually, free_port
-from toolchain import environment
-from toolchain.builder import Builder
-from toolchain.pieces import PIECES
 
 DOMAIN = "tailnet.test"
 SYSTEM_CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-ENVIRONMENT = {**os.environ, **environment.variables(Builder(PIECES))}
+ENVIRONMENT = {**os.environ, **parts.variables()}
 READY_TIMEOUT_S = 60
 
 

@@ -28,6 +28,8 @@ from toolchain.builder import Builder
 from toolchain.pieces import DEBIAN_IMAGE, PIECES
 from toolchain.pins import version
 
+pytestmark = pytest.mark.built_here
+
 # As a person would prepare a Debian for it: curl and a user with a home, who cannot become root. This toolchain's
 # code-server needs the library, the release does not.
 RECIPE = """

@@ -14,9 +14,9 @@ from tests.e2e import hostile_page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
+from tests.e2e.parts import WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import NAME_PREFIX, docker, eventually, request
 from tests.e2e.workspace_fixture import agent_of, trust
-from toolchain.pieces import WORKSPACE_IMAGE
 from toolchain.pins import version
 
 EMAIL = "admin@framework.local"

@@ -29,6 +29,7 @@ from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
 from tests.e2e.clone_fixture import STACK, cloned
 from tests.e2e.compose_fixture import ComposePilot
+from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request, sweep
 from tests.e2e.retirement_fixture import (
     Belongings,
@@ -46,7 +47,6 @@ from tests.e2e.retirement_fixture import (
 )  # fmt: skip
 from tests.e2e.workspace_fixture import editor_answers
 from toolchain.paths import CHECKOUT
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]
 

@@ -390,6 +390,7 @@ def test_a_taken_port_is_named_and_another_pilot_comes_up_beside_this_one(
     assert ours["workspaceNetwork"] != theirs["workspaceNetwork"]
 
 
+@pytest.mark.built_here
 def test_at_most_one_provider_that_never_ends_is_left_by_pulumi_alone(pilot: Pilot, tmp_path: Path) -> None:
     # A PULUMI_HOME of its own: programs of other tests would end what this one waits for.
     home = tmp_path / "pulumi-home"

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from pilot.prove import FILE, PROMISES, SIGN_IN
+from tests.e2e.parts import CODER_VERSION, POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually
 from tests.e2e.retirement_fixture import command, variables
-from toolchain.pieces import POSTGRES_IMAGE
 
 pytestmark = pytest.mark.drill
 
@@ -29,7 +29,7 @@ BREAK_TIMEOUT_S = 120
 @pytest.fixture(scope="module")
 def proved(pilot: Pilot) -> dict[str, Any]:
     """What it says of the whole pilot."""
-    assert "not proved on Coder 2.30.0, Postgres 17" in command(pilot, "status")
+    assert f"not proved on Coder {CODER_VERSION}, Postgres 17" in command(pilot, "status")
     return _prove(pilot)
 
 
@@ -53,7 +53,7 @@ def test_every_promise_of_the_local_pilot_is_kept(pilot: Pilot, proved: dict[str
     assert _kept(proved) == {SIGN_IN: True, **dict.fromkeys(PROMISES, True), "https in the browser": None}
     assert sum(each["took_s"] for each in proved["promises"]) < 180
     assert _nothing_is_left(pilot)
-    assert "proved on Coder 2.30.0, Postgres 17" in command(pilot, "status")
+    assert f"proved on Coder {CODER_VERSION}, Postgres 17" in command(pilot, "status")
 
 
 @contextlib.contextmanager
@@ -162,7 +162,7 @@ def test_a_promise_that_was_broken_is_named_and_nothing_is_left(pilot: Pilot, pr
         found = _prove(pilot, kept=False)
     assert _kept(found)[promise] is False, found
     assert _nothing_is_left(pilot)
-    assert "a promise was BROKEN on Coder 2.30.0" in command(pilot, "status")
+    assert f"a promise was BROKEN on Coder {CODER_VERSION}" in command(pilot, "status")
 
 
 @pytest.mark.usefixtures("proved")

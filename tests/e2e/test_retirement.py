@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stack.jobs import pilot_file
+from tests.e2e.parts import CODER_IMAGE, CODER_VERSION, POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import (
     Belongings,
@@ -33,7 +34,6 @@ from tests.e2e.retirement_fixture import (
     states,
     variables,
 )  # fmt: skip
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE
 
 NEVER_READY = 'if [ "$1" = version ]; then exec /opt/coder.real "$@"; fi; echo "this server is broken" >&2; exit 1'
 
@@ -124,7 +124,7 @@ def test_a_downgrade_of_coder_is_refused_before_anything_is_touched(
         pilot.write_config(coderImage=CODER_IMAGE)
         pilot.up()
         docker("image", "rm", "--force", image)
-    assert f"{image} is Coder 2.29.9, and the database was already moved to 2.30.0" in said
+    assert f"{image} is Coder 2.29.9, and the database was already moved to {CODER_VERSION}" in said
     assert identity(f"{pilot.name}-server") == before
     assert_whole(pilot, owned)
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from stack.settings import KEYS
+from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import NAME_PREFIX, Pilot, docker, free_port
 from tests.e2e.retirement_fixture import belongings, checksum, command, furnished, identity
 from tests.e2e.world_fixture import world_of
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 
 @dataclass(frozen=True, kw_only=True)

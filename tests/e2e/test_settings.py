@@ -53,6 +53,7 @@ def up(clone: Clone, values: dict[str, str]) -> str:
     return clone.make("up").stdout
 
 
+@pytest.mark.built_here
 def test_doctor_answers_within_seconds_on_a_machine_without_anything(clone: Clone, tmp_path: Path) -> None:
     """Its Python has no package, nothing was built, and nothing is built but the library that reads the settings."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "python"], check=True, timeout=120)

@@ -24,8 +24,8 @@ import pytest
 
 from pilot.verdict.samples import CLAUDE_STATUS
 from tests.e2e.browser_fixture import chromium
+from tests.e2e.parts import WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import CHECKOUT, STACK_LABEL, Pilot, docker, eventually, request
-from toolchain.pieces import WORKSPACE_IMAGE
 
 pytestmark = pytest.mark.drill
 

@@ -23,6 +23,7 @@ from tests import claude_api
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.claude_fixture import answer_first_questions, open_tile, say
 from tests.e2e.git_server import git_server, make_repository
+from tests.e2e.parts import DEBIAN_IMAGE, WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, Pilot, docker, eventually, free_port
 from tests.e2e.ssh_host import ssh_host
 from tests.e2e.workspace_fixture import (
@@ -39,7 +40,6 @@ from tests.e2e.workspace_fixture import (
     until_the_editor,
     visit_editor,
 )
-from toolchain.pieces import DEBIAN_IMAGE, WORKSPACE_IMAGE
 from toolchain.pins import version
 
 # Two more names of the workspace image: what is built from them is replaced by an image that cannot be a workspace.

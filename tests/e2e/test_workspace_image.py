@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from tests.e2e import box_fixture
+from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import CHECKOUT, NAME_PREFIX, Pilot, docker
 from tests.e2e.release_site import ReleaseSite, running, small_parts
 from tests.e2e.workspace_fixture import container_of, editor_answers
-from toolchain.pieces import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
+
+pytestmark = pytest.mark.built_here
 
 # What the base has no more of the local one, beside code-server and Claude Code.
 RECIPES = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,22 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from stack.jobs import workspace_secrets
+from tests.e2e.parts import POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
-from tests.e2e.retirement_fixture import (
-    Belongings,
-    belongings,
-    command,
-    container_of,
-    furnished,
-    identity,
-)
+from tests.e2e.retirement_fixture import command, container_of, identity
 from tests.e2e.walk_fixture import Walk
-from tests.e2e.workspace_fixture import editor_answers
-from tests.e2e.world_fixture import world_of
-from toolchain.pieces import POSTGRES_IMAGE
+from tests.e2e.world_fixture import Lived, everything_gone, lived_in
 
 WALK_STEPS = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lived:
-    """A pilot with a running and a parked workspace, each with files in its home, and its world when it was whole."""
-
-    pilot: Pilot
-    running: dict[str, Any]
-    parked: dict[str, Any]
-    world: dict[str, Any]
-    owned: Belongings
-
-    def assert_whole(self) -> None:
-        """The world is what it was, a second `up` changes nothing, and who was at work still is."""
-        assert world_of(self.pilot) == self.world
-        assert not workspace_secrets.is_lost(str(self.pilot.data))
-        self.pilot.up("--expect-no-changes")
-        assert belongings(self.pilot) == self.owned
-        eventually(lambda: editor_answers(self.pilot, self.running), timeout_s=60, what="the editor that was open")
-
-
 @pytest.fixture(scope="module")
 def lived(pilot: Pilot) -> Lived:
-    parked = furnished(pilot, "parked")
-    running = furnished(pilot, "running")
-    pilot.transition(parked["id"], "stop")
-    return Lived(pilot=pilot, running=running, parked=parked, world=world_of(pilot), owned=belongings(pilot))
+    return lived_in(pilot)
 
 
 def _server(lived: Lived) -> str:
     return f"{lived.pilot.name}-server"
-
-
-def _everything_gone(lived: Lived) -> None:
-    name = lived.pilot.name
-    docker("rm", "--force", f"{name}-server", f"{name}-postgres")
-    docker("network", "disconnect", "--force", f"{name}-workspaces", container_of(lived.running["id"]))
-    docker("network", "rm", f"{name}-control", f"{name}-workspaces")
 
 
 def _cut_off(lived: Lived) -> None:
@@ -163,7 +125,7 @@ def _secrets_gone(lived: Lived) -> None:
 @pytest.mark.parametrize(
     ("happens", "said"),
     [
-        (_everything_gone, "the network {name}-workspaces is gone"),
+        (everything_gone, "the network {name}-workspaces is gone"),
         (_template_changed, "the template was changed in Coder (its name, its display name, autostop, activity bump"),
         pytest.param(_cut_off, "{name}-server is cut off from the network {name}-workspaces", marks=pytest.mark.drill),
         pytest.param(_other_limits, "{name}-server has another memory limit", marks=pytest.mark.drill),

@@ -4,16 +4,54 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.pilot_fixture import Pilot, docker
-from tests.e2e.retirement_fixture import sql
+from stack.jobs import workspace_secrets
+from tests.e2e.pilot_fixture import Pilot, docker, eventually
+from tests.e2e.retirement_fixture import Belongings, belongings, container_of, furnished, sql
+from tests.e2e.workspace_fixture import editor_answers
 
 MADE_AT_RANDOM = ("PASSWORD", "CONNECTION_URL")
 TEMPLATE = (
     "name", "display_name", "description", "icon", "default_ttl_ms", "activity_bump_ms", "deprecated",
     "allow_user_cancel_workspace_jobs",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived:
+    """A pilot with a running and a parked workspace, each with files in its home, and its world when it was whole."""
+
+    pilot: Pilot
+    running: dict[str, Any]
+    parked: dict[str, Any]
+    world: dict[str, Any]
+    owned: Belongings
+
+    def assert_whole(self) -> None:
+        """The world is what it was, a second `up` changes nothing, and who was at work still is."""
+        assert world_of(self.pilot) == self.world
+        assert not workspace_secrets.is_lost(str(self.pilot.data))
+        self.pilot.up("--expect-no-changes")
+        assert belongings(self.pilot) == self.owned
+        eventually(lambda: editor_answers(self.pilot, self.running), timeout_s=60, what="the editor that was open")
+
+
+def lived_in(pilot: Pilot) -> Lived:
+    """Make the two workspaces of a pilot that is up."""
+    parked = furnished(pilot, "parked")
+    running = furnished(pilot, "running")
+    pilot.transition(parked["id"], "stop")
+    return Lived(pilot=pilot, running=running, parked=parked, world=world_of(pilot), owned=belongings(pilot))
+
+
+def everything_gone(lived: Lived) -> None:
+    """Take away the servers and their networks, behind the pilot's back."""
+    name = lived.pilot.name
+    docker("rm", "--force", f"{name}-server", f"{name}-postgres")
+    docker("network", "disconnect", "--force", f"{name}-workspaces", container_of(lived.running["id"]))
+    docker("network", "rm", f"{name}-control", f"{name}-workspaces")
 
 
 def world_of(pilot: Pilot) -> dict[str, Any]:

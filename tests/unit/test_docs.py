@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import subprocess
 from pathlib import Path
 from typing import get_type_hints
 
@@ -89,3 +90,20 @@ def test_no_pull_request_runs_on_the_box() -> None:
         triggers = record[True]  # YAML's name for `on`
         if any("self-hosted" in job["runs-on"] for job in record["jobs"].values()):
             assert not [each for each in triggers if each.startswith("pull_request")]
+
+
+def test_the_stack_of_the_shell_is_that_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACK", "framework")
+    for name in COMMANDS:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"pilot.{name.replace('-', '_')}").configure(parser)
+        assert parser.get_default("stack") == "framework", name
+    shown = subprocess.run(
+        ["make", "--dry-run", "--print-data-base", "help"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    assert "\nSTACK = framework\n" in shown

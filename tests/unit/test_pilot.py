@@ -777,3 +777,27 @@ def test_doctor_tells_what_the_next_up_will_put_right_or_refuse(
 ) -> None:  # fmt: skip
     looked(refused, different, coder)
     assert [(each.level, each.found, each.fix) for each in doctor._declared(_subject())] == told
+
+
+def test_status_goes_on_where_the_engine_refuses_to_say_which_postgres_runs(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> str:
+        raise JobError("`docker exec` failed: container is paused")
+
+    container = {"ID": "1", "Names": "coder-server", "State": "running", "Status": "Up", "Labels": ""}
+    monkeypatch.setattr(status, "_docker", lambda command, *_, **__: [container] if command == "ps" else [])
+    monkeypatch.setattr(session.Session, "outputs", lambda *_, **__: {"adminEmail": "me@example.org", "apiToken": "t"})
+    monkeypatch.setattr(status, "_workspaces", lambda _: [])
+    monkeypatch.setattr(status.health, "troubles", lambda _: [])
+    monkeypatch.setattr(status.samples, "claude", lambda *_: {})
+    monkeypatch.setattr(status.proof, "coder_version", lambda _: "2.38.8")
+    monkeypatch.setattr(status.proof, "postgres_version", refuse)
+    monkeypatch.setattr(status.drift, "differences", lambda *_: ["coder-postgres is paused"])
+    opened = session.Session(
+        stack="x", settings=configuration.settings("x"), environment={}, config_file=project, published=True
+    )
+    assert status._show(opened, lambda: None, homes=False) == 0
+    said = capsys.readouterr().out
+    assert "whether this is proved cannot be told: `docker exec` failed: container is paused" in said
+    assert "run `make up STACK=x`, which puts right:\n  coder-postgres is paused" in said

@@ -34,7 +34,7 @@ def _required(module: str, name: str) -> str:
         rf"^\s*(?:require\s+)?{re.escape(name)}\s+(v\S+)", text, re.MULTILINE
     )
     assert found, f"{module}/go.mod does not name {name}"
-    return found[1].removeprefix("v")
+    return found[1].removeprefix("v").removesuffix("+incompatible")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,8 @@ def test_the_local_stack_uses_the_images_that_the_toolchain_builds() -> None:
         ("tailscale", "tailscale.com", "tailscale"),
         ("testcontrol", "tailscale.com", "tailscale"),
         ("compose", "github.com/docker/compose/v2", "compose"),
+        ("actionlint", "github.com/rhysd/actionlint", "actionlint"),
+        ("dockerd", "github.com/docker/docker", "dockerd"),
     ],
 )
 def test_go_modules(module: str, dependency: str, pin: str) -> None:

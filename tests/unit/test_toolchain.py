@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from toolchain import __main__ as command_line
 from toolchain import builder as builder_module
-from toolchain import debian, engine
+from toolchain import debian, engine, pieces
 from toolchain import progress as progress_module
-from toolchain.builder import Builder, Job, Piece, ToolchainError
-from toolchain.pieces import PIECES
+from toolchain.builder import Builder, Job, Outcome, Piece, ToolchainError
+from toolchain.pieces import DRILLS, PIECES
 from toolchain.progress import Progress
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,27 @@ def test_a_change_of_a_source_makes_another_piece(monkeypatch: pytest.MonkeyPatc
     first = _builder(tmp_path, Fake(source=str(source))).key("a")
     source.write_text("two")
     assert _builder(tmp_path, Fake(source=str(source))).key("a") != first
+
+
+def test_what_only_the_drills_need_is_built_by_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+
+    class Recorder(Builder):
+        def build(self, names: Sequence[str], *, force: bool = False) -> list[Outcome]:
+            asked.append(names)
+            return []
+
+    monkeypatch.setattr(command_line, "Builder", Recorder)
+    monkeypatch.setattr(command_line.debian, "ensure", lambda _: None)
+    monkeypatch.setattr(command_line.engine, "start", lambda: "28")
+    monkeypatch.setattr(command_line.environment, "lay", lambda _: "there")
+    for words in ([], ["--program", *pieces.IMAGES], list(DRILLS)):
+        monkeypatch.setattr(sys, "argv", ["toolchain", "build", *words])
+        assert command_line.main() == 0
+    everything, program, drills = asked
+    assert set(everything) == PIECES.keys() - set(DRILLS)
+    assert program == [*pieces.PROGRAM, *pieces.IMAGES]
+    assert drills == list(DRILLS)
 
 
 def test_an_unknown_piece_is_refused_with_the_known_ones() -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pilot import backup, converge, prove, upgrade
+from pilot.__main__ import main
 from pilot.configuration import PilotError
+from stack.jobs import disk, processes
+from stack.jobs.engine import JobError
 
 TAGS = {"coderImage": "ghcr.io/coder/coder:v2.38.8", "postgresImage": "postgres:17", "workspaceImages": "base:ubuntu"}
 
@@ -64,3 +67,21 @@ def test_without_a_backup_nothing_is_pulled(said: list[str], monkeypatch: pytest
     with pytest.raises(PilotError):
         upgrade.run(argparse.Namespace(stack="framework", json=False))
     assert said == ["looked"]
+
+
+@pytest.mark.parametrize("error", ["dial tcp: no such host", "write /var/lib/docker/tmp: no space left on device"])
+def test_where_a_tag_cannot_be_pulled_nothing_is_changed_and_the_backup_stays(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: str
+) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise JobError(f"`docker pull` failed: {error}")
+
+    monkeypatch.setattr(upgrade.engine, "docker", fail)
+    monkeypatch.setattr(disk, "docker_root", lambda: None)
+    monkeypatch.setattr(processes, "end_left_behind", lambda _: None)
+    assert main(["upgrade"]) == 1
+    told = capsys.readouterr().err
+    assert said == ["looked", "backup"]
+    assert error in told
+    assert "Traceback" not in told
+    assert ("ran out of space" in told) == ("no space" in error)
