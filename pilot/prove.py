@@ -27,7 +27,7 @@ from pilot import editor, proof
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.editor import APP
-from pilot.server import admin, agents
+from pilot.server import admin, agents, member
 from pilot.session import Session, open_session
 from pilot.status import table
 from pilot.workspace import create
@@ -226,11 +226,11 @@ def _sign_in(session: Session) -> str:
         ApiError: Coder refused.
     """
     outputs = session.outputs(secret=True)
-    credentials = {"email": outputs["adminEmail"], "password": outputs["adminPassword"]}
+    credentials = {"email": outputs["email"], "password": outputs["password"]}
     answer = Api(url=session.settings.site.coder_url).call("POST", "/api/v2/users/login", credentials)
     token = str(answer["session_token"]) if isinstance(answer, dict) else ""
     Api(url=session.settings.site.coder_url, token=token).call("POST", "/api/v2/users/logout")
-    return str(outputs["adminEmail"])
+    return str(outputs["email"])
 
 
 def _tried(promise: str, attempt: Callable[[Trial], str], trial: Trial) -> Outcome:
@@ -294,7 +294,7 @@ def _containers(workspace_id: str) -> list[str]:
 
 
 def _create(trial: Trial) -> str:
-    trial.workspace = create(trial.api, trial.name)
+    trial.workspace = create(trial.api, member(trial.session).id, trial.name)
     trial.until_it_runs()
     return trial.name
 

@@ -1,4 +1,4 @@
-"""The stack's Coder as its admin."""
+"""The stack's Coder as its admin, and for whom."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pilot.configuration import PilotError
 from pilot.session import PASSPHRASE, PASSPHRASE_VARIABLES, Session, passphrase_variable
-from stack.jobs import disk
+from stack.jobs import disk, pilot_file
 from stack.jobs.coder import Api, ApiError
 
 
@@ -33,6 +33,19 @@ def admin(session: Session) -> Iterator[Api]:
         raise PilotError(told) from None
 
 
+def member(session: Session) -> pilot_file.Account:
+    """The account to which new workspaces belong.
+
+    Raises:
+        PilotError: there is none yet.
+    """
+    account = pilot_file.member(session.settings.site.data_dir)
+    if account is None:
+        wanted, stack = session.settings.member.username, session.stack
+        raise PilotError(f"there is no account {wanted} for every day yet: run `make up STACK={stack}`, which makes it")
+    return account
+
+
 def _unknown_token(email: str, stack: str) -> str:
     command = f"pulumi config set --secret adminPassword --stack {stack}"
     if not passphrase_variable():
@@ -40,7 +53,7 @@ def _unknown_token(email: str, stack: str) -> str:
     return (
         f"Coder does not take our API token any more: the password of {email} was changed there, the account suspended "
         f"or the token removed. `make up STACK={stack}` makes a new one, and sets the password back to that of "
-        f"`make password`; to keep your own, first `{command}`"
+        f"`make password WHO=admin`; to keep your own, first `{command}`"
     )
 
 

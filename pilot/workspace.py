@@ -12,9 +12,9 @@ from typing import Any
 from pilot import editor, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
-from pilot.server import admin, agents
+from pilot.server import admin, agents, member
 from pilot.session import open_session
-from stack.jobs import engine
+from stack.jobs import engine, pilot_file
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
 from stack.jobs.workspace_world import Trouble, World, troubles
@@ -48,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     session = open_session(arguments.stack)
     with world.looking(session) as looked, admin(session) as api:
-        workspace = _find(api, arguments.name)
+        workspace = _find(api, pilot_file.member(session.settings.site.data_dir), arguments.name)
         if workspace is None:
+            owner = member(session)
             _say(f"{arguments.name}: creating")
-            workspace = create(api, arguments.name, arguments.repo)
+            workspace = create(api, owner.id, arguments.name, arguments.repo)
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
@@ -72,17 +73,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find(api: Api, name: str) -> dict[str, Any] | None:
-    try:
-        return _record(api.call("GET", f"/api/v2/users/me/workspace/{name}"))
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
+def _find(api: Api, owner: pilot_file.Account | None, name: str) -> dict[str, Any] | None:
+    """The owner's workspace of that name, else the administrator's: before there were two accounts, all were his."""
+    for user in (*([owner.id] if owner else []), "me"):
+        try:
+            return _record(api.call("GET", f"/api/v2/users/{user}/workspace/{name}"))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    return None
 
 
-def create(api: Api, name: str, repository: str = "") -> dict[str, Any]:
-    """Ask for a workspace from the stack's template, and wait for nothing.
+def create(api: Api, owner: str, name: str, repository: str = "") -> dict[str, Any]:
+    """Ask for a workspace of the user with the id `owner` from the stack's template, and wait for nothing.
 
     Raises:
         PilotError: there is no template, or it refuses the repository.
@@ -95,7 +98,7 @@ def create(api: Api, name: str, repository: str = "") -> dict[str, Any]:
     if repository:
         _check_repository(api, found[0]["active_version_id"], repository)
     parameters = [{"name": REPOSITORY, "value": repository}] if repository else []
-    path = f"/api/v2/organizations/{found[0]['organization_id']}/members/me/workspaces"
+    path = f"/api/v2/organizations/{found[0]['organization_id']}/members/{owner}/workspaces"
     wanted = {"name": name, "template_id": found[0]["id"], "rich_parameter_values": parameters}
     return _record(api.call("POST", path, wanted))
 

@@ -301,7 +301,7 @@ def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callabl
     row = {
         **{key: getattr(RUNS, key) for key in ("id", "owner", "name", "build", "transition", "status", "completed_s")},
         "version": "new", "variables": variables, "active": "new", "active_variables": variables, "image": "base:1",
-        "has_started": True, "connected": True,
+        "has_started": True, "connected": True, "of_administrator": False,
     }  # fmt: skip
     container = {
         "Names": "coder-admin-demo", "State": "running", "Networks": "coder-workspaces",
