@@ -33,13 +33,13 @@ serve({EDITOR_PORT})
 
 # Each way answers whether it led to Coder: what nothing but Coder would say, or a terminal that opens.
 WAYS = """
-async ({ coder, owner, agent, workspace }) => {
+async ({ coder, viewer, owner, agent, workspace }) => {
   const me = "/api/v2/users/me"
   const app = `/@${owner}/${workspace}.main/apps/code-server/`
   const size = "reconnect=4f0b3c9e-0000-4000-8000-000000000001&width=80&height=24"
   const terminal = `/api/v2/workspaceagents/${agent}/pty?${size}`
   const text = async (url, options) => (await fetch(url, { credentials: "include", ...options })).text()
-  const isOwner = (body) => body.includes(`"username":"${owner}"`)
+  const isViewer = (body) => body.includes(`"username":"${viewer}"`)
   const token = async () => /csrf-token" content="([^"]+)"/.exec(await text(coder + "/"))[1]
   const framed = async (url) => {
     const frame = document.createElement("iframe")
@@ -56,11 +56,11 @@ async ({ coder, owner, agent, workspace }) => {
       socket.onerror = () => done(false)
     })
   const ways = {
-    "read": async () => isOwner(await text(coder + me)),
-    "read in a frame": async () => isOwner(await framed(coder + me)),
-    "read by a path of its own": async () => isOwner(await text(me)),
+    "read": async () => isViewer(await text(coder + me)),
+    "read in a frame": async () => isViewer(await framed(coder + me)),
+    "read by a path of its own": async () => isViewer(await text(me)),
     "read by Coder's name": async () =>
-      isOwner(await text(me, { headers: { "X-Forwarded-Host": new URL(coder).host } })),
+      isViewer(await text(me, { headers: { "X-Forwarded-Host": new URL(coder).host } })),
     "read what protects from forged requests": async () => (await token()) !== "",
     "write": async () => {
       const options = { method: "POST", headers: { "X-CSRF-TOKEN": await token() } }
@@ -79,6 +79,33 @@ async ({ coder, owner, agent, workspace }) => {
 }
 """
 
+# What nobody but an administrator may: each answers whether it was done.
+BEYOND = """
+async ({ coder, workspace, agent }) => {
+  const asked = (path, options) => fetch(coder + path, { credentials: "include", ...options })
+  const token = /csrf-token" content="([^"]+)"/.exec(await (await asked("/")).text())[1]
+  const written = (path, type, body) =>
+    asked(path, { method: "POST", headers: { "X-CSRF-TOKEN": token, "Content-Type": type }, body })
+  const done = {
+    "read how Coder is set up": async () => (await asked("/api/v2/deployment/config")).ok,
+    "read the workspace of another": async () => (await asked(`/api/v2/workspaces/${workspace}`)).ok,
+    "stop the workspace of another": async () =>
+      (await written(`/api/v2/workspaces/${workspace}/builds`, "application/json", '{"transition":"stop"}')).ok,
+    "open a terminal in the workspace of another": () =>
+      new Promise((done) => {
+        const size = "reconnect=4f0b3c9e-0000-4000-8000-000000000002&width=80&height=24"
+        const socket = new WebSocket(`${coder.replace(/^http/, "ws")}/api/v2/workspaceagents/${agent}/pty?${size}`)
+        socket.onopen = () => done(true)
+        socket.onerror = () => done(false)
+      }),
+    "upload a template": async () => (await written("/api/v2/files", "application/x-tar", new ArrayBuffer(1024))).ok,
+    "see the other users": async () => (await (await asked("/api/v2/users")).json()).users?.length > 1,
+  }
+  const led = await Promise.all(Object.values(done).map((one) => one().catch(() => false)))
+  return Object.keys(done).filter((_, index) => led[index])
+}
+"""
+
 
 def serve(container: str) -> None:
     """End the workspace's editor and serve the page in its place, and on PORT."""
@@ -88,9 +115,15 @@ def serve(container: str) -> None:
         eventually(lambda asked=asked: MARK in docker(*asked, check=False), timeout_s=30, what="the workspace's page")
 
 
-def ways_to_coder(page: Page, *, coder: str, owner: str, workspace: str, agent: str) -> list[str]:
-    """The ways that lead from the page, which is open, to Coder at `coder`."""
+def ways_to_coder(page: Page, *, coder: str, viewer: str, owner: str, workspace: str, agent: str) -> list[str]:
+    """The ways that lead from the page, which `viewer` has open, to Coder at `coder`."""
     page.get_by_text(MARK).wait_for()
-    asked = {"coder": coder, "owner": owner, "workspace": workspace, "agent": agent}
+    asked = {"coder": coder, "viewer": viewer, "owner": owner, "workspace": workspace, "agent": agent}
     found: list[str] = page.evaluate(WAYS, asked)
+    return found
+
+
+def beyond(page: Page, *, coder: str, workspace: str, agent: str) -> list[str]:
+    """What of an administrator's rights the page, which is open, has; on the workspace, which is not its viewer's."""
+    found: list[str] = page.evaluate(BEYOND, {"coder": coder, "workspace": workspace, "agent": agent})
     return found

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from tests.e2e import hostile_page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import command
-from tests.e2e.workspace_fixture import container_of, inside, sign_in
+from tests.e2e.workspace_fixture import agent_of, container_of, inside, member_session, sign_in
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
@@ -129,3 +130,31 @@ def test_vite_with_its_base_works_below_the_editors_path_on_an_address_without_n
     base = f"{PATH}/absproxy/{VITE_PORT}/"
     serve_vite(pilot, workspace, vite, "--base", base)
     see_a_change_without_a_reload(pilot, workspace, page, f"{pilot.url}{base}")
+
+
+def test_where_apps_are_paths_a_page_may_do_what_its_viewer_may_and_a_members_ends_at_his_own_workspaces(
+    pilot: Pilot, tmp_path: Path
+) -> None:
+    """As docs/domain.md says of the tailnet's own name."""
+    pilot.write_config(accessUrl=f"http://framework:{pilot.config['port']}")
+    command(pilot, "up")
+    command(pilot, "workspace", "page")
+    (other,) = pilot.call("GET", "/api/v2/workspaces?q=name:demo")["workspaces"]
+    (own,) = pilot.call("GET", "/api/v2/workspaces?q=name:page")["workspaces"]
+    pilot.wait_workspace(other["id"])
+    hostile_page.serve(container_of(pilot, own))
+    of_other = {"coder": pilot.url, "workspace": other["id"], "agent": agent_of(other)["id"]}
+    found = {}
+    with chromium(tmp_path / "home", only=pilot.url) as browser:
+        for viewer, session in (("dev", member_session(pilot)), ("admin", "")):
+            context = browser.new_context()
+            sign_in(pilot, context, session)
+            page = context.new_page()
+            page.goto(f"{pilot.url}/@dev/page.main/apps/code-server/")
+            ways = hostile_page.ways_to_coder(
+                page, coder=pilot.url, viewer=viewer, owner="dev", workspace="page", agent=agent_of(own)["id"]
+            )
+            found[viewer] = (len(ways), hostile_page.beyond(page, **of_other))
+    print(found)
+    assert found["dev"] == (10, [])
+    assert found["admin"] == (10, [*hostile_page.RIGHTS])

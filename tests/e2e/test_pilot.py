@@ -24,7 +24,7 @@ import pytest
 from stack.jobs import processes
 from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import command
-from tests.e2e.workspace_fixture import container_of, inside
+from tests.e2e.workspace_fixture import container_of, inside, member_session
 from toolchain.paths import PULUMI_HOME
 from toolchain.recipes import link_or_copy
 
@@ -172,6 +172,7 @@ def _secrets(pilot: Pilot) -> dict[str, str]:
     return {
         "the role's password": json.loads(found["postgres-password"]["outputs"]["result"]["plaintext"]),
         "the admin's password": json.loads(found["admin-password"]["outputs"]["result"]["plaintext"]),
+        "the member's password": json.loads(found["member-password"]["outputs"]["result"]["plaintext"]),
         "Anthropic's key": API_KEY,
         "the API token": json.loads(found["admin-account"]["outputs"]["stdout"]["plaintext"]),
     }
@@ -432,6 +433,7 @@ def _admin(pilot: Pilot, password: str = "") -> dict[str, Any]:
 
 def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with_a_line(pilot: Pilot) -> None:
     before = _admin(pilot)
+    _spoil_the_member(pilot)
     pilot.call("PUT", "/api/v2/users/me/profile", {"username": "chief", "name": "The Chief"})
     passwords = {"old_password": pilot.outputs()["adminPassword"], "password": CHANGED_PASSWORD}
     # Coder drops the admin's tokens with it.
@@ -439,16 +441,40 @@ def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with
     said = command(pilot, "status", check=False)
     assert "the password of admin@framework.local was changed there" in said
     assert (
-        "`make up STACK=test` makes a new one, and sets the password back to that of `make password`; to keep" in said
+        "`make up STACK=test` makes a new one, and sets the password back to that of `make password WHO=admin`; to"
+        in said
     )
     said = pilot.up()
-    assert "warning: the password of chief was changed in Coder: set back to that of `make password`; to keep" in said
+    assert "warning: the password of chief was changed in Coder: set back to that of `make password WHO=admin`" in said
     assert "`pulumi config set --secret adminPassword`" in said
     after = _admin(pilot)
     assert (after["id"], after["username"], after["name"]) == (before["id"], "chief", "The Chief")
+    for told in (
+        "the account of dev@framework.local was suspended in Coder: it is activated",
+        "dev@framework.local was given a role in Coder (owner): a plain member again",
+        "the password of dev@framework.local was changed in Coder: set back to that of `make password`; to keep one of",
+    ):
+        assert told in said
+    found = pilot.call("GET", f"/api/v2/users/{_member(pilot)['id']}")
+    assert (found["status"], found["roles"], found["username"], found["name"]) == ("active", [], "renamed", "Own Name")
+    pilot.call("PUT", f"/api/v2/users/{found['id']}/profile", {"username": "dev", "name": ""})
 
 
-def test_the_admins_settings_change_the_account_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:
+def _member(pilot: Pilot) -> dict[str, Any]:
+    """The account for every day, signed in with the password of the outputs."""
+    found: dict[str, Any] = pilot.call("GET", "/api/v2/users/me", token=member_session(pilot))
+    return found
+
+
+def _spoil_the_member(pilot: Pilot) -> None:
+    path = f"/api/v2/users/{_member(pilot)['id']}"
+    pilot.call("PUT", f"{path}/profile", {"username": "renamed", "name": "Own Name"})
+    pilot.call("PUT", f"{path}/roles", {"roles": ["owner"]})
+    pilot.call("PUT", f"{path}/password", {"password": CHANGED_PASSWORD})
+    pilot.call("PUT", f"{path}/status/suspend")
+
+
+def test_the_settings_change_the_accounts_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:
     before = _admin(pilot)
     containers = [_container(pilot, name) for name in ("server", "postgres")]
     organization = before["organization_ids"][0]
@@ -460,22 +486,65 @@ def test_the_admins_settings_change_the_account_or_are_refused_before_anything_i
     assert "`pulumi config set adminUsername admin`" in pilot.up(check=False)
     pilot.write_config(adminUsername="boss", adminEmail="boss@example.org")
     assert f"`pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
-    pilot.write_config(adminEmail=before["email"], coderMemory="2GiB")
+    pilot.write_config(adminUsername="boss", adminEmail=before["email"], username="Taken")
+    assert "`pulumi config set username dev`" in pilot.up(check=False)
+    pilot.write_config(username="dev", email="taken@example.org")
+    assert "the address of another user of this Coder, taken: choose" in pilot.up(check=False)
+    pilot.write_config(email="new@example.org")
+    assert "`pulumi config set email dev@framework.local`" in pilot.up(check=False)
+    pilot.write_config(username="ada", fullName="Ada Lovelace", email="dev@framework.local", coderMemory="2GiB")
     assert [_container(pilot, name) for name in ("server", "postgres")] == containers
     pilot.call("DELETE", f"/api/v2/users/{other['id']}")
 
-    pilot.pulumi("config", "set", "--secret", "adminPassword", OWN_PASSWORD)
+    member = _member(pilot)
+    for setting in ("password", "adminPassword"):
+        pilot.pulumi("config", "set", "--secret", setting, OWN_PASSWORD)
     said = pilot.up()
     assert "was changed in Coder" not in said
     after = _admin(pilot, OWN_PASSWORD)
     assert (after["id"], after["username"], after["name"]) == (before["id"], "boss", before["name"])
+    after = _member(pilot)
+    assert (after["id"], after["username"], after["name"]) == (member["id"], "ada", "Ada Lovelace")
     assert command(pilot, "password").strip() == OWN_PASSWORD
+    assert command(pilot, "password", "--who", "admin").splitlines() == [
+        "sign in as admin@framework.local with",
+        OWN_PASSWORD,
+    ]
     for text in (said, pilot.state_file.read_text(), (pilot.data / "pilot.json").read_text()):
         assert OWN_PASSWORD not in text
     pilot.up("--expect-no-changes")
 
-    pilot.pulumi("config", "rm", "adminPassword")
-    pilot.write_config(adminUsername="admin")
+    for setting in ("password", "adminPassword"):
+        pilot.pulumi("config", "rm", setting)
+    pilot.write_config(adminUsername="admin", username="dev", fullName="")
     pilot.up()
     assert _admin(pilot)["username"] == "admin"
     assert pilot.outputs()["adminPassword"] != OWN_PASSWORD
+
+
+@pytest.mark.drill
+def test_an_older_pilots_owner_becomes_a_plain_member_and_keeps_his_workspaces(pilot: Pilot) -> None:
+    """The lines of docs/runbooks.md; before there were two accounts all workspaces were the administrator's."""
+    before = _admin(pilot)
+    pilot.call("DELETE", f"/api/v2/users/{_member(pilot)['id']}")
+    assert "the account of dev@framework.local is gone from Coder: it is made anew" in pilot.up()
+    assert _member(pilot)["username"] == "dev"
+    workspace = pilot.create_workspace("kept")
+    container = docker("inspect", "--format", "{{.Id}}", container_of(pilot, workspace))
+    assert "admin/kept" in (told := command(pilot, "doctor"))
+    assert "belong to an administrator" in told
+    owner = {"username": "root", "email": "root@example.org", "password": CHANGED_PASSWORD,
+             "organization_ids": before["organization_ids"]}  # fmt: skip
+    made = pilot.call("POST", "/api/v2/users", owner)
+    pilot.write_config(adminUsername="root", adminEmail="root@example.org", username="admin", email=before["email"])
+    # Not an owner yet.
+    assert f"run `pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
+    pilot.call("PUT", f"/api/v2/users/{made['id']}/roles", {"roles": ["owner"]})
+    command(pilot, "up")
+    pilot.up("--expect-no-changes")
+    after = _member(pilot)
+    assert (after["id"], after["roles"]) == (before["id"], [])
+    assert _admin(pilot)["id"] == made["id"]
+    assert "code-server--kept--admin." in command(pilot, "workspace", "kept")
+    assert docker("inspect", "--format", "{{.Id}}", container_of(pilot, workspace)) == container
+    assert "belong to an administrator" not in command(pilot, "doctor")

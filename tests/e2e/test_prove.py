@@ -72,7 +72,7 @@ def _meanwhile(act: Callable[[], Any]) -> Iterator[None]:
 
 
 def _trial_container(pilot: Pilot) -> str:
-    return docker("ps", "--filter", f"name={pilot.name}.admin.prove-", "--format", "{{.Names}}", check=False)
+    return docker("ps", "--filter", f"name={pilot.name}.dev.prove-", "--format", "{{.Names}}", check=False)
 
 
 @contextlib.contextmanager

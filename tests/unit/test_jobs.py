@@ -608,10 +608,10 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
             {"token": 1, "template-record": generation, "member": 0},
         )
     world.template = [{**declared, "description": "of no matter to a pilot that does not declare it"}]
-    assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1}
+    assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1, "member": 0}
     world.unused = True
     found = look(world, "ensure")
-    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2})
+    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2, "member": 0})
     world.template = []
     assert look(world, "ensure")["problem"] == "the template project was deleted in Coder: `make up` makes it anew"
 
