@@ -469,9 +469,10 @@ def _member(pilot: Pilot) -> dict[str, Any]:
 def _spoil_the_member(pilot: Pilot) -> None:
     path = f"/api/v2/users/{_member(pilot)['id']}"
     pilot.call("PUT", f"{path}/profile", {"username": "renamed", "name": "Own Name"})
-    pilot.call("PUT", f"{path}/roles", {"roles": ["owner"]})
     pilot.call("PUT", f"{path}/password", {"password": CHANGED_PASSWORD})
+    # In this order: Coder suspends no owner.
     pilot.call("PUT", f"{path}/status/suspend")
+    pilot.call("PUT", f"{path}/roles", {"roles": ["owner"]})
 
 
 def test_the_settings_change_the_accounts_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from pilot import configuration, workspace, world
 from pilot.configuration import PROJECT, PilotError
-from stack.jobs import engine, names, retire, workspace_world
-from stack.jobs.coder import Api
+from stack.jobs import engine, names, pilot_file, retire, workspace_world
+from stack.jobs.coder import Api, ApiError
 from stack.jobs.workspace_world import Container, Trouble, Version, Workspace, World
 from stack.settings import Settings, parse
 
@@ -179,6 +179,7 @@ def _settings() -> Settings:
 @pytest.mark.parametrize(
     ("owner", "coder", "container", "present", "fix"),
     [
+        ("dev", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
         ("admin", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
         ("admin", PARKED, None, ALL - {"ours:2"}, "`make up STACK=framework` builds it"),
         ("bob", RUNS, None, ALL, "restart it in the dashboard"),
@@ -192,6 +193,47 @@ def test_each_trouble_comes_with_what_fixes_it(
     ((told, advice),) = world.findings(found, _settings(), "framework")
     assert told.startswith(f"{owner}/demo: ")
     assert advice == fix
+
+
+def test_of_two_workspaces_of_a_name_make_workspace_finds_that_of_every_day() -> None:
+    both = [dataclasses.replace(RUNS, id=owner, owner=owner) for owner in ("dev", "admin")]
+    found = World(workspaces=both, containers={}, present=ALL | {names.home_volume(each.id) for each in both})
+    assert [fix for _, fix in world.findings(found, _settings(), "local")] == [
+        "`make workspace NAME=demo`", "restart it in the dashboard",
+    ]  # fmt: skip
+
+
+class _Finds(Api):
+    """A Coder that has these workspaces, by their users and names."""
+
+    def __init__(self, *found: tuple[str, str]) -> None:
+        super().__init__(url="")
+        object.__setattr__(self, "paths", [f"/api/v2/users/{user}/workspace/{name}" for user, name in found])
+
+    def call(self, method: str, path: str, body: object = None) -> object:
+        if path not in self.paths:  # type: ignore[attr-defined]
+            raise ApiError(404, "none")
+        return {"path": path}
+
+
+MEMBER = pilot_file.Account(id="m-id", username="dev", email="dev@x.y", password_digest="")
+
+
+@pytest.mark.parametrize(
+    ("there", "member", "user"),
+    [
+        ([("m-id", "demo"), ("me", "demo")], MEMBER, "m-id"),
+        ([("me", "demo")], MEMBER, "me"),
+        # A pilot on which no `up` made the second account yet.
+        ([("me", "demo")], None, "me"),
+        ([], MEMBER, None),
+    ],
+)
+def test_make_workspace_finds_ones_own_and_else_that_of_the_administrator(
+    there: list[tuple[str, str]], member: pilot_file.Account | None, user: str | None
+) -> None:
+    found = workspace._find(_Finds(*there), member, "demo")
+    assert found == (user and {"path": f"/api/v2/users/{user}/workspace/demo"})
 
 
 @pytest.fixture
