@@ -27,7 +27,7 @@ from pilot import editor, proof
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.editor import APP
-from pilot.server import admin, agents, member
+from pilot.server import acting_for, admin, agents, member
 from pilot.session import Session, open_session
 from pilot.status import table
 from pilot.workspace import create
@@ -225,7 +225,10 @@ def prove(session: Session) -> tuple[list[Outcome], dict[str, str]]:
             took_s = time.monotonic() - began_s
             outcomes.append(Outcome(promise=SIGN_IN, kept=True, found=f"as {email}", took_s=took_s))
             versions = proof.servers(session.settings.site, api)
-            with _throw_away(session, api, versions["coder"]) as trial:
+            with (
+                acting_for(member(session), api, session.stack) as own,
+                _throw_away(session, own, versions["coder"]) as trial,
+            ):
                 outcomes.extend(_tried(promise, attempt, trial) for promise, attempt in PROMISES.items())
     except (PilotError, engine.JobError) as error:
         promise = DELETION if outcomes else SIGN_IN
@@ -311,7 +314,7 @@ def _containers(workspace_id: str) -> list[str]:
 
 
 def _create(trial: Trial) -> str:
-    trial.workspace = create(trial.api, member(trial.session).id, trial.name)
+    trial.workspace = create(trial.api, trial.name)
     trial.until_it_runs()
     return trial.name
 

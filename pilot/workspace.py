@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
@@ -12,8 +13,8 @@ from typing import Any
 from pilot import editor, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
-from pilot.server import admin, agents, member
-from pilot.session import open_session
+from pilot.server import acting_for, admin, agents, member
+from pilot.session import Session, open_session
 from stack.jobs import engine, pilot_file
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
@@ -47,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
             "`make workspace NAME=demo`"
         )
     session = open_session(arguments.stack)
-    with world.looking(session) as looked, admin(session) as api:
-        workspace = _find(api, pilot_file.member(session.settings.site.data_dir), arguments.name)
+    with world.looking(session) as looked, admin(session) as of_admin, _own(session, of_admin) as own:
+        api, workspace = _find(own, of_admin, arguments.name)
         if workspace is None:
-            owner = member(session)
+            member(session)
             _say(f"{arguments.name}: creating")
-            workspace = create(api, owner.id, arguments.name, arguments.repo)
+            workspace = create(api, arguments.name, arguments.repo)
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
@@ -73,19 +74,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find(api: Api, owner: pilot_file.Account | None, name: str) -> dict[str, Any] | None:
-    """The owner's workspace of that name, else the administrator's: before there were two accounts, all were his."""
-    for user in (*([owner.id] if owner else []), "me"):
+def _own(session: Session, of_admin: Api) -> contextlib.AbstractContextManager[Api | None]:
+    """Coder's API as the account for every day; None as long as no `up` made that."""
+    account = pilot_file.member(session.settings.site.data_dir)
+    return acting_for(account, of_admin, session.stack) if account else contextlib.nullcontext()
+
+
+def _find(own: Api | None, of_admin: Api, name: str) -> tuple[Api, dict[str, Any] | None]:
+    """One's own workspace of that name, else the administrator's: before there were two accounts, all were his.
+
+    With the API of whose it is, or is to be.
+    """
+    for api in (*([own] if own else []), of_admin):
         try:
-            return _record(api.call("GET", f"/api/v2/users/{user}/workspace/{name}"))
+            return api, _record(api.call("GET", f"/api/v2/users/me/workspace/{name}"))
         except ApiError as error:
             if error.status != 404:
                 raise
-    return None
+    return own or of_admin, None
 
 
-def create(api: Api, owner: str, name: str, repository: str = "") -> dict[str, Any]:
-    """Ask for a workspace of the user with the id `owner` from the stack's template, and wait for nothing.
+def create(api: Api, name: str, repository: str = "") -> dict[str, Any]:
+    """Ask for a workspace from the stack's template, and wait for nothing.
 
     Raises:
         PilotError: there is no template, or it refuses the repository.
@@ -98,7 +108,7 @@ def create(api: Api, owner: str, name: str, repository: str = "") -> dict[str, A
     if repository:
         _check_repository(api, found[0]["active_version_id"], repository)
     parameters = [{"name": REPOSITORY, "value": repository}] if repository else []
-    path = f"/api/v2/organizations/{found[0]['organization_id']}/members/{owner}/workspaces"
+    path = f"/api/v2/organizations/{found[0]['organization_id']}/members/me/workspaces"
     wanted = {"name": name, "template_id": found[0]["id"], "rich_parameter_values": parameters}
     return _record(api.call("POST", path, wanted))
 

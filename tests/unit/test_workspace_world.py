@@ -12,7 +12,7 @@ import pytest
 
 from pilot import configuration, workspace, world
 from pilot.configuration import PROJECT, PilotError
-from stack.jobs import engine, names, pilot_file, retire, workspace_world
+from stack.jobs import engine, names, retire, workspace_world
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.workspace_world import Container, Trouble, Version, Workspace, World
 from stack.settings import Settings, parse
@@ -204,36 +204,39 @@ def test_of_two_workspaces_of_a_name_make_workspace_finds_that_of_every_day() ->
 
 
 class _Finds(Api):
-    """A Coder that has these workspaces, by their users and names."""
+    """A Coder whose user has a workspace of that name, or none."""
 
-    def __init__(self, *found: tuple[str, str]) -> None:
+    def __init__(self, name: str = "") -> None:
         super().__init__(url="")
-        object.__setattr__(self, "paths", [f"/api/v2/users/{user}/workspace/{name}" for user, name in found])
+        object.__setattr__(self, "name", name)
 
     def call(self, method: str, path: str, body: object = None) -> object:
-        if path not in self.paths:  # type: ignore[attr-defined]
+        if path != f"/api/v2/users/me/workspace/{self.name}":  # type: ignore[attr-defined]
             raise ApiError(404, "none")
-        return {"path": path}
+        return {}
 
 
-MEMBER = pilot_file.Account(id="m-id", username="dev", email="dev@x.y", password_digest="")
+HAS, HAS_NONE = _Finds("demo"), _Finds()
 
 
 @pytest.mark.parametrize(
-    ("there", "member", "user"),
+    ("own", "of_admin", "found"),
     [
-        ([("m-id", "demo"), ("me", "demo")], MEMBER, "m-id"),
-        ([("me", "demo")], MEMBER, "me"),
+        (HAS, HAS, "own"),
+        (HAS, HAS_NONE, "own"),
+        (HAS_NONE, HAS, "admin"),
         # A pilot on which no `up` made the second account yet.
-        ([("me", "demo")], None, "me"),
-        ([], MEMBER, None),
+        (None, HAS, "admin"),
+        (None, HAS_NONE, ""),
+        (HAS_NONE, HAS_NONE, ""),
     ],
 )
 def test_make_workspace_finds_ones_own_and_else_that_of_the_administrator(
-    there: list[tuple[str, str]], member: pilot_file.Account | None, user: str | None
+    own: Api | None, of_admin: Api, found: str
 ) -> None:
-    found = workspace._find(_Finds(*there), member, "demo")
-    assert found == (user and {"path": f"/api/v2/users/{user}/workspace/demo"})
+    api, workspace_ = workspace._find(own, of_admin, "demo")
+    assert (workspace_ is not None) == bool(found)
+    assert api is (of_admin if found == "admin" or own is None else own)
 
 
 @pytest.fixture
