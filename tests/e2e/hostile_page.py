@@ -82,7 +82,7 @@ async ({ coder, viewer, owner, agent, workspace }) => {
 # What nobody but an administrator may: each answers whether it was done.
 RIGHTS = (
     "read how Coder is set up",
-    "upload a template",
+    "push a template",
     "see the other users",
     "read the workspace of another",
     "open a terminal in the workspace of another",
@@ -92,8 +92,11 @@ BEYOND = """
 async ({ coder, workspace, agent }) => {
   const asked = (path, options) => fetch(coder + path, { credentials: "include", ...options })
   const token = /csrf-token" content="([^"]+)"/.exec(await (await asked("/")).text())[1]
-  const sent = async (path, type, body) =>
-    (await asked(path, { method: "POST", headers: { "X-CSRF-TOKEN": token, "Content-Type": type }, body })).ok
+  const send = (path, type, body) =>
+    asked(path, { method: "POST", headers: { "X-CSRF-TOKEN": token, "Content-Type": type }, body })
+  const sent = async (path, body) => (await send(path, "application/json", JSON.stringify(body))).ok
+  const organization = (await (await asked("/api/v2/users/me")).json()).organization_ids[0]
+  const archive = await (await send("/api/v2/files", "application/x-tar", new ArrayBuffer(1024))).json()
   const terminal = new Promise((done) => {
     const size = "reconnect=4f0b3c9e-0000-4000-8000-000000000002&width=80&height=24"
     const socket = new WebSocket(`${coder.replace(/^http/, "ws")}/api/v2/workspaceagents/${agent}/pty?${size}`)
@@ -102,12 +105,14 @@ async ({ coder, workspace, agent }) => {
   })
   return [
     (await asked("/api/v2/deployment/config")).ok,
-    await sent("/api/v2/files", "application/x-tar", new ArrayBuffer(1024)),
+    await sent(`/api/v2/organizations/${organization}/templateversions`, {
+      storage_method: "file", file_id: archive.hash, provisioner: "terraform",
+    }),
     (await (await asked("/api/v2/users")).json()).users?.length > 1,
     (await asked(`/api/v2/workspaces/${workspace}`)).ok,
     await terminal,
     // The last: it ends what the others look at.
-    await sent(`/api/v2/workspaces/${workspace}/builds`, "application/json", '{"transition":"stop"}'),
+    await sent(`/api/v2/workspaces/${workspace}/builds`, { transition: "stop" }),
   ]
 }
 """

@@ -88,6 +88,43 @@ def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> Non
     assert set(networks) == {f"{pilot.name}-control"}
 
 
+def address_of(container: str, network: str) -> str:
+    """The container's address on the network."""
+    networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
+    found = str(networks[network]["IPAddress"])
+    assert re.fullmatch(r"[\d.]+", found)
+    return found
+
+
+def forged(container: str, address: str) -> list[str]:
+    """What of tests/e2e/forger.py its root could do to others on the network, in the name of `address`."""
+    program = Path(__file__).with_name("forger.py").read_text()
+    return docker("exec", "--interactive", container, "sudo", "python3", "-", address, stdin=program).splitlines()
+
+
+@pytest.mark.drill
+def test_ping_and_apt_go_on_without_what_a_forger_needs_and_with_it_all_of_that_succeeds(pilot: Pilot) -> None:
+    workspace = pilot.create_workspace("pings")
+    container = container_of(pilot, workspace)
+    install = "sudo apt-get update --quiet && sudo apt-get install --quiet --yes --no-install-recommends iputils-ping"
+    inside(pilot, workspace, install)
+    assert " 0% packet loss" in inside(pilot, workspace, "ping -c 1 coder && sudo ping -c 1 coder")
+    # Elsewhere, and nobody's address: what it does is true.
+    image = docker("inspect", "--format", "{{.Config.Image}}", container)
+    network = docker("network", "create", "--label", f"coder-pilot.stack={pilot.name}", f"{pilot.name}-forgers")
+    forger = docker(
+        "run", "--detach", "--rm", "--network", network, "--cap-add", "NET_RAW", "--cap-add", "NET_ADMIN",
+        "--label", f"coder-pilot.stack={pilot.name}", "--entrypoint", "sleep", image, "100",
+    )  # fmt: skip
+    base = address_of(forger, f"{pilot.name}-forgers").rpartition(".")[0]
+    assert forged(forger, f"{base}.77") == [
+        "ARP answer", "DHCP answer", "datagram of another", "IPv6 router advertisement", "address of another",
+    ]  # fmt: skip
+    docker("rm", "--force", forger)
+    docker("network", "rm", network)
+    pilot.transition(workspace["id"], "delete")
+
+
 def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pilot) -> None:
     pilot.pulumi("config", "set", "--secret", "claudeCodeOauthToken", API_KEY)
     pilot.up()
@@ -97,15 +134,11 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
     assert seen == set()
     container = container_of(pilot, workspace)
     assert API_KEY in _given(pilot, workspace)
-    raw = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
-    refused = docker("exec", container, "sudo", "python3", "-c", f"try:\n {raw}\nexcept OSError as e: print(e)")
-    assert "Operation not permitted" in refused
+    assert forged(container, address_of(f"{pilot.name}-server", f"{pilot.name}-workspaces")) == []
     networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
     assert set(networks) == {f"{pilot.name}-workspaces"}
     assert _reaches(container, "coder", int(pilot.config["port"]))
-    address = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
-                     f"{pilot.name}-postgres")  # fmt: skip
-    assert re.fullmatch(r"[\d.]+", address)
+    address = address_of(f"{pilot.name}-postgres", f"{pilot.name}-control")
     for postgres in ("postgres", address):
         assert not _reaches(container, postgres, 5432), postgres
 
