@@ -117,6 +117,14 @@ async ({ coder, workspace, agent }) => {
 }
 """
 
+FRAME = """
+(url) => new Promise((done) => {
+  const frame = Object.assign(document.createElement("iframe"), { src: url })
+  frame.onload = () => done(frame)
+  document.body.append(frame)
+})
+"""
+
 
 def serve(container: str) -> None:
     """End the workspace's editor and serve the page in its place, and on PORT."""
@@ -138,3 +146,11 @@ def beyond(page: Page, *, coder: str, workspace: str, agent: str) -> list[str]:
     """What of an administrator's rights the page, which is open, has; on the workspace, which is not its viewer's."""
     done = page.evaluate(BEYOND, {"coder": coder, "workspace": workspace, "agent": agent})
     return [right for right, was_done in zip(RIGHTS, done, strict=True) if was_done]
+
+
+def frames(page: Page, url: str) -> bool:
+    """Whether the page, which is open, can show what is at `url` inside of it."""
+    loaded = page.evaluate_handle(FRAME, url).as_element()
+    frame = loaded.content_frame() if loaded else None
+    assert frame, "a frame has a document, if only one that says why it has no other"
+    return frame.url.startswith(url)

@@ -278,6 +278,8 @@ def test_a_page_of_a_workspace_has_no_way_to_coder(clone: Clone, visit: Callable
                 agent=agent_of(workspaces[0])["id"],
             )  # fmt: skip
             assert (viewer, url, found) == (viewer, url, [])
+            # Nor does it show the log-in page as its own; what Coder answers to anybody it may.
+            assert [hostile_page.frames(page, f"{clone.url}{path}") for path in ("/healthz", "/login")] == [True, False]
         # The door itself is where it was, and the session too.
         page.goto(f"{clone.url}/api/v2/users/me")
         assert f'"username":"{viewer}"' in page.content().replace(" ", "")
