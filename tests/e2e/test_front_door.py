@@ -44,7 +44,7 @@ def test_up_ends_with_a_box_of_what_a_person_needs(clone: Clone, up: str) -> Non
     lines = up.strip().splitlines()
     box = lines[lines.index(next(line for line in lines if line.startswith("┌"))) :]
     assert clone.url in box[1]
-    assert "admin@framework.local" in box[2]
+    assert "dev@framework.local" in box[2]
     assert "make password" in box[3]
     assert "make workspace NAME=demo" in box[4]
     assert len({len(line) for line in box}) == 1
