@@ -31,8 +31,8 @@ status: ## containers, workspaces, deadlines, memory [HOMES=yes]
 workspace: ## create or start a workspace: NAME=demo [REPO=https://…] [NEW_HOME=yes]
 	@$(PILOT) workspace --repo "$(REPO)" $(if $(filter yes,$(NEW_HOME)),--new-home) -- "$(NAME)"
 
-password: ## print the admin's password
-	@$(PILOT) password
+password: ## print your password, or the administrator's [WHO=admin]
+	@$(PILOT) password $(if $(WHO),--who "$(WHO)")
 
 doctor: ## say whether `make up` would work, and how to fix what is missing
 	@$(PILOT) doctor $(ARGS)

@@ -1,11 +1,10 @@
-"""The pilot, top to bottom: settings, networks, database, control plane, admin, tailnet, template, its end, outputs."""
+"""The pilot, top to bottom: settings, networks, database, Coder, accounts, tailnet, template, its end, outputs."""
 
 import signal
 
 import pulumi_docker as docker
 
-from stack import configuration, outputs
-from stack.admin import Admin, check
+from stack import accounts, configuration, outputs
 from stack.alive import look
 from stack.control_plane import ControlPlane
 from stack.database import Database
@@ -24,7 +23,7 @@ processes.end_left_behind(processes.home())
 
 config = configuration.load()
 site = config.site
-check(config.admin, site)
+accounts.check(config)
 address = address_of(config)
 world = look_at_the_world(config)
 provider = docker.Provider("docker", host=world.docker_host)
@@ -35,13 +34,13 @@ control_plane = ControlPlane(
     "control-plane", config.control_plane, address, world, network.names, database, config.retirement, provider=provider
 )
 alive = look(world, after=[control_plane.container])
-admin = Admin("admin", config.admin, site, alive)
+admin, member = accounts.declare(config, alive)
 served = serve("tailnet", config.tailnet, site, url=address.url, after=[admin.account])
 images = WorkspaceImages("workspace-images", config.workspaces, site, after=[database.role_password], provider=provider)
 template = Template("template", config.workspaces, world, address, images.names, alive, token=admin.token)
 
 # Not after the template: `make down` drops it from the state where Coder cannot come back.
-to_be_retired = [network, database, control_plane, admin, *served.resources]
+to_be_retired = [network, database, control_plane, admin, member, *served.resources]
 Retirement("retirement", config.retirement, site, token=admin.token, after=to_be_retired)
 
-outputs.export(config.admin, network.names, served, admin, template)
+outputs.export(config, network.names, served, admin, member, template)

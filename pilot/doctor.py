@@ -470,6 +470,10 @@ def _workspaces(subject: Subject) -> Iterator[Finding]:
     for told, fix in world.findings(found, subject.settings, subject.stack):
         alone = re.fullmatch("`([^`]*)`", fix)
         yield Finding(check="workspaces", level="warning", found=told, fix=alone[1] if alone else fix)
+    if of_administrators := [each.title for each in found.workspaces if each.of_administrator]:
+        told = f"{', '.join(of_administrators)} belong to an administrator: pages in them may be shown with his rights"
+        fix = "docs/runbooks.md, From the administrator's account to one for every day"
+        yield Finding(check="workspaces", level="warning", found=told, fix=fix)
     site, claude = subject.settings.site, dict[str, str]()
     with contextlib.suppress(EngineError):
         claude = samples.claude(Engine(host=site.docker_host), site.name)

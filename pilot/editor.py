@@ -14,22 +14,22 @@ APP = "code-server"
 
 def address(api: Api, workspace: Mapping[str, Any], coder_url: str) -> str:
     """The URL that leads to the editor, by way of the log-in page where there is no session yet."""
-    host = _host(api, workspace)
-    return f"{urlsplit(coder_url).scheme}://{host}/" if host else f"{coder_url.rstrip('/')}{_through_log_in(workspace)}"
+    own = host(api, workspace)
+    return f"{urlsplit(coder_url).scheme}://{own}/" if own else f"{coder_url.rstrip('/')}{_through_log_in(workspace)}"
 
 
 def answers(api: Api, workspace: Mapping[str, Any]) -> bool:
     """Whether the editor answers through Coder."""
-    host = _host(api, workspace)
+    own = host(api, workspace)
     try:
         # By Coder's own port, whatever the name resolves to here.
-        api.call("GET", "/healthz" if host else f"{_path(workspace)}healthz", host=host)
+        api.call("GET", "/healthz" if own else f"{_path(workspace)}healthz", host=own)
     except ApiError:
         return False
     return True
 
 
-def _host(api: Api, workspace: Mapping[str, Any]) -> str:
+def host(api: Api, workspace: Mapping[str, Any]) -> str:
     """The editor's own host, "" where apps are paths: what Coder does now, whatever the workspace's build knew."""
     answer = api.call("GET", "/api/v2/applications/host")
     pattern = str(answer.get("host", "")) if isinstance(answer, dict) else ""

@@ -1,15 +1,19 @@
-"""The stack's Coder as its admin."""
+"""The stack's Coder as its admin, and for whom."""
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pilot.configuration import PilotError
 from pilot.session import PASSPHRASE, PASSPHRASE_VARIABLES, Session, passphrase_variable
-from stack.jobs import disk
+from stack.jobs import disk, pilot_file
 from stack.jobs.coder import Api, ApiError
+from stack.jobs.names import TOKEN_PREFIX
+
+TOKEN_LIFETIME_NS = 3600 * 10**9
 
 
 @contextlib.contextmanager
@@ -33,6 +37,49 @@ def admin(session: Session) -> Iterator[Api]:
         raise PilotError(told) from None
 
 
+def member(session: Session) -> pilot_file.Account:
+    """The account to which new workspaces belong.
+
+    Raises:
+        PilotError: there is none yet.
+    """
+    account = pilot_file.member(session.settings.site.data_dir)
+    if account is None:
+        wanted, stack = session.settings.member.username, session.stack
+        raise PilotError(f"there is no account {wanted} for every day yet: run `make up STACK={stack}`, which makes it")
+    return account
+
+
+@contextlib.contextmanager
+def acting_for(account: pilot_file.Account, admin: Api, stack: str) -> Iterator[Api]:
+    """Coder's API as the account, with a token that goes in the end, and after an hour in any case.
+
+    The administrator's own would not do: where apps are paths, Coder shows no owner the apps of others. And a log-in
+    would be shut out by wrong passwords of anybody on this machine.
+
+    Raises:
+        PilotError: the account is gone or suspended.
+    """
+    path = f"/api/v2/users/{account.id}/keys"
+    wanted = {"token_name": f"{TOKEN_PREFIX}{secrets.token_hex(4)}", "scope": "all", "lifetime": TOKEN_LIFETIME_NS}
+    try:
+        answer = admin.call("POST", f"{path}/tokens", wanted)
+        key = str(answer["key"]) if isinstance(answer, dict) else ""
+        own = Api(url=admin.url, token=key)
+        own.call("GET", "/api/v2/users/me")
+    except ApiError as error:
+        if not error.status:
+            raise
+        raise PilotError(
+            f"the account of {account.email} cannot be used, {error}: run `make up STACK={stack}`"
+        ) from None
+    try:
+        yield own
+    finally:
+        with contextlib.suppress(ApiError):
+            admin.call("DELETE", f"{path}/{key.partition('-')[0]}")
+
+
 def _unknown_token(email: str, stack: str) -> str:
     command = f"pulumi config set --secret adminPassword --stack {stack}"
     if not passphrase_variable():
@@ -40,7 +87,7 @@ def _unknown_token(email: str, stack: str) -> str:
     return (
         f"Coder does not take our API token any more: the password of {email} was changed there, the account suspended "
         f"or the token removed. `make up STACK={stack}` makes a new one, and sets the password back to that of "
-        f"`make password`; to keep your own, first `{command}`"
+        f"`make password WHO=admin`; to keep your own, first `{command}`"
     )
 
 

@@ -53,7 +53,7 @@ def welcome(session: Session) -> list[str]:
     address = urlsplit(outputs["url"])
     lines = [
         f"Coder         {outputs['url']}",
-        f"sign in as    {outputs['adminEmail']}",
+        f"sign in as    {outputs['email']}",
         f"password      make password{stack}",
         f"workspace     make workspace NAME=demo{stack}",
     ]

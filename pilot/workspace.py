@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import time
@@ -12,9 +13,9 @@ from typing import Any
 from pilot import editor, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
-from pilot.server import admin, agents
-from pilot.session import open_session
-from stack.jobs import engine
+from pilot.server import acting_for, admin, agents, member
+from pilot.session import Session, open_session
+from stack.jobs import engine, pilot_file
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import TEMPLATE
 from stack.jobs.workspace_world import Trouble, World, troubles
@@ -47,9 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
             "`make workspace NAME=demo`"
         )
     session = open_session(arguments.stack)
-    with world.looking(session) as looked, admin(session) as api:
-        workspace = _find(api, arguments.name)
+    with world.looking(session) as looked, admin(session) as of_admin, _own(session, of_admin) as own:
+        api, workspace = _find(own, of_admin, arguments.name)
         if workspace is None:
+            member(session)
             _say(f"{arguments.name}: creating")
             workspace = create(api, arguments.name, arguments.repo)
         else:
@@ -72,13 +74,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find(api: Api, name: str) -> dict[str, Any] | None:
-    try:
-        return _record(api.call("GET", f"/api/v2/users/me/workspace/{name}"))
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
+def _own(session: Session, of_admin: Api) -> contextlib.AbstractContextManager[Api | None]:
+    """Coder's API as the account for every day; None as long as no `up` made that."""
+    account = pilot_file.member(session.settings.site.data_dir)
+    return acting_for(account, of_admin, session.stack) if account else contextlib.nullcontext()
+
+
+def _find(own: Api | None, of_admin: Api, name: str) -> tuple[Api, dict[str, Any] | None]:
+    """One's own workspace of that name, else the administrator's: before there were two accounts, all were his.
+
+    With the API of whose it is, or is to be.
+    """
+    for api in (*([own] if own else []), of_admin):
+        try:
+            return api, _record(api.call("GET", f"/api/v2/users/me/workspace/{name}"))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    return own or of_admin, None
 
 
 def create(api: Api, name: str, repository: str = "") -> dict[str, Any]:

@@ -43,9 +43,10 @@ def lines(world: World, settings: Settings, stack: str) -> list[str]:
 
 def findings(world: World, settings: Settings, stack: str) -> list[tuple[str, str]]:
     """The same in two parts: what was found, and what fixes it."""
+    by_name = _by_name(world, settings)
     return [
         *(
-            (f"{each.workspace.title}: {each}", _fix(each, settings.admin.username, stack))
+            (f"{each.workspace.title}: {each}", _fix(each, stack, by_name=each.workspace.id in by_name))
             for each in workspace_world.troubles(world)
         ),
         *(
@@ -60,14 +61,25 @@ def make(command: str, stack: str) -> str:
     return f"make {command}" if stack == "local" else f"make {command} STACK={stack}"
 
 
-def _fix(trouble: Trouble, admin: str, stack: str) -> str:
+def _by_name(world: World, settings: Settings) -> set[str]:
+    """The ids of the workspaces that `make workspace NAME=…` finds, as pilot/workspace.py looks."""
+    found = {
+        each.name: each.id
+        for username in (settings.admin.username, settings.member.username)
+        for each in world.workspaces
+        if each.owner == username
+    }
+    return set(found.values())
+
+
+def _fix(trouble: Trouble, stack: str, *, by_name: bool) -> str:
     if trouble.no_image:
         return f"`{make('up', stack)}` builds it"
     workspace = trouble.workspace
     if trouble.works:
         address = f", until then `{make(f'workspace NAME={workspace.name}', stack)}` prints one that works"
-        return f"choose Update in the dashboard{address if workspace.owner == admin else ''}"
-    if workspace.owner == admin:
+        return f"choose Update in the dashboard{address if by_name else ''}"
+    if by_name:
         return f"`{make(f'workspace NAME={workspace.name}', stack)}`"
     if trouble.container_name and trouble.container == "unknown":
         return f"`docker rm --force {trouble.container_name}`, its home stays; then start it in the dashboard"

@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pulumi
 import pulumi_command as command
 
 from stack import job, passwords, settings
 from stack.alive import Alive
 from stack.control_plane import TOKEN_LIFETIME_H
-from stack.jobs import engine, names, pilot_file, postgres
-from stack.jobs.admin import taken
-
-
-def check(config: settings.Admin, site: settings.Site) -> None:
-    """Refuse what cannot become of the account, before anything is declared.
-
-    Raises:
-        pulumi.RunError: the account has another address, or another user has the name.
-    """
-    account = pilot_file.admin(site.data_dir)
-    if account is None:
-        return
-    if config.email.lower() != account.email.lower():
-        raise pulumi.RunError(
-            f"adminEmail is {config.email}, but the admin's address is {account.email} and Coder cannot change a "
-            f"user's: run `pulumi config set adminEmail {account.email}`"
-        )
-    if config.username != account.username and _is_taken(config.username, account.id, site):
-        raise pulumi.RunError(taken(config.username, account.username))
-
-
-def _is_taken(username: str, account: str, site: settings.Site) -> bool:
-    """Whether another user has the name; not where the database does not run, and the job has to find out."""
-    # Nothing else of the program looks at it, the provider has its own.
-    os.environ["DOCKER_HOST"] = site.docker_host
-    name, own = postgres.literal(username), postgres.literal(account)
-    try:
-        rows = postgres.query(
-            site.postgres_container, names.ROLE, names.DATABASE,
-            f"SELECT 1 FROM users WHERE NOT deleted AND lower(username) = lower({name})"  # noqa: S608  quoted
-            f" AND id <> {own};",
-        )  # fmt: skip
-    except engine.JobError:
-        return False
-    return bool(rows)
+from stack.jobs import pilot_file
 
 
 class Admin(pulumi.ComponentResource):

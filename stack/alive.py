@@ -24,6 +24,8 @@ class Alive:
 
     coder_url: pulumi.Output[str]
     token_generation: pulumi.Output[str]
+    member_generation: pulumi.Output[str]
+    """One more than the last where somebody changed the account for every day in Coder."""
     template_setting: pulumi.Output[str]
     """One more than the last where somebody changed our template in Coder."""
 
@@ -81,6 +83,7 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
     return Alive(
         coder_url=_without_dependencies(sound.apply(coder_url)),
         token_generation=generation("token"),
+        member_generation=generation("member"),
         template_setting=generation("template-record"),
     )
 

@@ -24,6 +24,8 @@ HTTPS_PORT = 443
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
+# Coder takes `me` for whoever asks: a user of that name is made, and each of its apps answers 500 (seen on 2.30.0).
+_MEMBER_USERNAME = re.compile(r"(?!(?:new|create|me)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _USERNAME = re.compile(r"(?!(?:new|create)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -206,17 +208,33 @@ class Tailnet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Member:
+    """The account for every day: a plain member, to whom new workspaces belong."""
+
+    username: Annotated[
+        str, Key("username", _matching(_MEMBER_USERNAME, "up to 32 letters, digits and single hyphens, but not `me`"))
+    ]
+    """Your username in Coder, a part of the addresses of apps; another one renames the account."""
+    name: Annotated[str, Key("fullName", _full_name)]
+    """Your full name, which Git puts into commits; empty: the one in Coder, or without one the username."""
+    email: Annotated[str, Key("email", _matching(_EMAIL, "an e-mail address"))]
+    """Your e-mail address, for the log-in form and Git's commits; Coder cannot change it once the account exists."""
+    password: Annotated[Encrypted[str] | None, Key("password", _password, "always")]
+    """Your password; unset: one is generated. Always with `pulumi config set --secret`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Admin:
-    """The first user."""
+    """The administrator, whom `up` signs in as, and a person in an emergency."""
 
     username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "up to 32 letters, digits and single hyphens"))]
-    """The first user's name; another one renames the user in Coder."""
+    """The administrator's username; another one renames the account in Coder."""
     name: Annotated[str, Key("adminName", _full_name)]
-    """The first user's full name, which Git puts into commits; empty: the one in Coder, or without one the username."""
+    """The administrator's full name; empty: the one in Coder, or without one the username."""
     email: Annotated[str, Key("adminEmail", _matching(_EMAIL, "an e-mail address"))]
-    """The first user's e-mail address, which the log-in form asks for; Coder cannot change it once the user exists."""
+    """The administrator's e-mail address, for the log-in form; that of another owner makes him the administrator."""
     password: Annotated[Encrypted[str] | None, Key("adminPassword", _password, "always")]
-    """The first user's password; unset: one is generated. Always with `pulumi config set --secret`."""
+    """The administrator's password; unset: one is generated. Always with `pulumi config set --secret`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +270,7 @@ class Settings:
     control_plane: ControlPlane
     workspaces: Workspaces
     tailnet: Tailnet
+    member: Member
     admin: Admin
     retirement: Retirement
     verdict: Verdict
@@ -495,6 +514,13 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
             f"run `pulumi config set accessUrl {reachable}`"
         )
     problems += _domain_problems(parsed)
+    for own, of_admin in (("username", "adminUsername"), ("email", "adminEmail")):
+        value = parsed.get(own)
+        if isinstance(value, str) and value.lower() == str(parsed.get(of_admin)).lower():
+            problems.append(
+                f"{own} and {of_admin} are both {value}, but the account for every day is not the administrator's: "
+                f"run `pulumi config set {own} <value>`"
+            )
     if problems:
         raise SettingsError(problems)
     parsed["dataDir"] = str(folder / str(parsed["dataDir"]))

@@ -2,20 +2,21 @@
 
 No user yet: create it. A user with another password: reset it inside the container, as Coder's own command does, with
 a notice where it was changed in Coder. `adminUsername` is another than the one that was applied last: rename the
-account; one that was renamed in the dashboard keeps its name. The same for the full name, `adminName`. Then replace
-every API token of ours by a new one, and check it: a job that printed nothing would surface as a misleading error two
-resources later.
+account; one that was renamed in the dashboard keeps its name. The same for the full name, `adminName`. `adminEmail` is
+the address of another owner: that one is the admin from now on. Then replace every API token of ours by a new one, and
+check it: a job that printed nothing would surface as a misleading error two resources later.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 
-from stack.jobs import coder, engine, pilot_file, postgres, program
-from stack.jobs.pilot_file import Admin
+from stack.jobs import accounts, coder, engine, pilot_file, postgres, program
+from stack.jobs.accounts import User
+from stack.jobs.pilot_file import Account
 
 NANOSECONDS_PER_HOUR = 3600 * 10**9
 
@@ -35,7 +36,7 @@ def _first_user(api: coder.Api, email: str, username: str, name: str, password: 
     except coder.ApiError as error:
         if error.status != 404:
             raise
-    _refuse_weak(api, password)
+    accounts.refuse_weak(api, password, "adminPassword")
     try:
         api.call(
             "POST", "/api/v2/users/first",
@@ -47,38 +48,23 @@ def _first_user(api: coder.Api, email: str, username: str, name: str, password: 
             raise
 
 
-def _refuse_weak(api: coder.Api, password: str) -> None:
-    answer = api.call("POST", "/api/v2/users/validate-password", {"password": password})
-    if isinstance(answer, dict) and not answer.get("valid"):
-        # Those that we make are strong.
-        raise engine.JobError(
-            f"Coder does not take the adminPassword, {answer.get('details')}: "
-            "run `pulumi config set --secret adminPassword`"
-        )
+def _owners() -> list[User]:
+    found = accounts.users(
+        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE")
+    )
+    return [each for each in found if accounts.OWNER in each.roles]
 
 
-def _owners() -> list[Admin]:
-    rows = postgres.query(
-        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        f"SELECT id, username, {postgres.PASSWORD_DIGEST}, email FROM users"  # noqa: S608  a constant
-        " WHERE NOT deleted AND 'owner' = ANY (rbac_roles) ORDER BY created_at;",
-    )  # fmt: skip
-    # The address last: it may hold the separator.
-    split = (row.split("|", 3) for row in rows)
-    return [Admin(id=key, username=name, password_digest=digest, email=email) for key, name, digest, email in split]
-
-
-def _find(owners: Sequence[Admin], recorded: Admin | None, email: str, username: str) -> Admin:
-    """The admin's account: the one that was recorded, else the one with the address of the settings.
+def _find(owners: Sequence[User], recorded: Account | None, email: str, username: str) -> User:
+    """The admin's account: the owner with the address of the settings.
 
     Raises:
-        JobError: that has another address, or there is none; with the owner that is most likely meant.
+        JobError: there is none; with the owner that is most likely meant.
     """
-    ours = next((each for each in owners if recorded and each.id == recorded.id), None)
-    found = ours or next((each for each in owners if each.email.lower() == email.lower()), None)
-    if found and found.email.lower() == email.lower():
+    if found := accounts.with_email(owners, email):
         return found
-    likely = found or next((each for each in owners if each.username == username), owners[0] if owners else None)
+    likely = next((each for each in owners if recorded and each.id == recorded.id), None)
+    likely = likely or next((each for each in owners if each.username == username), owners[0] if owners else None)
     raise engine.JobError(
         f"this Coder has no owner with the address {email}, its owners are "
         f"{', '.join(f'{each.username} ({each.email})' for each in owners) or 'none'}: "
@@ -86,15 +72,8 @@ def _find(owners: Sequence[Admin], recorded: Admin | None, email: str, username:
     )
 
 
-def _session(api: coder.Api, email: str, password: str) -> str:
-    answer = api.call("POST", "/api/v2/users/login", {"email": email, "password": password})
-    if not isinstance(answer, dict) or not answer.get("session_token"):
-        raise engine.JobError("Coder answered a log-in without a session token")
-    return str(answer["session_token"])
-
-
-def _reset_password(api: coder.Api, account: Admin, password: str) -> None:
-    _refuse_weak(api, password)
+def _reset_password(api: coder.Api, account: Account, password: str) -> None:
+    accounts.refuse_weak(api, password, "adminPassword")
     # The database's URL is in the container's own environment; the password is asked for twice.
     engine.docker(
         "exec", "--interactive", program.variable("CODER_CONTAINER"), "/opt/coder", "reset-password", account.username,
@@ -102,7 +81,7 @@ def _reset_password(api: coder.Api, account: Admin, password: str) -> None:
     )  # fmt: skip
 
 
-def _notify(account: Admin, recorded: Admin | None) -> None:
+def _notify(account: Account, recorded: Account | None) -> None:
     """Leave the notice that the account's password was set back, for the program to show.
 
     The same hash as recorded: it is ours that changed, by the setting or with the state, and nothing of anybody's went.
@@ -111,7 +90,7 @@ def _notify(account: Admin, recorded: Admin | None) -> None:
         return
     what = "was changed in Coder: set back" if recorded else "was another one in Coder: set"
     text = (
-        f"the password of {account.username} {what} to that of `make password`; to keep one of your own, "
+        f"the password of {account.username} {what} to that of `make password WHO=admin`; to keep one of your own, "
         "`pulumi config set --secret adminPassword`"
     )
     pilot_file.update(program.variable("DATA_DIRECTORY"), notice={"at": datetime.now(UTC).isoformat(), "text": text})
@@ -119,7 +98,7 @@ def _notify(account: Admin, recorded: Admin | None) -> None:
     print(text, file=sys.stderr)
 
 
-def _refuse_intruder(account: Admin) -> None:
+def _refuse_intruder(account: Account) -> None:
     """Refuse an account that somebody made after this Coder started and before we could.
 
     Whoever made it has a session of it, which a new password does not end.
@@ -139,19 +118,6 @@ def _refuse_intruder(account: Admin) -> None:
             "a process of this machine, by its port. Find it, `make down`, and begin with another `dataDir`; "
             "if it was you, `make down` and `make up` take it over"
         )
-
-
-def _rename(api: coder.Api, account: Admin, username: str | None, name: str | None) -> None:
-    """Give the account another username, full name or both; None keeps the one in Coder."""
-    user = api.call("GET", f"/api/v2/users/{account.id}")
-    kept = user.get("name", "") if isinstance(user, dict) else ""
-    profile = {"username": username or account.username, "name": kept if name is None else name}
-    try:
-        api.call("PUT", f"/api/v2/users/{account.id}/profile", profile)
-    except coder.ApiError as error:
-        if error.status != 409:
-            raise
-        raise engine.JobError(taken(profile["username"], account.username)) from None
 
 
 def _token(api: coder.Api, name: str, prefix: str) -> str:
@@ -186,26 +152,35 @@ def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
         pilot_file.update(directory, admin=None)
         recorded = None
     account = _find(owners, recorded, email, username)
+    # None where the settings name another owner than that of the last time.
+    before = recorded if recorded and recorded.id == account.id else None
     try:
-        session = _session(anonymous, email, password)
+        session = accounts.session(anonymous, email, password)
     except coder.ApiError as error:
         if error.status != 401:
             raise
         if recorded is None:
             _refuse_intruder(account)
         _reset_password(anonymous, account, password)
-        session = _session(anonymous, email, password)
-        _notify(account, recorded)
+        session = accounts.session(anonymous, email, password)
+        _notify(account, before)
         account = _find(_owners(), recorded, email, username)
     api = coder.Api(url=anonymous.url, token=session)
-    new_username = username if recorded and username not in (recorded.username, account.username) else None
-    new_name = name if name != (recorded.name if recorded else "") else None
+    new_username = username if before and username not in (before.username, account.username) else None
+    new_name = name if name != (before.name if before else "") else None
     if new_username is not None or new_name is not None:
-        _rename(api, account, new_username, new_name)
+        try:
+            accounts.rename(api, account, new_username, new_name)
+        except coder.ApiError as error:
+            if error.status != 409:
+                raise
+            raise engine.JobError(taken(username, account.username)) from None
     key = _token(api, f"{prefix}{generation}", prefix)
     coder.Api(url=anonymous.url, token=key).call("GET", "/api/v2/users/me")
     api.call("POST", "/api/v2/users/logout")
-    applied = replace(account, username=username, name=name)
+    applied = Account(
+        id=account.id, username=username, name=name, email=account.email, password_digest=account.password_digest
+    )
     pilot_file.update(directory, token_generation=generation, admin=asdict(applied))
     return key
 

@@ -9,7 +9,7 @@ whenever it is loaded, so a stopped Coder would block everything.
                                           workspaces back into their network, and waits
 
 Prints one JSON object:
-    {"answers": bool, "generations": {"token": 1, "template-record": 0}, "differences": [str],
+    {"answers": bool, "generations": {"token": 1, "template-record": 0, "member": 0}, "differences": [str],
      "problem": str or null}
 without generations while Coder or its database does not answer. A generation is one more than the last where what it
 counts is to be made anew. A problem is no failure here: the program raises it, so that it stands alone and not in an
@@ -70,10 +70,13 @@ def _look() -> Found:
     digest = postgres.literal(account.password_digest if account else "")
     name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{token}")
     identifier = postgres.literal(str(record.get("template_id")))
+    member = pilot_file.member(program.variable("DATA_DIRECTORY"))
     rows = postgres.query(
         program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+        f"SELECT 'member', status, array_to_string(rbac_roles, ','), {postgres.PASSWORD_DIGEST} FROM users"  # noqa: S608  quoted
+        f" WHERE NOT deleted AND id::text = {postgres.literal(member.id if member else '')};\n"
         # Another password than the job gave the admin counts as well.
-        "SELECT 'token' FROM api_keys JOIN users ON users.id = user_id"  # noqa: S608  quoted literals
+        "SELECT 'token' FROM api_keys JOIN users ON users.id = user_id"
         f" WHERE token_name = {name} AND {postgres.PASSWORD_DIGEST} = {digest}"
         f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
         "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
@@ -105,12 +108,38 @@ def _look() -> Found:
         differences.append(f"the template was changed in Coder ({', '.join(changed)}): it is set back")
     if differences or "unused" in rows:
         setting += 1
+    of_member = _changes(member, next((row.split("|")[1:] for row in rows if row.startswith("member|")), None))
+    differences += of_member
     return Found(
         running=frozenset(row.removeprefix("runs ") for row in rows if row.startswith("runs ")),
-        generations={"token": token if "token" in rows else token + 1, "template-record": setting},
+        generations={
+            "token": token if "token" in rows else token + 1,
+            "template-record": setting,
+            "member": int(counted.get("member", 0)) + bool(of_member),
+        },
         differences=differences,
         lost_template=lost,
     )
+
+
+def _changes(member: pilot_file.Account | None, row: Sequence[str] | None) -> list[str]:
+    """What was done to the account for every day, as a person reads it; `row` has its status, roles and password."""
+    if member is None:
+        return []
+    if row is None:
+        return [f"the account of {member.email} is gone from Coder: it is made anew"]
+    status, roles, digest = row
+    changes = []
+    if status == "suspended":
+        changes.append(f"the account of {member.email} was suspended in Coder: it is activated")
+    if roles:
+        changes.append(f"{member.email} was given a role in Coder ({roles}): a plain member again")
+    if digest != member.password_digest:
+        changes.append(
+            f"the password of {member.email} was changed in Coder: set back to that of `make password`; to keep one of "
+            "your own, `pulumi config set --secret password`"
+        )
+    return changes
 
 
 def _started_at(container: str) -> str:

@@ -5,6 +5,7 @@ For example:
      "owner": "/home/me/coder-pilot:local", "docker_host": "unix:///var/run/docker.sock",
      "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1},
      "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"},
+     "member": {"id": "<UUID>", "username": "dev", "email": "dev@framework.local", "password_digest": "<hex>"},
      "proved": {"coder": "2.30.0", "postgres": "17.6", "at": "2026-01-01T12:00:00+00:00", "passed": true}}
 """
 
@@ -23,8 +24,8 @@ STATE_FOLDER = ".pulumi-state"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Admin:
-    """The account that `up` signs in with."""
+class Account:
+    """An account of Coder that `up` made or took over."""
 
     id: str
     username: str
@@ -116,11 +117,19 @@ def default_ttl_ms(data_directory: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def admin(data_directory: str) -> Admin | None:
-    """The account as it was when `up` last signed in with it."""
-    value = read(data_directory).get("admin")
+def admin(data_directory: str) -> Account | None:
+    """The administrator's account as it was when `up` last signed in with it."""
+    return _account(read(data_directory).get("admin"))
+
+
+def member(data_directory: str) -> Account | None:
+    """The account for every day, as `up` left it."""
+    return _account(read(data_directory).get("member"))
+
+
+def _account(value: object) -> Account | None:
     try:
-        return Admin(**value) if isinstance(value, dict) else None
+        return Account(**value) if isinstance(value, dict) else None
     except TypeError:
         return None
 

@@ -29,7 +29,8 @@ WITH variables AS (
     FROM workspace_builds ORDER BY workspace_id, build_number DESC
 )
 SELECT json_build_object(
-    'id', workspaces.id, 'owner', users.username, 'name', workspaces.name,
+    'id', workspaces.id, 'owner', users.username, 'of_administrator', 'owner' = ANY (users.rbac_roles),
+    'name', workspaces.name,
     'build', latest.id, 'transition', latest.transition, 'status', job.job_status,
     'completed_s', extract(epoch FROM job.completed_at),
     'version', latest.template_version_id, 'variables', own.of,
@@ -91,6 +92,8 @@ class Workspace:
     image: str | None
     has_started: bool
     connected: bool
+    of_administrator: bool = False
+    """Whether it belongs to an owner of Coder, which is what Coder calls an administrator."""
 
     @property
     def title(self) -> str:
@@ -265,7 +268,7 @@ def _workspace(row: Mapping[str, Any]) -> Workspace:
         id=row["id"], owner=row["owner"], name=row["name"], build=row["build"], transition=row["transition"],
         status=row["status"], completed_s=row["completed_s"], own=_version(row["version"], row["variables"]),
         active=_version(row["active"], row["active_variables"]), image=row["image"], has_started=row["has_started"],
-        connected=row["connected"],
+        connected=row["connected"], of_administrator=row["of_administrator"],
     )  # fmt: skip
 
 

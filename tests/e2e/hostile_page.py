@@ -33,13 +33,13 @@ serve({EDITOR_PORT})
 
 # Each way answers whether it led to Coder: what nothing but Coder would say, or a terminal that opens.
 WAYS = """
-async ({ coder, owner, agent, workspace }) => {
+async ({ coder, viewer, owner, agent, workspace }) => {
   const me = "/api/v2/users/me"
   const app = `/@${owner}/${workspace}.main/apps/code-server/`
   const size = "reconnect=4f0b3c9e-0000-4000-8000-000000000001&width=80&height=24"
   const terminal = `/api/v2/workspaceagents/${agent}/pty?${size}`
   const text = async (url, options) => (await fetch(url, { credentials: "include", ...options })).text()
-  const isOwner = (body) => body.includes(`"username":"${owner}"`)
+  const isViewer = (body) => body.includes(`"username":"${viewer}"`)
   const token = async () => /csrf-token" content="([^"]+)"/.exec(await text(coder + "/"))[1]
   const framed = async (url) => {
     const frame = document.createElement("iframe")
@@ -56,11 +56,11 @@ async ({ coder, owner, agent, workspace }) => {
       socket.onerror = () => done(false)
     })
   const ways = {
-    "read": async () => isOwner(await text(coder + me)),
-    "read in a frame": async () => isOwner(await framed(coder + me)),
-    "read by a path of its own": async () => isOwner(await text(me)),
+    "read": async () => isViewer(await text(coder + me)),
+    "read in a frame": async () => isViewer(await framed(coder + me)),
+    "read by a path of its own": async () => isViewer(await text(me)),
     "read by Coder's name": async () =>
-      isOwner(await text(me, { headers: { "X-Forwarded-Host": new URL(coder).host } })),
+      isViewer(await text(me, { headers: { "X-Forwarded-Host": new URL(coder).host } })),
     "read what protects from forged requests": async () => (await token()) !== "",
     "write": async () => {
       const options = { method: "POST", headers: { "X-CSRF-TOKEN": await token() } }
@@ -79,6 +79,52 @@ async ({ coder, owner, agent, workspace }) => {
 }
 """
 
+# What nobody but an administrator may: each answers whether it was done.
+RIGHTS = (
+    "read how Coder is set up",
+    "push a template",
+    "see the other users",
+    "read the workspace of another",
+    "open a terminal in the workspace of another",
+    "stop the workspace of another",
+)
+BEYOND = """
+async ({ coder, workspace, agent }) => {
+  const asked = (path, options) => fetch(coder + path, { credentials: "include", ...options })
+  const token = /csrf-token" content="([^"]+)"/.exec(await (await asked("/")).text())[1]
+  const send = (path, type, body) =>
+    asked(path, { method: "POST", headers: { "X-CSRF-TOKEN": token, "Content-Type": type }, body })
+  const sent = async (path, body) => (await send(path, "application/json", JSON.stringify(body))).ok
+  const organization = (await (await asked("/api/v2/users/me")).json()).organization_ids[0]
+  const archive = await (await send("/api/v2/files", "application/x-tar", new ArrayBuffer(1024))).json()
+  const terminal = new Promise((done) => {
+    const size = "reconnect=4f0b3c9e-0000-4000-8000-000000000002&width=80&height=24"
+    const socket = new WebSocket(`${coder.replace(/^http/, "ws")}/api/v2/workspaceagents/${agent}/pty?${size}`)
+    socket.onopen = () => done(true)
+    socket.onerror = () => done(false)
+  })
+  return [
+    (await asked("/api/v2/deployment/config")).ok,
+    await sent(`/api/v2/organizations/${organization}/templateversions`, {
+      storage_method: "file", file_id: archive.hash, provisioner: "terraform",
+    }),
+    (await (await asked("/api/v2/users")).json()).users?.length > 1,
+    (await asked(`/api/v2/workspaces/${workspace}`)).ok,
+    await terminal,
+    // The last: it ends what the others look at.
+    await sent(`/api/v2/workspaces/${workspace}/builds`, { transition: "stop" }),
+  ]
+}
+"""
+
+FRAME = """
+(url) => new Promise((done) => {
+  const frame = Object.assign(document.createElement("iframe"), { src: url })
+  frame.onload = () => done(frame)
+  document.body.append(frame)
+})
+"""
+
 
 def serve(container: str) -> None:
     """End the workspace's editor and serve the page in its place, and on PORT."""
@@ -88,9 +134,23 @@ def serve(container: str) -> None:
         eventually(lambda asked=asked: MARK in docker(*asked, check=False), timeout_s=30, what="the workspace's page")
 
 
-def ways_to_coder(page: Page, *, coder: str, owner: str, workspace: str, agent: str) -> list[str]:
-    """The ways that lead from the page, which is open, to Coder at `coder`."""
+def ways_to_coder(page: Page, *, coder: str, viewer: str, owner: str, workspace: str, agent: str) -> list[str]:
+    """The ways that lead from the page, which `viewer` has open, to Coder at `coder`."""
     page.get_by_text(MARK).wait_for()
-    asked = {"coder": coder, "owner": owner, "workspace": workspace, "agent": agent}
+    asked = {"coder": coder, "viewer": viewer, "owner": owner, "workspace": workspace, "agent": agent}
     found: list[str] = page.evaluate(WAYS, asked)
     return found
+
+
+def beyond(page: Page, *, coder: str, workspace: str, agent: str) -> list[str]:
+    """What of an administrator's rights the page, which is open, has; on the workspace, which is not its viewer's."""
+    done = page.evaluate(BEYOND, {"coder": coder, "workspace": workspace, "agent": agent})
+    return [right for right, was_done in zip(RIGHTS, done, strict=True) if was_done]
+
+
+def frames(page: Page, url: str) -> bool:
+    """Whether the page, which is open, can show what is at `url` inside of it."""
+    loaded = page.evaluate_handle(FRAME, url).as_element()
+    frame = loaded.content_frame() if loaded else None
+    assert frame, "a frame has a document, if only one that says why it has no other"
+    return frame.url.startswith(url)

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from tests.e2e import hostile_page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import command
-from tests.e2e.workspace_fixture import container_of, inside, sign_in
+from tests.e2e.workspace_fixture import agent_of, container_of, inside, member_session, sign_in
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
@@ -129,3 +130,36 @@ def test_vite_with_its_base_works_below_the_editors_path_on_an_address_without_n
     base = f"{PATH}/absproxy/{VITE_PORT}/"
     serve_vite(pilot, workspace, vite, "--base", base)
     see_a_change_without_a_reload(pilot, workspace, page, f"{pilot.url}{base}")
+
+
+def test_where_apps_are_paths_a_page_may_do_what_its_viewer_may_and_a_members_ends_at_his_own_workspaces(
+    pilot: Pilot, tmp_path: Path
+) -> None:
+    """As docs/domain.md says of the tailnet's own name."""
+    pilot.write_config(accessUrl=f"http://framework:{pilot.config['port']}")
+    command(pilot, "up")
+    command(pilot, "workspace", "page")
+    pilot.create_workspace("page")
+    found = {each["owner_name"]: each for each in pilot.call("GET", "/api/v2/workspaces?q=name:page")["workspaces"]}
+    for workspace in found.values():
+        hostile_page.serve(container_of(pilot, workspace))
+    with chromium(tmp_path / "home", only=pilot.url) as browser:
+        for viewer, other, session, rights in (
+            ("dev", found["admin"], member_session(pilot), []),
+            ("admin", found["dev"], "", hostile_page.RIGHTS),
+        ):
+            context = browser.new_context()
+            sign_in(pilot, context, session)
+            page = context.new_page()
+            page.goto(f"{pilot.url}/@{viewer}/page.main/apps/code-server/")
+            ways = hostile_page.ways_to_coder(
+                page, coder=pilot.url, viewer=viewer, owner=viewer, workspace="page",
+                agent=agent_of(found[viewer])["id"],
+            )  # fmt: skip
+            assert (viewer, len(ways)) == (viewer, 10)
+            assert hostile_page.beyond(
+                page, coder=pilot.url, workspace=other["id"], agent=agent_of(other)["id"]
+            ) == list(rights)
+            # Coder shows no administrator the path apps of others, whose pages would have all his rights.
+            page.goto(f"{pilot.url}/@{other['owner_name']}/page.main/apps/code-server/")
+            assert hostile_page.MARK not in page.content()

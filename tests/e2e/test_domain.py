@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
 DOMAIN = "coder.example.test"
 BASE = f"https://{DOMAIN}"
-EDITOR = f"https://code-server--demo--admin.{DOMAIN}/"
+EDITOR = f"https://code-server--demo--dev.{DOMAIN}/"
 TIMEOUT_MS = 120_000
 SIGN_IN = (
     """async (body) => (await fetch("/api/v2/users/login", {method: "POST", body: JSON.stringify(body)})).status"""
@@ -85,7 +85,7 @@ def box(net: Tailnet, make_pilot: Callable[..., Pilot], tmp_path_factory: pytest
     pilot = make_pilot(tailnet="true", tailscaleSocket=str(net.framework.socket))
     pilot.variables["PATH"] = f"{getent.parent}:{pilot.variables['PATH']}"
     pilot.up()
-    pilot.create_workspace("demo")
+    command(pilot, "workspace", "demo")
     return Box(pilot=pilot, hosts=hosts, certificate=folder / "own.crt", key=folder / "own.key", net=net)
 
 
@@ -110,14 +110,19 @@ def context(net: Tailnet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def signed_in(context: BrowserContext, box: Box) -> BrowserContext:
-    """The laptop's browser with the admin's session; only once the domain leads to Coder."""
+    """The laptop's browser with a session of the account for every day; only once the domain leads to Coder."""
+    sign_in(context, box, "email", "password")
+    return context
+
+
+def sign_in(context: BrowserContext, box: Box, email: str, password: str) -> None:
+    """Sign in with these two outputs, as nobody else."""
+    context.clear_cookies()
     page = context.new_page()
     page.goto(f"{BASE}/healthz")
     outputs = box.pilot.outputs()
-    credentials = {"email": outputs["adminEmail"], "password": outputs["adminPassword"]}
-    assert page.evaluate(SIGN_IN, credentials) == 201
+    assert page.evaluate(SIGN_IN, {"email": outputs[email], "password": outputs[password]}) == 201
     page.close()
-    return context
 
 
 def drawn(page: Page) -> None:
@@ -165,7 +170,7 @@ def test_one_up_leads_the_domain_to_coder_and_running_workspaces_go_on(box: Box,
     before = identity(container_of(box.pilot, workspace))
     said = command(box.pilot, "up")
     assert f"Coder         {BASE}" in said
-    assert "admin/demo: its apps and ports are at another address from its next start on" in said
+    assert "dev/demo: its apps and ports are at another address from its next start on" in said
     port = int(box.pilot.config["port"])
     assert box.net.framework.serve_status()["TCP"] == {
         "443": {"TCPForward": f"127.0.0.1:{port + 1}"}, str(port): {"HTTP": True},
@@ -211,15 +216,19 @@ def test_a_page_of_a_workspace_has_no_way_to_coder_and_none_to_another_app(
 ) -> None:
     hostile_page.serve(container_of(box.pilot, workspace))
     agent = agent_of(box.pilot.workspace(workspace["id"]))["id"]
-    page = signed_in.new_page()
-    page.goto(EDITOR)
-    port = f"https://{hostile_page.PORT}--main--demo--admin.{DOMAIN}/"
-    for url in (EDITOR, port):
-        page.goto(url)
-        found = hostile_page.ways_to_coder(page, coder=BASE, owner="admin", workspace="demo", agent=agent)
-        assert (url, found) == (url, [])
-    # One cookie is for all names of the domain. Coder itself would say that this person's apps may read each other.
-    assert page.evaluate(REACHES, EDITOR) == {"read": False, "opened": False}
+    port = EDITOR.replace("code-server--", f"{hostile_page.PORT}--main--")
+    for viewer, email, password in (("admin", "adminEmail", "adminPassword"), ("dev", "email", "password")):
+        sign_in(signed_in, box, email, password)
+        page = signed_in.new_page()
+        for url in (EDITOR, port):
+            page.goto(url)
+            found = hostile_page.ways_to_coder(
+                page, coder=BASE, viewer=viewer, owner="dev", workspace="demo", agent=agent
+            )
+            assert (viewer, url, found) == (viewer, url, [])
+        # One cookie is for all names of the domain. Coder itself would say that this person's apps may read each other.
+        assert page.evaluate(REACHES, EDITOR) == {"read": False, "opened": False}
+        page.close()
 
 
 def test_without_the_domain_again_the_tailnets_name_is_back(box: Box) -> None:

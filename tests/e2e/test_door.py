@@ -19,7 +19,8 @@ from tests.e2e.pilot_fixture import NAME_PREFIX, docker, eventually, request
 from tests.e2e.workspace_fixture import agent_of, trust
 from toolchain.pins import version
 
-EMAIL = "admin@framework.local"
+EMAIL = "dev@framework.local"
+ADMIN = "admin@framework.local"
 TIMEOUT_MS = 120_000
 # A picture for the README is taken at the size at which it is shown.
 VIEWPORT = {"width": 1280, "height": 800}
@@ -111,8 +112,8 @@ def visit(printed: dict[str, str], tmp_path: Path, said: list[str]) -> Iterator[
         yield visit
 
 
-def sign_in(page: Page, password: str) -> None:
-    page.get_by_label("Email").fill(EMAIL)
+def sign_in(page: Page, password: str, email: str = EMAIL) -> None:
+    page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign In").click()
 
@@ -158,7 +159,7 @@ def see_the_dev_server(editor: Page, port: int) -> None:
     """Start the dev server in the terminal and open it by its address in docs/use.md."""
     in_terminal(editor, "python3 serve.py", "Open http://127.0.0.1:8000")
     page = editor.context.new_page()
-    page.goto(f"http://8000--main--first--admin.localhost:{port}/")
+    page.goto(f"http://8000--main--first--dev.localhost:{port}/")
     assert page.text_content("body") == SHOWN
     page.close()
 
@@ -188,7 +189,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
         page.get_by_label("Git repository").fill(f"{server}/demo.git")
         page.get_by_label("Memory (MiB)").fill("2048")
         page.get_by_role("button", name="Create workspace").click()
-        page.wait_for_url("**/@admin/first")
+        page.wait_for_url("**/@dev/first")
         status(page, "Running")
         open_tile(page)
         trust(page)
@@ -210,7 +211,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     see_the_dev_server(page, clone.port)
     dashboard = page.context.new_page()
     assert said == []
-    dashboard.goto(f"{printed['Coder']}/@admin/first")
+    dashboard.goto(f"{printed['Coder']}/@dev/first")
     dashboard.get_by_text("/2 GiB").wait_for()
     dashboard.screenshot(path=artifacts / "dashboard.png")
     dashboard.get_by_role("button", name="Stop", exact=True).click()
@@ -220,7 +221,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
     said.clear()
 
     page = visit()
-    page.goto(f"{printed['Coder']}/@admin/first")
+    page.goto(f"{printed['Coder']}/@dev/first")
     sign_in(page, password)
     page.get_by_role("button", name="Start", exact=True).click()
     status(page, "Running")
@@ -245,7 +246,7 @@ def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
     page.goto(url)
     sign_in(page, password)
     page.locator(".monaco-workbench .explorer-folders-view").wait_for()
-    assert urlsplit(page.url).netloc == urlsplit(url).netloc == f"code-server--second--admin.localhost:{clone.port}"
+    assert urlsplit(page.url).netloc == urlsplit(url).netloc == f"code-server--second--dev.localhost:{clone.port}"
     # Signed in already, it leads there at once.
     again = page.context.new_page()
     again.goto(url)
@@ -257,23 +258,28 @@ def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
 
 
 def test_a_page_of_a_workspace_has_no_way_to_coder(clone: Clone, visit: Callable[[], Page]) -> None:
-    """Seen to have all of them where apps are paths: `/@admin/second.main/apps/code-server/`."""
+    """Neither as its owner sees it nor as the administrator; seen to have all of them where apps are paths."""
     editor = clone.make("workspace", "NAME=second").stdout.strip()
-    password = clone.make("password").stdout.strip()
-    session = request(clone.url, "POST", "/api/v2/users/login", {"email": EMAIL, "password": password})["session_token"]
-    workspace = request(clone.url, "GET", "/api/v2/users/me/workspace/second", token=session)
-    hostile_page.serve(f"{clone.name}.admin.second")
-    page = visit()
-    page.goto(clone.url)
-    sign_in(page, password)
-    page.get_by_role("button", name="New workspace").wait_for()
     port = editor.replace("code-server--", f"{hostile_page.PORT}--main--")
-    for url in (editor, port):
-        page.goto(url)
-        found = hostile_page.ways_to_coder(
-            page, coder=clone.url, owner="admin", workspace="second", agent=agent_of(workspace)["id"]
-        )
-        assert (url, found) == (url, [])
-    # The door itself is where it was, and the session too.
-    page.goto(f"{clone.url}/api/v2/users/me")
-    assert '"username":"admin"' in page.content().replace(" ", "")
+    hostile_page.serve(f"{clone.name}.dev.second")
+    for viewer, email, words in (("dev", EMAIL, ()), ("admin", ADMIN, ("WHO=admin",))):
+        password = clone.make("password", *words).stdout.strip()
+        credentials = {"email": email, "password": password}
+        session = request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
+        workspaces = request(clone.url, "GET", "/api/v2/workspaces?q=name:second", token=session)["workspaces"]
+        page = visit()
+        page.goto(clone.url)
+        sign_in(page, password, email)
+        page.get_by_role("button", name="New workspace").wait_for()
+        for url in (editor, port):
+            page.goto(url)
+            found = hostile_page.ways_to_coder(
+                page, coder=clone.url, viewer=viewer, owner="dev", workspace="second",
+                agent=agent_of(workspaces[0])["id"],
+            )  # fmt: skip
+            assert (viewer, url, found) == (viewer, url, [])
+            # Nor does it show the log-in page as its own; what Coder answers to anybody it may.
+            assert [hostile_page.frames(page, f"{clone.url}{path}") for path in ("/healthz", "/login")] == [True, False]
+        # The door itself is where it was, and the session too.
+        page.goto(f"{clone.url}/api/v2/users/me")
+        assert f'"username":"{viewer}"' in page.content().replace(" ", "")

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from stack.jobs import backups
+from stack.jobs import backups, pilot_file
 from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
 from tests.e2e.clone_fixture import STACK, cloned
@@ -188,7 +188,7 @@ def test_without_its_passphrase_a_pilot_is_taken_over_with_all_that_it_has(tmp_p
     with cloned(tmp_path, "lost") as clone:
         clone.make("up")
         clone.make("workspace", "NAME=demo")
-        (container,) = docker("ps", "--filter", f"name={clone.name}.admin.demo", "--format", "{{.Names}}").splitlines()
+        (container,) = docker("ps", "--filter", f"name={clone.name}.dev.demo", "--format", "{{.Names}}").splitlines()
         docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
         passphrase, salt = clone.directory / ".passphrase", clone.directory / ".pulumi-state" / f"{STACK}.salt"
         right, before = passphrase.read_text(), salt.read_text()
@@ -648,7 +648,10 @@ def test_the_compose_pilot_is_adopted_with_its_users_templates_and_homes(
     adopting.write_config(adminEmail="me@framework.local")
     adopting.up()
 
-    assert {each["id"] for each in adopting.call("GET", "/api/v2/users")["users"]} == {each["id"] for each in users}
+    assert (made := pilot_file.member(str(data)))
+    found = {each["id"]: each["username"] for each in adopting.call("GET", "/api/v2/users")["users"]}
+    assert found == {**{each["id"]: each["username"] for each in users}, made.id: "dev"}
+    assert "me/old belong to an administrator" in command(adopting, "doctor")
     assert {each["name"] for each in adopting.call("GET", "/api/v2/templates")} == {"code-server", "project"}
     (kept,) = adopting.call("GET", "/api/v2/workspaces")["workspaces"]
     assert (kept["id"], kept["name"]) == (workspace, "old")

@@ -45,7 +45,7 @@ def test_up_ends_with_a_box_of_what_a_person_needs(clone: Clone, up: str) -> Non
     lines = up.strip().splitlines()
     box = lines[lines.index(next(line for line in lines if line.startswith("┌"))) :]
     assert clone.url in box[1]
-    assert "admin@framework.local" in box[2]
+    assert "dev@framework.local" in box[2]
     assert "make password" in box[3]
     assert "make workspace NAME=demo" in box[4]
     assert len({len(line) for line in box}) == 1
@@ -54,7 +54,7 @@ def test_up_ends_with_a_box_of_what_a_person_needs(clone: Clone, up: str) -> Non
 @pytest.mark.usefixtures("up")
 def test_the_password_signs_in_and_is_in_no_other_output(clone: Clone, up: str) -> None:
     password = clone.make("password").stdout.strip()
-    credentials = {"email": "admin@framework.local", "password": password}
+    credentials = {"email": "dev@framework.local", "password": password}
     assert request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
     assert password not in up
 
@@ -70,11 +70,11 @@ def test_the_passphrase_is_the_owners_alone(clone: Clone) -> None:
 def test_a_workspace_is_made_then_found_and_its_url_answers(clone: Clone) -> None:
     first = clone.make("workspace", "NAME=demo")
     (url,) = first.stdout.split()
-    host = f"code-server--demo--admin.localhost:{clone.port}"
+    host = f"code-server--demo--dev.localhost:{clone.port}"
     assert url == f"http://{host}/"
     assert "demo: creating" in first.stderr
     password = clone.make("password").stdout.strip()
-    credentials = {"email": "admin@framework.local", "password": password}
+    credentials = {"email": "dev@framework.local", "password": password}
     token = request(clone.url, "POST", "/api/v2/users/login", credentials)["session_token"]
     # Not every machine knows where *.localhost is.
     headers = {"Coder-Session-Token": token, "Host": host}
@@ -116,7 +116,7 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
     assert set(rows) == {f"{clone.name}-postgres", f"{clone.name}-server"}
     assert all("(healthy)" in line and "GiB" in line for line in rows.values())
     (line,) = workspaces.splitlines()[1:]
-    assert line.split()[:2] == ["admin/demo", "running"]
+    assert line.split()[:2] == ["dev/demo", "running"]
     assert " in 1 h " in line
     assert " / 4GiB" in line
     assert re.search(r" idle for \d+ min$", line)
@@ -128,10 +128,10 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
 @pytest.mark.usefixtures("up")
 def test_a_workspace_whose_container_is_gone_or_stopped_is_started_again_at_once_with_its_home(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")
-    container = f"{clone.name}.admin.demo"
+    container = f"{clone.name}.dev.demo"
     docker("exec", container, "bash", "-c", "echo kept >~/note.txt")
     docker("rm", "--force", container)
-    told = f"admin/demo: its container is gone -> `make workspace NAME=demo STACK={STACK}`"
+    told = f"dev/demo: its container is gone -> `make workspace NAME=demo STACK={STACK}`"
     assert told in clone.make("status").stdout
     assert told in clone.make("up").stderr
     assert "demo: its container is gone: starting it" in clone.make("workspace", "NAME=demo").stderr
@@ -144,7 +144,7 @@ def test_a_workspace_whose_container_is_gone_or_stopped_is_started_again_at_once
 @pytest.mark.usefixtures("up")
 def test_a_home_that_is_gone_is_told_before_a_new_empty_one_is_made(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")
-    container = f"{clone.name}.admin.demo"
+    container = f"{clone.name}.dev.demo"
     mounts = '{{range .Mounts}}{{if eq .Destination "/home/coder"}}{{.Name}}{{end}}{{end}}'
     home = docker("inspect", "--format", mounts, container)
     docker("rm", "--force", container)

@@ -24,7 +24,7 @@ import pytest
 from stack.jobs import processes
 from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually, free_port, request
 from tests.e2e.retirement_fixture import command
-from tests.e2e.workspace_fixture import container_of, inside
+from tests.e2e.workspace_fixture import container_of, inside, member_session
 from toolchain.paths import PULUMI_HOME
 from toolchain.recipes import link_or_copy
 
@@ -88,6 +88,43 @@ def test_only_loopback_listens_and_postgres_is_out_of_reach(pilot: Pilot) -> Non
     assert set(networks) == {f"{pilot.name}-control"}
 
 
+def address_of(container: str, network: str) -> str:
+    """The container's address on the network."""
+    networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
+    found = str(networks[network]["IPAddress"])
+    assert re.fullmatch(r"[\d.]+", found)
+    return found
+
+
+def forged(container: str, address: str) -> list[str]:
+    """What of tests/e2e/forger.py its root could do to others on the network, in the name of `address`."""
+    program = Path(__file__).with_name("forger.py").read_text()
+    return docker("exec", "--interactive", container, "sudo", "python3", "-", address, stdin=program).splitlines()
+
+
+@pytest.mark.drill
+def test_ping_and_apt_go_on_without_what_a_forger_needs_and_with_it_all_of_that_succeeds(pilot: Pilot) -> None:
+    workspace = pilot.create_workspace("pings")
+    container = container_of(pilot, workspace)
+    install = "sudo apt-get update --quiet && sudo apt-get install --quiet --yes --no-install-recommends iputils-ping"
+    inside(pilot, workspace, install)
+    assert " 0% packet loss" in inside(pilot, workspace, "ping -c 1 coder && sudo ping -c 1 coder")
+    # Elsewhere, and nobody's address: what it does is true.
+    image = docker("inspect", "--format", "{{.Config.Image}}", container)
+    network = docker("network", "create", "--label", f"coder-pilot.stack={pilot.name}", f"{pilot.name}-forgers")
+    forger = docker(
+        "run", "--detach", "--rm", "--network", network, "--cap-add", "NET_RAW", "--cap-add", "NET_ADMIN",
+        "--label", f"coder-pilot.stack={pilot.name}", "--entrypoint", "sleep", image, "100",
+    )  # fmt: skip
+    base = address_of(forger, f"{pilot.name}-forgers").rpartition(".")[0]
+    assert forged(forger, f"{base}.77") == [
+        "ARP answer", "DHCP answer", "datagram of another", "IPv6 router advertisement", "address of another",
+    ]  # fmt: skip
+    docker("rm", "--force", forger)
+    docker("network", "rm", network)
+    pilot.transition(workspace["id"], "delete")
+
+
 def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pilot) -> None:
     pilot.pulumi("config", "set", "--secret", "claudeCodeOauthToken", API_KEY)
     pilot.up()
@@ -97,15 +134,11 @@ def test_a_workspace_becomes_ready_and_cannot_see_postgres_or_secrets(pilot: Pil
     assert seen == set()
     container = container_of(pilot, workspace)
     assert API_KEY in _given(pilot, workspace)
-    raw = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
-    refused = docker("exec", container, "sudo", "python3", "-c", f"try:\n {raw}\nexcept OSError as e: print(e)")
-    assert "Operation not permitted" in refused
+    assert forged(container, address_of(f"{pilot.name}-server", f"{pilot.name}-workspaces")) == []
     networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
     assert set(networks) == {f"{pilot.name}-workspaces"}
     assert _reaches(container, "coder", int(pilot.config["port"]))
-    address = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
-                     f"{pilot.name}-postgres")  # fmt: skip
-    assert re.fullmatch(r"[\d.]+", address)
+    address = address_of(f"{pilot.name}-postgres", f"{pilot.name}-control")
     for postgres in ("postgres", address):
         assert not _reaches(container, postgres, 5432), postgres
 
@@ -172,6 +205,7 @@ def _secrets(pilot: Pilot) -> dict[str, str]:
     return {
         "the role's password": json.loads(found["postgres-password"]["outputs"]["result"]["plaintext"]),
         "the admin's password": json.loads(found["admin-password"]["outputs"]["result"]["plaintext"]),
+        "the member's password": json.loads(found["member-password"]["outputs"]["result"]["plaintext"]),
         "Anthropic's key": API_KEY,
         "the API token": json.loads(found["admin-account"]["outputs"]["stdout"]["plaintext"]),
     }
@@ -433,6 +467,7 @@ def _admin(pilot: Pilot, password: str = "") -> dict[str, Any]:
 
 def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with_a_line(pilot: Pilot) -> None:
     before = _admin(pilot)
+    _spoil_the_member(pilot)
     pilot.call("PUT", "/api/v2/users/me/profile", {"username": "chief", "name": "The Chief"})
     passwords = {"old_password": pilot.outputs()["adminPassword"], "password": CHANGED_PASSWORD}
     # Coder drops the admin's tokens with it.
@@ -440,16 +475,41 @@ def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with
     said = command(pilot, "status", check=False)
     assert "the password of admin@framework.local was changed there" in said
     assert (
-        "`make up STACK=test` makes a new one, and sets the password back to that of `make password`; to keep" in said
+        "`make up STACK=test` makes a new one, and sets the password back to that of `make password WHO=admin`; to"
+        in said
     )
     said = pilot.up()
-    assert "warning: the password of chief was changed in Coder: set back to that of `make password`; to keep" in said
+    assert "warning: the password of chief was changed in Coder: set back to that of `make password WHO=admin`" in said
     assert "`pulumi config set --secret adminPassword`" in said
     after = _admin(pilot)
     assert (after["id"], after["username"], after["name"]) == (before["id"], "chief", "The Chief")
+    for told in (
+        "the account of dev@framework.local was suspended in Coder: it is activated",
+        "dev@framework.local was given a role in Coder (owner): a plain member again",
+        "the password of dev@framework.local was changed in Coder: set back to that of `make password`; to keep one of",
+    ):
+        assert told in said
+    found = pilot.call("GET", f"/api/v2/users/{_member(pilot)['id']}")
+    assert (found["status"], found["roles"], found["username"], found["name"]) == ("active", [], "renamed", "Own Name")
+    pilot.call("PUT", f"/api/v2/users/{found['id']}/profile", {"username": "dev", "name": ""})
 
 
-def test_the_admins_settings_change_the_account_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:
+def _member(pilot: Pilot) -> dict[str, Any]:
+    """The account for every day, signed in with the password of the outputs."""
+    found: dict[str, Any] = pilot.call("GET", "/api/v2/users/me", token=member_session(pilot))
+    return found
+
+
+def _spoil_the_member(pilot: Pilot) -> None:
+    path = f"/api/v2/users/{_member(pilot)['id']}"
+    pilot.call("PUT", f"{path}/profile", {"username": "renamed", "name": "Own Name"})
+    pilot.call("PUT", f"{path}/password", {"password": CHANGED_PASSWORD})
+    # In this order: Coder suspends no owner.
+    pilot.call("PUT", f"{path}/status/suspend")
+    pilot.call("PUT", f"{path}/roles", {"roles": ["owner"]})
+
+
+def test_the_settings_change_the_accounts_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:
     before = _admin(pilot)
     containers = [_container(pilot, name) for name in ("server", "postgres")]
     organization = before["organization_ids"][0]
@@ -461,22 +521,65 @@ def test_the_admins_settings_change_the_account_or_are_refused_before_anything_i
     assert "`pulumi config set adminUsername admin`" in pilot.up(check=False)
     pilot.write_config(adminUsername="boss", adminEmail="boss@example.org")
     assert f"`pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
-    pilot.write_config(adminEmail=before["email"], coderMemory="2GiB")
+    pilot.write_config(adminUsername="boss", adminEmail=before["email"], username="Taken")
+    assert "`pulumi config set username dev`" in pilot.up(check=False)
+    pilot.write_config(username="dev", email="taken@example.org")
+    assert "the address of another user of this Coder, taken: choose" in pilot.up(check=False)
+    pilot.write_config(email="new@example.org")
+    assert "`pulumi config set email dev@framework.local`" in pilot.up(check=False)
+    pilot.write_config(username="ada", fullName="Ada Lovelace", email="dev@framework.local", coderMemory="2GiB")
     assert [_container(pilot, name) for name in ("server", "postgres")] == containers
     pilot.call("DELETE", f"/api/v2/users/{other['id']}")
 
-    pilot.pulumi("config", "set", "--secret", "adminPassword", OWN_PASSWORD)
+    member = _member(pilot)
+    for setting in ("password", "adminPassword"):
+        pilot.pulumi("config", "set", "--secret", setting, OWN_PASSWORD)
     said = pilot.up()
     assert "was changed in Coder" not in said
     after = _admin(pilot, OWN_PASSWORD)
     assert (after["id"], after["username"], after["name"]) == (before["id"], "boss", before["name"])
+    after = _member(pilot)
+    assert (after["id"], after["username"], after["name"]) == (member["id"], "ada", "Ada Lovelace")
     assert command(pilot, "password").strip() == OWN_PASSWORD
+    assert command(pilot, "password", "--who", "admin").splitlines() == [
+        "sign in as admin@framework.local with",
+        OWN_PASSWORD,
+    ]
     for text in (said, pilot.state_file.read_text(), (pilot.data / "pilot.json").read_text()):
         assert OWN_PASSWORD not in text
     pilot.up("--expect-no-changes")
 
-    pilot.pulumi("config", "rm", "adminPassword")
-    pilot.write_config(adminUsername="admin")
+    for setting in ("password", "adminPassword"):
+        pilot.pulumi("config", "rm", setting)
+    pilot.write_config(adminUsername="admin", username="dev", fullName="")
     pilot.up()
     assert _admin(pilot)["username"] == "admin"
     assert pilot.outputs()["adminPassword"] != OWN_PASSWORD
+
+
+@pytest.mark.drill
+def test_an_older_pilots_owner_becomes_a_plain_member_and_keeps_his_workspaces(pilot: Pilot) -> None:
+    """The lines of docs/runbooks.md; before there were two accounts all workspaces were the administrator's."""
+    before = _admin(pilot)
+    pilot.call("DELETE", f"/api/v2/users/{_member(pilot)['id']}")
+    assert "the account of dev@framework.local is gone from Coder: it is made anew" in pilot.up()
+    assert _member(pilot)["username"] == "dev"
+    workspace = pilot.create_workspace("kept")
+    container = docker("inspect", "--format", "{{.Id}}", container_of(pilot, workspace))
+    assert "admin/kept" in (told := command(pilot, "doctor"))
+    assert "belong to an administrator" in told
+    owner = {"username": "root", "email": "root@example.org", "password": CHANGED_PASSWORD,
+             "organization_ids": before["organization_ids"]}  # fmt: skip
+    made = pilot.call("POST", "/api/v2/users", owner)
+    pilot.write_config(adminUsername="root", adminEmail="root@example.org", username="admin", email=before["email"])
+    # Not an owner yet.
+    assert f"run `pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
+    pilot.call("PUT", f"/api/v2/users/{made['id']}/roles", {"roles": ["owner"]})
+    command(pilot, "up")
+    pilot.up("--expect-no-changes")
+    after = _member(pilot)
+    assert (after["id"], after["roles"]) == (before["id"], [])
+    assert _admin(pilot)["id"] == made["id"]
+    assert "code-server--kept--admin." in command(pilot, "workspace", "kept")
+    assert docker("inspect", "--format", "{{.Id}}", container_of(pilot, workspace)) == container
+    assert "belong to an administrator" not in command(pilot, "doctor")

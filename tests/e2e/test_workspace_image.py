@@ -184,6 +184,30 @@ def test_tools_that_apt_cannot_get_are_left_for_the_next_up() -> None:
     assert left == "without-tools"
 
 
+# As `setcap cap_net_raw+ep` does, which the image lacks.
+MARK = """import os, struct
+os.setxattr("/usr/local/bin/ping", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))"""
+MARKED = f"""
+cat >/tools.sh
+cp /bin/true /usr/local/bin/ping
+python3 -c '{MARK}'
+ping 2>/dev/null || echo refused
+bash /tools.sh install >&2
+ping && echo runs
+"""
+
+
+def test_a_ping_that_asks_for_raw_sockets_runs_without_them() -> None:
+    script = (CHECKOUT / "workspace-image" / "tools.sh").read_text()
+    said = docker(
+        "run", "--rm", "--interactive", "--network", "none", "--user", "root", "--cap-drop", "NET_RAW",
+        "--entrypoint", "bash", WORKSPACE_IMAGE,
+        "-c", MARKED,
+        stdin=script,
+    )  # fmt: skip
+    assert said.splitlines() == ["refused", "runs"]
+
+
 def test_an_image_that_was_removed_by_hand_is_built_again(pilot: Pilot) -> None:
     """As `docker system prune --all` does while every workspace is parked."""
     (workspace,) = pilot.call("GET", "/api/v2/workspaces")["workspaces"]

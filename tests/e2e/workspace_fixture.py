@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Page
 
-from tests.e2e.pilot_fixture import Pilot, docker, eventually
+from tests.e2e.pilot_fixture import Pilot, docker, eventually, request
 
 # Each does something, so that one which is there and broken is found too.
 TOOLS = (
@@ -118,10 +118,19 @@ def open_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     trust(page)
 
 
-def sign_in(pilot: Pilot, context: BrowserContext) -> None:
-    """Give the browser the session of the owner."""
-    pilot.call("GET", "/api/v2/users/me")
-    context.add_cookies([{"name": "coder_session_token", "value": pilot.variables["token"], "url": pilot.url}])
+def sign_in(pilot: Pilot, context: BrowserContext, session: str = "") -> None:
+    """Give the browser a session, that of the administrator unless another one is given."""
+    if not session:
+        pilot.call("GET", "/api/v2/users/me")
+    value = session or pilot.variables["token"]
+    context.add_cookies([{"name": "coder_session_token", "value": value, "url": pilot.url}])
+
+
+def member_session(pilot: Pilot) -> str:
+    """A new session of the account for every day."""
+    outputs = pilot.outputs()
+    credentials = {"email": outputs["email"], "password": outputs["password"]}
+    return str(request(pilot.url, "POST", "/api/v2/users/login", credentials)["session_token"])
 
 
 def visit_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:

@@ -17,6 +17,7 @@ TEMPLATE = (
     "name", "display_name", "description", "icon", "default_ttl_ms", "activity_bump_ms", "deprecated",
     "allow_user_cancel_workspace_jobs",
 )  # fmt: skip
+USER = ("username", "name", "email", "status", "roles")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,8 @@ def world_of(pilot: Pilot) -> dict[str, Any]:
         },
         "template": _pick(template, *TEMPLATE),
         "variables": variables,
-        "admin": _pick(pilot.call("GET", "/api/v2/users/me"), "username", "name", "email"),
+        "admin": _pick(pilot.call("GET", "/api/v2/users/me"), *USER),
+        "member": _pick(pilot.call("GET", f"/api/v2/users/{pilot.outputs()['username']}"), *USER),
     }
     text = json.dumps(world, sort_keys=True)
     own = {str(pilot.data): "DATA", str(pilot.directory): "FOLDER", pilot.name: "NAME", pilot.config["port"]: "PORT"}

@@ -120,12 +120,12 @@ class FakeCoder:
             return json.dumps([{"State": state, "RestartCount": 0}])
         if "created_at >" in (stdin or ""):
             return "1" if self.intruded else ""
-        own = f"{self.identifier}|{self.username}|digest of {self.password}|{self.email}"
+        own = f"{self.identifier}|{self.username}|digest of {self.password}|owner|active|{self.email}"
         return "\n".join([own, *self.other_owners]) if "psql" in arguments else ""
 
     def known(self, directory: Path, username: str = "admin") -> None:
         """Record the account as the last job would have."""
-        account = pilot_file.Admin(
+        account = pilot_file.Account(
             id=self.identifier, username=username, email=self.email, password_digest=f"digest of {self.password}"
         )
         pilot_file.update(str(directory), admin=dataclasses.asdict(account))
@@ -154,7 +154,7 @@ def test_a_server_without_users_gets_the_admin_and_a_token(
     assert server.resets == []
     assert capsys.readouterr().out == "new-secret\n"
     assert pilot_file.token_generation(str(tmp_path)) == 3
-    assert pilot_file.admin(str(tmp_path)) == pilot_file.Admin(
+    assert pilot_file.admin(str(tmp_path)) == pilot_file.Account(
         id="an-id", username="admin", email="admin@framework.local", password_digest=f"digest of {PASSWORD}"
     )
     assert PASSWORD not in pilot_file.read(str(tmp_path)).get("notice", "")
@@ -185,7 +185,7 @@ def test_a_first_user_that_somebody_made_before_us_is_refused_and_not_taken_over
     assert (server.resets, server.tokens) == ([], {})
 
 
-OTHERS = ("b-id|ada|x|ada@example.org", "c-id|admin|x|chief@example.org")
+OTHERS = ("b-id|ada|x|owner|active|ada@example.org", "c-id|admin|x|owner|active|chief@example.org")
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,11 @@ def test_what_was_recorded_of_an_account_that_is_gone_counts_no_more(
     [
         # What the last job set is what is there: the settings or the state changed, and nobody in Coder.
         (OTHER_PASSWORD, None),
-        ("a-third", "the password of admin was changed in Coder: set back to that of `make password`; to keep one"),
-        (None, "the password of admin was another one in Coder: set to that of `make password`; to keep one of your"),
+        (
+            "a-third",
+            "the password of admin was changed in Coder: set back to that of `make password WHO=admin`; to keep",
+        ),
+        (None, "the password of admin was another one in Coder: set to that of `make password WHO=admin`; to keep one"),
     ],
 )
 def test_only_a_password_that_was_changed_in_coder_is_set_back_with_a_notice(
@@ -461,7 +464,7 @@ def test_a_token_that_coder_no_longer_knows_asks_for_the_next_generation(
 ) -> None:
     pilot_file.update(str(tmp_path), token_generation=7)
     world = World(running=dict(BOTH), token_known=known)
-    generations = {"token": generation, "template-record": 0}
+    generations = {"token": generation, "template-record": 0, "member": 0}
     assert look(world, mode) == {"answers": True, "generations": generations, "differences": [], "problem": None}
     assert world.started == []
 
@@ -645,12 +648,15 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
     said = ["the template was changed in Coder (its display name, autostop): it is set back"]
     for mode, generation in (("look", 1), ("ensure", 1)):
         found = look(world, mode)
-        assert (found["differences"], found["generations"]) == (said, {"token": 1, "template-record": generation})
+        assert (found["differences"], found["generations"]) == (
+            said,
+            {"token": 1, "template-record": generation, "member": 0},
+        )
     world.template = [{**declared, "description": "of no matter to a pilot that does not declare it"}]
-    assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1}
+    assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1, "member": 0}
     world.unused = True
     found = look(world, "ensure")
-    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2})
+    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2, "member": 0})
     world.template = []
     assert look(world, "ensure")["problem"] == "the template project was deleted in Coder: `make up` makes it anew"
 

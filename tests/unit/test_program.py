@@ -184,11 +184,11 @@ def test_every_argument_of_a_password_is_written_out(pilot: Declared) -> None:
 
 def test_the_outputs_are_those_that_are_promised_and_the_password_is_secret(pilot: Declared) -> None:
     assert set(pilot.exports) == {
-        *("url", "adminUsername", "adminEmail", "adminPassword", "apiToken"),
+        *("url", "username", "email", "password", "adminUsername", "adminEmail", "adminPassword", "apiToken"),
         *("templateVersion", "workspaceNetwork", "next"),
     }
     secret = {key for key, value in pilot.exports.items() if is_secret(value)}
-    assert secret == {"adminPassword", "apiToken"}
+    assert secret == {"password", "adminPassword", "apiToken"}
     assert pilot.exports["url"] == "http://127.0.0.1:7080"
 
 
@@ -235,7 +235,7 @@ def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
 
 def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot: Declared) -> None:
     """Else it asks the coderd provider for a diff before it replaces a container or network whose Coder is down."""
-    for name in ("admin-account", "coderd", "template", "template-record"):
+    for name in ("admin-account", "member-account", "coderd", "template", "template-record"):
         request = pilot.one(name).request
         properties = [urn for each in request.propertyDependencies.values() for urn in each.urns]
         assert not [urn for urn in (*request.dependencies, *properties) if CONTAINER in urn or NETWORK in urn], name
@@ -244,7 +244,15 @@ def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot
 def test_the_retirement_is_the_first_to_go_and_does_not_wait_for_the_template(pilot: Declared) -> None:
     retire = pilot.one("retire")
     waited_for = {urn.rsplit("::", 1)[1] for urn in retire.request.dependencies}
-    assert waited_for >= {"coder", "postgres", "control", "workspaces", "admin-account", "data-directory"}
+    assert waited_for >= {
+        "coder",
+        "postgres",
+        "control",
+        "workspaces",
+        "admin-account",
+        "member-account",
+        "data-directory",
+    }
     # `make down` drops these from the state where Coder cannot come back, and can only drop what nobody needs.
     assert not waited_for & {"template", "coderd", "template-record"}
     assert retire.inputs["delete"].endswith("stack.jobs.retire")

@@ -1,19 +1,21 @@
-"""What stands in the way of `make prove` is told as a promise that is not kept, and nobody's workspace is touched."""
+"""What stands in the way of `make prove` is told as a promise that is not kept, and nobody's workspace is touched; so
+is a page that can name another app, but for a Coder that is known for it."""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from pilot import prove
-from pilot.prove import SIGN_IN, Trial
+from pilot import editor, proof, prove
+from pilot.prove import SIGN_IN, BrokenError, KnownError, NotTriedError, Outcome, Trial
 from stack.jobs import disk
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
@@ -57,7 +59,7 @@ def test_a_pilot_without_a_template_is_told_what_makes_one(trial: Trial, monkeyp
 def test_a_workspace_with_the_name_of_the_proofs_is_left_alone(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = ApiError(409, 'Workspace "prove-1" already exists.')
     asked = _coder(monkeypatch, lambda method, _: taken if method == "POST" else [TEMPLATE])
-    with prove._throw_away(trial.session, trial.api) as thrown_away:
+    with prove._throw_away(trial.session, trial.api, "2.30.0") as thrown_away:
         outcome = prove._tried("a workspace is made", prove._create, thrown_away)
     assert (outcome.kept, outcome.found) == (False, 'Workspace "prove-1" already exists.')
     assert [path for method, path in asked if method != "GET"] == ["/api/v2/organizations/o/members/me/workspaces"]
@@ -109,3 +111,85 @@ def test_a_postgres_that_does_not_answer_is_told_at_the_sign_in(trial: Trial, mo
     (outcome,), versions = prove.prove(trial.session)
     assert (outcome.promise, outcome.kept, outcome.found) == (SIGN_IN, False, "`docker exec` failed")
     assert versions == {}
+
+
+EDITOR = "code-server--demo--dev.localhost:7080"
+
+
+class Coder(QuietHandler):
+    """Leads to the editor by the name of the host, or by the header where it `heeds` that."""
+
+    heeds = True
+
+    def do_GET(self) -> None:  # noqa: N802  the library's name
+        named = self.headers["X-Forwarded-Host"] if self.heeds else None
+        found = (named or self.headers["Host"]) == EDITOR and self.headers["Coder-Session-Token"] == "token"
+        answer = b'{"status":"alive","lastHeartbeat":0}' if found else b"nobody listens"
+        self.reply(200 if found else 502, answer, "application/json")
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with serving(Coder) as url:
+        yield url
+
+
+def _trial(url: str, version: str) -> Trial:
+    return Trial(
+        session=cast(Any, None), api=Api(url=url, token="token"), name="x", deadline_s=float("inf"),
+        coder_version=version, workspace={"id": "w", "name": "demo"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("heeds", "version", "raised"),
+    [
+        (False, "2.30.0", None),
+        (False, "2.38.8", None),
+        (True, "2.30.0", KnownError),
+        (True, "2.33.9", KnownError),
+        (True, "2.34.0", BrokenError),
+        (True, "2.38.8", BrokenError),
+        (True, "unknown", BrokenError),
+    ],
+)
+def test_a_header_that_leads_to_another_app_is_a_failure_but_of_a_coder_that_is_known_for_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, heeds: bool, version: str, raised: type[Exception] | None
+) -> None:
+    monkeypatch.setattr(Coder, "heeds", heeds)
+    monkeypatch.setattr(editor, "host", lambda *_: EDITOR)
+    trial = _trial(url, version)
+    if raised is None:
+        assert prove._no_other_app(trial) == "X-Forwarded-Host of 9--main--demo--dev.localhost:7080 is not heeded"
+        return
+    with pytest.raises(BrokenError) as found:
+        prove._no_other_app(trial)
+    assert type(found.value) is raised
+
+
+def test_it_is_not_tried_where_apps_are_paths(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(editor, "host", lambda *_: "")
+    with pytest.raises(NotTriedError, match=r"docs/domain\.md"):
+        prove._no_other_app(_trial(url, "2.38.8"))
+
+
+def test_an_editor_that_never_answers_is_no_proof(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(editor, "host", lambda *_: "code-server--other--dev.localhost:7080")
+    monkeypatch.setattr(prove, "REPORT_TIMEOUT_S", 0)
+    with pytest.raises(BrokenError, match="the editor's answer"):
+        prove._no_other_app(_trial(url, "2.38.8"))
+
+
+@pytest.mark.parametrize(("known", "code", "said"), [(True, 0, "but for what is OPEN"), (False, 1, "NOT proved")])
+def test_only_what_the_version_is_not_known_for_makes_the_proof_fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], known: bool, code: int, said: str
+) -> None:
+    outcome = Outcome(promise="x", kept=False, found="why", took_s=0, known=known)
+    versions = {"coder": "2.30.0", "postgres": "17"}
+    recorded: list[bool] = []
+    monkeypatch.setattr(prove, "open_session", lambda _: argparse.Namespace(settings=argparse.Namespace(site=None)))
+    monkeypatch.setattr(prove, "prove", lambda _: ([outcome], versions))
+    monkeypatch.setattr(proof, "record", lambda *_, passed: recorded.append(passed))
+    assert prove.run(argparse.Namespace(stack="x", json=False)) == code
+    assert recorded == [code == 0]
+    assert said in capsys.readouterr().out

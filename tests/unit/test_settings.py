@@ -142,6 +142,10 @@ def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str
         ("adminName", "Ada <ada@example.org>"),
         ("adminName", "a" * 129),
         ("adminEmail", "admin"),
+        ("username", "the person"),
+        ("username", "me"),
+        ("fullName", "Ada <ada@example.org>"),
+        ("email", "ada"),
         ("idleTtl", "2"),
         ("idleTtl", "0h"),
         ("idleTtl", ""),
@@ -302,3 +306,10 @@ def test_a_secret_in_the_wrong_place_is_refused_and_not_told(key: str, value: st
     (line,) = refused.value.problems
     assert said in line
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(("key", "value"), [("username", "Admin"), ("email", "ADMIN@framework.local")])
+def test_the_account_for_every_day_is_not_the_administrators(key: str, value: str) -> None:
+    with pytest.raises(settings.SettingsError, match=f"`pulumi config set {key} <value>`") as refused:
+        _parse(**{key: value})
+    assert len(refused.value.problems) == 1

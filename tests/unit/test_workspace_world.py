@@ -13,7 +13,7 @@ import pytest
 from pilot import configuration, workspace, world
 from pilot.configuration import PROJECT, PilotError
 from stack.jobs import engine, names, retire, workspace_world
-from stack.jobs.coder import Api
+from stack.jobs.coder import Api, ApiError
 from stack.jobs.workspace_world import Container, Trouble, Version, Workspace, World
 from stack.settings import Settings, parse
 
@@ -179,6 +179,7 @@ def _settings() -> Settings:
 @pytest.mark.parametrize(
     ("owner", "coder", "container", "present", "fix"),
     [
+        ("dev", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
         ("admin", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
         ("admin", PARKED, None, ALL - {"ours:2"}, "`make up STACK=framework` builds it"),
         ("bob", RUNS, None, ALL, "restart it in the dashboard"),
@@ -192,6 +193,50 @@ def test_each_trouble_comes_with_what_fixes_it(
     ((told, advice),) = world.findings(found, _settings(), "framework")
     assert told.startswith(f"{owner}/demo: ")
     assert advice == fix
+
+
+def test_of_two_workspaces_of_a_name_make_workspace_finds_that_of_every_day() -> None:
+    both = [dataclasses.replace(RUNS, id=owner, owner=owner) for owner in ("dev", "admin")]
+    found = World(workspaces=both, containers={}, present=ALL | {names.home_volume(each.id) for each in both})
+    assert [fix for _, fix in world.findings(found, _settings(), "local")] == [
+        "`make workspace NAME=demo`", "restart it in the dashboard",
+    ]  # fmt: skip
+
+
+class _Finds(Api):
+    """A Coder whose user has a workspace of that name, or none."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(url="")
+        object.__setattr__(self, "name", name)
+
+    def call(self, method: str, path: str, body: object = None) -> object:
+        if path != f"/api/v2/users/me/workspace/{self.name}":  # type: ignore[attr-defined]
+            raise ApiError(404, "none")
+        return {}
+
+
+HAS, HAS_NONE = _Finds("demo"), _Finds()
+
+
+@pytest.mark.parametrize(
+    ("own", "of_admin", "found"),
+    [
+        (HAS, HAS, "own"),
+        (HAS, HAS_NONE, "own"),
+        (HAS_NONE, HAS, "admin"),
+        # A pilot on which no `up` made the second account yet.
+        (None, HAS, "admin"),
+        (None, HAS_NONE, ""),
+        (HAS_NONE, HAS_NONE, ""),
+    ],
+)
+def test_make_workspace_finds_ones_own_and_else_that_of_the_administrator(
+    own: Api | None, of_admin: Api, found: str
+) -> None:
+    api, workspace_ = workspace._find(own, of_admin, "demo")
+    assert (workspace_ is not None) == bool(found)
+    assert api is (of_admin if found == "admin" or own is None else own)
 
 
 @pytest.fixture
@@ -301,7 +346,7 @@ def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callabl
     row = {
         **{key: getattr(RUNS, key) for key in ("id", "owner", "name", "build", "transition", "status", "completed_s")},
         "version": "new", "variables": variables, "active": "new", "active_variables": variables, "image": "base:1",
-        "has_started": True, "connected": True,
+        "has_started": True, "connected": True, "of_administrator": False,
     }  # fmt: skip
     container = {
         "Names": "coder-admin-demo", "State": "running", "Networks": "coder-workspaces",

@@ -1,0 +1,86 @@
+"""Coder's accounts as jobs see and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stack.jobs import coder, engine, postgres
+from stack.jobs.pilot_file import Account
+
+OWNER = "owner"
+"""Coder's word for the role of an administrator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class User(Account):
+    """An account as the database has it."""
+
+    roles: tuple[str, ...]
+    """Of the whole site; none for a plain member."""
+    suspended: bool
+
+
+def users(container: str, role: str, database: str) -> list[User]:
+    """All that were not deleted, the oldest first.
+
+    Raises:
+        engine.JobError: the database does not answer.
+    """
+    rows = postgres.query(
+        container, role, database,
+        f"SELECT id, username, {postgres.PASSWORD_DIGEST}, array_to_string(rbac_roles, ','), status, email"  # noqa: S608
+        " FROM users WHERE NOT deleted ORDER BY created_at;",
+    )  # fmt: skip
+    # The address last: it may hold the separator.
+    split = (row.split("|", 5) for row in rows)
+    return [
+        User(
+            id=key, username=username, password_digest=digest, email=email,
+            roles=tuple(filter(None, roles.split(","))), suspended=status == "suspended",
+        )
+        for key, username, digest, roles, status, email in split
+    ]  # fmt: skip
+
+
+def with_email(found: Sequence[User], email: str) -> User | None:
+    """The one with this address; Coder makes no difference between letters."""
+    return next((each for each in found if each.email.lower() == email.lower()), None)
+
+
+def session(api: coder.Api, email: str, password: str) -> str:
+    """The token of a new session.
+
+    Raises:
+        coder.ApiError: Coder refused; 401 for another password, and for a suspended account.
+    """
+    answer = api.call("POST", "/api/v2/users/login", {"email": email, "password": password})
+    if not isinstance(answer, dict) or not answer.get("session_token"):
+        raise engine.JobError("Coder answered a log-in without a session token")
+    return str(answer["session_token"])
+
+
+def refuse_weak(api: coder.Api, password: str, setting: str) -> None:
+    """Hold the password to Coder's own rules.
+
+    Raises:
+        engine.JobError: it is too weak; with the setting, and without the password.
+    """
+    answer = api.call("POST", "/api/v2/users/validate-password", {"password": password})
+    if isinstance(answer, dict) and not answer.get("valid"):
+        # Those that we make are strong.
+        raise engine.JobError(
+            f"Coder does not take the {setting}, {answer.get('details')}: run `pulumi config set --secret {setting}`"
+        )
+
+
+def rename(api: coder.Api, account: Account, username: str | None, name: str | None) -> None:
+    """Give the account another username, full name or both; None keeps the one in Coder.
+
+    Raises:
+        coder.ApiError: Coder refused; 409 for a username that another user has.
+    """
+    user = api.call("GET", f"/api/v2/users/{account.id}")
+    kept = user.get("name", "") if isinstance(user, dict) else ""
+    profile = {"username": username or account.username, "name": kept if name is None else name}
+    api.call("PUT", f"/api/v2/users/{account.id}/profile", profile)
