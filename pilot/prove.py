@@ -31,7 +31,7 @@ from pilot.server import admin, agents
 from pilot.session import Session, open_session
 from pilot.status import table
 from pilot.workspace import create
-from stack.jobs import backups, engine
+from stack.jobs import backups, engine, pilot_file
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.names import (
     DATABASE,
@@ -294,7 +294,7 @@ def _containers(workspace_id: str) -> list[str]:
 
 
 def _create(trial: Trial) -> str:
-    trial.workspace = create(trial.api, trial.name)
+    trial.workspace = create(trial.api, trial.name, pilot_file.template_name(trial.site.data_dir))
     trial.until_it_runs()
     return trial.name
 
