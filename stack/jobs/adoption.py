@@ -56,7 +56,7 @@ WHERE NOT workspaces.deleted AND workspaces.template_id::text = {template} AND N
     SELECT 1 FROM template_version_variables AS variable
     WHERE variable.template_version_id = latest.template_version_id AND name = 'workspace_network'
 )
-ORDER BY 1;
+ORDER BY users.username, workspaces.name;
 """
 
 
