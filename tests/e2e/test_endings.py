@@ -151,7 +151,7 @@ def lay_project(folder: Path) -> Path:
 
 
 def copied(pilot: Pilot, source: str, *more: str, check: bool = True, name: str = "demo") -> str:
-    return command(pilot, "import", *more, "--", source, name, check=check)
+    return command(pilot, "import", *more, source, name, check=check)
 
 
 @pytest.fixture(scope="module")
