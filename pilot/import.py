@@ -60,9 +60,11 @@ while [ $# -gt 0 ]; do
   while [ ! -d "$folder" ]; do missing="$folder
 $missing"; folder=$(dirname "$folder"); done
   printf '%s' "$missing" | while IFS= read -r each; do mkdir "$each"; chown "$owner" "$each"; done
+  # Through a link it would land in this container.
+  case $(cd "$folder" && pwd -P)/ in /home/coder/*) ;; *) echo "$folder leads out of the home" >&2; exit 1 ;; esac
   [ ! -d "$2" ] || [ -L "$2" ] || rmdir "$2"
   if [ -e "$2" ] || [ -L "$2" ]; then echo "$2 is there already" >&2; exit 1; fi
-  mv -T "$staged/$1" "$2"
+  if [ "$1" = . ]; then mv -T "$staged" "$2"; else mv -T "$staged/$1" "$2"; fi
   shift 2
 done
 rm -rf "$staged"
@@ -290,7 +292,7 @@ def _transfer(
     try:
         with helpers.holding("--volume", f"{target.volume}:{HOME}") as container:
             sent = _copy(where, container, staged, target, chosen)
-            arrived = _read(f"{container}:{HOME}/{staged}")
+            arrived = _read(f"{container}:{HOME}/{staged}", chosen)
             if arrived.entries != sent.entries:
                 differs = sorted(set(arrived.entries.items()) ^ set(sent.entries.items()))
                 raise PilotError(

@@ -273,8 +273,8 @@ def what_to_type(figures: Figures, verdict: Verdict, thresholds: settings.Verdic
     if verdict.outcome == "keep":
         project = make("import FROM=<container>:<path> NAME=<workspace>")
         return [
-            f"Coder stays. The standalone editor can go once its projects are here: {project} for each of them, and then "
-            'docs/endings.md, "Keep"'
+            f"Coder stays. The standalone editor can go once its projects are here: {project} for each, and then what "
+            'docs/endings.md says under "Keep"'
         ]
     if verdict.outcome == "retire":
         return [
@@ -286,6 +286,4 @@ def what_to_type(figures: Figures, verdict: Verdict, thresholds: settings.Verdic
         return [make("workspace NAME=demo")]
     if earliest > figures.until:
         return [f"{make('verdict')} again, on {earliest:%Y-%m-%d} at the earliest"]
-    return [
-        f"{make('verdict')} again once what is unknown above is known; docs/verdict.md says where each figure is from"
-    ]
+    return [f"{make('verdict')} again once what is unknown above is known; docs/verdict.md says how"]

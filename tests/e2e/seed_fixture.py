@@ -64,6 +64,8 @@ class Seed:
     compose: ComposePilot
     token: str = ""
     workspaces: list[str] = field(default_factory=list)
+    furnished: list[str] = field(default_factory=list)
+    """Those with files in their homes."""
 
     @classmethod
     def started(cls, compose: ComposePilot) -> Seed:
@@ -98,17 +100,19 @@ class Seed:
         return str(self.call("POST", f"{base}/templates", {
             "name": "code-server", "template_version_id": version["id"]})["id"])  # fmt: skip
 
-    def workspace(self, template: str, name: str) -> str:
-        """A new running workspace; its id."""
+    def workspace(self, template: str, name: str, *, succeeds: bool = True) -> str:
+        """A new running workspace, or one whose first build fails; its id."""
         (organization,) = self.call("GET", "/api/v2/users/me/organizations")
         base = f"/api/v2/organizations/{organization['id']}"
         made = self.call("POST", f"{base}/members/me/workspaces", {"name": name, "template_id": template})
         self.workspaces.append(made["id"])
-        self._succeeds(f"/api/v2/workspacebuilds/{made['latest_build']['id']}")
+        self._ends(f"/api/v2/workspacebuilds/{made['latest_build']['id']}", "succeeded" if succeeds else "failed")
         return str(made["id"])
 
     def furnish(self, name: str) -> None:
         """Put files into the home of a running workspace."""
+        found = self.call("GET", f"/api/v2/users/me/workspace/{name}")
+        self.furnished.append(found["id"])
         script = "mkdir -p ~/kept/deep; echo marker >~/kept/marker; head -c 100000 /dev/urandom >~/kept/deep/random"
         docker("exec", f"{self.prefix}-{name}", "sh", "-c", f"HOME=/home/coder; {script}")
 
@@ -118,13 +122,14 @@ class Seed:
 
     def homes(self) -> list[tuple[str, str]]:
         """Of each home the inode of its volume's folder, another for another volume, and the checksum of its files."""
-        return [(_inode(f"coder-{each}-home"), checksum(each)) for each in self.workspaces]
+        return [(_inode(f"coder-{each}-home"), checksum(each)) for each in self.furnished]
 
     def remove(self) -> None:
         """Take away what carries no label of the tests."""
         running = docker("ps", "--all", "--quiet", "--filter", f"name=^{self.prefix}-")
         docker("rm", "--force", *running.split(), check=False)
-        docker("volume", "rm", "--force", *(f"coder-{each}-home" for each in self.workspaces), check=False)
+        homes = [f"coder-{each}-home" for each in self.workspaces]
+        docker("volume", "rm", "--force", *homes, f"{self.prefix}-data", f"{self.prefix}-named", check=False)
 
     def _upload(self, text: str) -> str:
         packed = io.BytesIO()
@@ -141,10 +146,13 @@ class Seed:
         return str(json.loads(done.stdout)["hash"])
 
     def _succeeds(self, path: str) -> None:
+        self._ends(path, "succeeded")
+
+    def _ends(self, path: str, status: str) -> None:
         def done() -> bool:
             found = self.call("GET", path)
-            assert found["job"]["status"] != "failed", found["job"]
-            return bool(found["job"]["status"] == "succeeded")
+            assert found["job"]["status"] in (status, "pending", "running"), found["job"]
+            return bool(found["job"]["status"] == status)
 
         eventually(done, timeout_s=BUILD_TIMEOUT_S, what=path)
 

@@ -21,7 +21,7 @@ import pytest
 
 from tests.e2e.pilot_fixture import Pilot, docker, free_port
 from tests.e2e.retirement_fixture import checksum, command, furnished, left_over
-from tests.e2e.seed_fixture import Seed, compose_pilot
+from tests.e2e.seed_fixture import TEMPLATE, Seed, compose_pilot
 from tests.e2e.workspace_fixture import inside
 from toolchain.pieces import POSTGRES_IMAGE
 
@@ -85,6 +85,69 @@ def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting:
     # Nobody creates from the old one any more, or goes back to it, which would destroy a home.
     adopting.up()
     assert len(adopting.call("GET", f"/api/v2/templates/{template}/versions")) == 1
+
+
+VOLUME = 'resource "docker_volume" "home_volume" {'
+MOUNT = "volume_name    = docker_volume.home_volume.name\n  }\n"
+REFUSED = {
+    "bound": (
+        TEMPLATE.replace(MOUNT, f'{MOUNT}  volumes {{\n    container_path = "/opt"\n    host_path = "/opt"\n  }}\n'),
+        "it mounts the host's /opt",
+    ),
+    "two": (
+        f'{TEMPLATE}\nresource "docker_volume" "data" {{\n  name = "PREFIX-data"\n}}\n',
+        "docker_volume.data would be destroyed",
+    ),
+    "indexed": (
+        TEMPLATE.replace(VOLUME, f"{VOLUME}\n  count = 1").replace("home_volume.name", "home_volume[0].name"),
+        "has an index",
+    ),
+    "named": (
+        TEMPLATE.replace('"coder-${data.coder_workspace.me.id}-home"', '"PREFIX-named"'),
+        "no Docker volume",
+    ),
+    "moved": (TEMPLATE.replace("home_volume", "elsewhere"), "docker_volume.elsewhere in me/moved"),
+}  # fmt: skip
+
+
+@pytest.mark.drill
+def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_go_on(
+    adopting: Pilot, seed: Seed
+) -> None:
+    template = seed.push()
+    workspace = seed.workspace(template, "plain")
+    seed.furnish("plain")
+    for name, (text, _) in REFUSED.items():
+        seed.push(text, template)
+        seed.workspace(template, name)
+    seed.push(TEMPLATE.replace("IMAGE", "localhost/is-not-there:1"), template)
+    seed.workspace(template, "failed", succeeds=False)
+    seed.push(TEMPLATE, template)
+    spoiled = seed.workspace(template, "spoiled")
+    homes = seed.homes()
+    database = docker("ps", "--quiet", "--filter", f"name={adopting.name}-compose.database")
+    spoil = f"UPDATE workspace_builds SET provisioner_state = 'x' WHERE workspace_id = '{spoiled}'"  # noqa: S608
+    docker("exec", database, "psql", "--username", "coder", "--command", spoil)
+
+    seed.compose.down()
+    said = adopting.up(check=False)
+    assert "`make adopt` says whether its workspaces can become ours" in said
+    looked = command(adopting, "adopt")
+    for name, (_, why) in REFUSED.items():
+        assert why in looked, looked
+        assert name == "moved" or re.search(rf"me/{name} +running +not offered", looked)
+    assert "me/spoiled: its Terraform state cannot be read" in looked
+    assert re.search(r"me/failed +start failed +docker_volume.home_volume", looked)
+    adopting.up()
+
+    found = {each["name"]: each["id"] for each in adopting.call("GET", "/api/v2/templates")}
+    assert set(found) == {"code-server", "project"}
+    assert found["code-server"] == template
+    adopting.transition(workspace, "stop")
+    adopting.transition(workspace, "start")
+    assert seed.homes() == homes
+    adopting.up("--expect-no-changes")
+    command(adopting, "down")
 
 
 class Script:
