@@ -80,11 +80,11 @@ def tell(name: str, workspace: dict, port: int) -> None:
     folder = f"?folder={workspace['folder']}"
     print(f"editor    http://{workspace['name'].lower()}.localhost:{port}/{folder}")
     print(f"over SSH  ssh -L {port}:localhost:{port} {socket.gethostname()}  (no other port)")
+    print(f"password  cut -d= -f2- {password_file(workspace)}\nto park   {sys.argv[0]} down {name}")
     if tailscale := PILOT["tailscale"]:
         run(*tailscale, "serve", "--bg", f"--https={port}", f"http://127.0.0.1:{port}")
         machine = json.loads(run(*tailscale, "status", "--json"))["Self"]["DNSName"].rstrip(".")
         print(f"tailnet   https://{machine}:{port}/{folder}")
-    print(f"password  cut -d= -f2- {password_file(workspace)}\nto park   {sys.argv[0]} down {name}")
 
 
 def up(name: str, workspace: dict, repository: str = "") -> None:

@@ -21,8 +21,9 @@ DEFAULTS = {
 }  # fmt: skip
 ADOPTED = {**DEFAULTS, "name": "old", "owner": "me"}
 KNOWN = {
-    "stack": "coder", "docker_host": "unix:///nowhere", "tailscale": [], "options": ["--pids-limit=10"],
-    "defaults": DEFAULTS, "workspaces": {"coder-1-home": ADOPTED, "coder-2-home": {**ADOPTED, "name": "demo"}},
+    "stack": "coder", "docker_host": "unix:///nowhere", "tailscale": ["tailscale", "--socket=/s"], "options": ["--pids-limit=10"],
+    "defaults": DEFAULTS,
+    "workspaces": {"coder-1-home": ADOPTED, "coder-2-home": {**ADOPTED, "name": "demo"}},
 }  # fmt: skip
 DOCKER = """#!/bin/sh
 echo "$@" >>{folder}/calls
@@ -30,7 +31,8 @@ case "$1 $2" in
   "volume ls") cat {folder}/volumes ;;
   "ps --quiet") cat {folder}/server ;;
   "image ls") echo image ;;
-  "port "*) exit 1 ;;
+  "port "*) cat {folder}/port ;;
+  "ps -aq") cat {folder}/port ;;
   "run --detach") echo "no space" >&2; exit 1 ;;
 esac
 """
@@ -44,7 +46,12 @@ def script(tmp_path: Path) -> Callable[..., str]:
     docker = tmp_path / "docker"
     docker.write_text(DOCKER.format(folder=tmp_path))
     docker.chmod(0o755)
-    (tmp_path / "server").write_text("")
+    (tmp_path / "tailscale").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\necho \'{{"Self": {{"DNSName": "box.example.ts.net."}}}}\'\n'
+    )
+    (tmp_path / "tailscale").chmod(0o755)
+    for name in ("server", "port"):
+        (tmp_path / name).write_text("")
     # Ours, an adopted one without labels, one of `new`, and one of another pilot.
     (tmp_path / "volumes").write_text("coder-1-home||\ncoder-2-home|coder|demo\ncoder-3-home|coder|new\nx|other|x\n")
 
@@ -86,6 +93,21 @@ def test_a_start_has_limits_and_loopback_and_no_password_in_an_argument(
     assert name == "PASSWORD"
     assert len(password) >= 20
     assert password not in (tmp_path / "calls").read_text()
+
+
+def test_the_tailnet_reaches_one_that_is_up_and_no_longer_one_that_is_parked(
+    script: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "port").write_text("127.0.0.1:7123\n")
+    said = script("up", "old")
+    assert "editor    http://old.localhost:7123/?folder=/home/coder\n" in said
+    assert "tailnet   https://box.example.ts.net:7123/?folder=/home/coder\n" in said
+    assert script("ls").splitlines()[-1].split() == ["old", "127.0.0.1:7123"]
+    assert script("down", "old") == ""
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert "--socket=/s serve --bg --https=7123 http://127.0.0.1:7123" in calls
+    assert calls[calls.index("--socket=/s serve --https=7123 off") :][2:] == ["stop coder.me.old", "rm coder.me.old"]
+    assert not [line for line in calls if line.startswith("run ")]
 
 
 @pytest.mark.parametrize(
