@@ -21,7 +21,8 @@ DEFAULTS = {
 }  # fmt: skip
 ADOPTED = {**DEFAULTS, "name": "old", "owner": "me"}
 KNOWN = {
-    "stack": "coder", "docker_host": "unix:///nowhere", "tailscale": ["tailscale", "--socket=/s"], "options": ["--pids-limit=10"],
+    "stack": "coder", "docker_host": "unix:///nowhere", "tailscale": ["tailscale", "--socket=/s"],
+    "options": ["--pids-limit=10"],
     "defaults": DEFAULTS,
     "workspaces": {"coder-1-home": ADOPTED, "coder-2-home": {**ADOPTED, "name": "demo"}},
 }  # fmt: skip
