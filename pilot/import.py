@@ -264,6 +264,16 @@ def _docker(*words: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> Iterato
         raise broken
 
 
+def _first(where: str, told: str, chosen: Callable[[str], bool] = lambda _: True) -> Contents:
+    """What is in the source, which may not be there; `told` is what a person calls it."""
+    try:
+        return _read(where, chosen)
+    except PilotError as error:
+        if "Could not find the file" in str(error) or "not a directory" in str(error):
+            raise PilotError(f"there is no folder {told}") from None
+        raise PilotError(f"{told} cannot be read: {error}") from None
+
+
 def _read(where: str, chosen: Callable[[str], bool] = lambda _: True) -> Contents:
     with _docker("cp", f"{where}/.", "-") as process:
         assert process.stdout is not None  # noqa: S101  as asked for above
@@ -337,10 +347,11 @@ def _editor(session: Session, arguments: argparse.Namespace, workspace: coder.Wo
     target = helpers.look(home, EDITOR)
     with _source(helpers, arguments.source) as source, helpers.holding("--volume", f"{home}:{HOME}:ro") as container:
         where, there = f"{source}/{EDITOR}", f"{container}:{HOME}/{EDITOR}"
+        files = _names(where, f"{arguments.source}/{EDITOR}, so that is no home of a code-server")
         ours = _listed(there)
         names_there = set(helpers.shell(home, LIST).splitlines())
         untouched = _text(there, SETTINGS) == _first_settings()
-        editor = _wanted(_listed(where), ours, names_there, _names(where), untouched=untouched)
+        editor = _wanted(_listed(where), ours, names_there, files, untouched=untouched)
         found = _read(where, editor.chosen)
         _refuse_without_space(found, target)
         _tell(found, f"{workspace['owner_name']}/{workspace['name']}'s editor")
@@ -402,7 +413,7 @@ def _listed(where: str) -> list[dict[str, Any]]:
     return [each for each in found if isinstance(each, dict) and "id" in (each.get("identifier") or {})]
 
 
-def _names(where: str) -> set[str]:
+def _names(where: str, told: str) -> set[str]:
     """The paths of a code-server's extensions and settings, two deep."""
     found: set[str] = set()
 
@@ -410,7 +421,7 @@ def _names(where: str) -> set[str]:
         found.add("/".join(path.split("/")[:2]))
         return False
 
-    _read(where, note)
+    _first(where, told, note)
     return found
 
 
@@ -441,7 +452,7 @@ def _project(session: Session, arguments: argparse.Namespace, workspace: coder.W
         there = "has files" if target.place == "files" else "is no folder"
         raise PilotError(f"{HOME}/{to} is there and {there}; nothing is overwritten: choose another, TO=<folder>")
     with _source(helpers, arguments.source) as where:
-        found = _read(where)
+        found = _first(where, arguments.source)
         _refuse_without_space(found, target)
         _tell(found, f"{workspace['owner_name']}/{workspace['name']}:{HOME}/{to}")
         if not arguments.yes:
