@@ -367,10 +367,16 @@ def _editor(session: Session, arguments: argparse.Namespace, workspace: coder.Wo
             helpers.shell(home, f"rm -f {HOME}/{EDITOR}/{SETTINGS}")
         pairs = [(each, f"{EDITOR}/{each}") for each in (*editor.folders, *editor.settings)]
         sent = _transfer(helpers, where, target, pairs, editor.chosen) if pairs else Contents()
-    merged = [*ours, *({**each, "location": _location(each)} for each in editor.extensions)]
-    helpers.shell(home, WRITE_LIST, f"{target.owner[0]}:{target.owner[1]}", stdin=json.dumps(merged))
+    if editor.extensions:
+        _list(helpers, target, ours, editor)
     print(f"copied: {_counted(sent)}, checksum {sent.checksum}, compared after the copy")
     return 0
+
+
+def _list(helpers: Helpers, target: Target, ours: Sequence[dict[str, Any]], editor: Editor) -> None:
+    """Add what came to the list by which code-server knows its extensions."""
+    merged = [*ours, *({**each, "location": _location(each)} for each in editor.extensions)]
+    helpers.shell(target.volume, WRITE_LIST, f"{target.owner[0]}:{target.owner[1]}", stdin=json.dumps(merged))
 
 
 def _location(entry: dict[str, Any]) -> dict[str, Any]:
@@ -490,7 +496,7 @@ def _dry() -> int:
 
 
 def _counted(found: Contents) -> str:
-    return f"{found.files} files in {len(found.entries)} entries, {_size(found.size)}"
+    return f"{found.files:,} file{'' if found.files == 1 else 's'}, {_size(found.size)}"
 
 
 def _size(count: int) -> str:
