@@ -8,7 +8,7 @@ export STACK
 
 PILOT := python3 -m pilot
 
-.PHONY: help up down preview status workspace password doctor prove outdated upgrade backup restore adopt
+.PHONY: help up down import leave preview status workspace password doctor prove outdated upgrade backup restore adopt
 .PHONY: upgrade-postgres verdict sample
 .PHONY: test check drills speed lock docs
 
@@ -21,6 +21,12 @@ up: ## bring the pilot up, or put it right (STACK=local) [NEW_STATE=yes] [TAKE_O
 
 down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes]
 	@$(PILOT) down $(if $(filter yes,$(WITHOUT_DUMP)),--without-dump)
+
+import: ## copy a project into a home: FROM=<container:path|volume:path|path> NAME=demo [TO=folder] [YES=yes] [ARGS=--editor]
+	@$(PILOT) import --to "$(TO)" $(if $(filter yes,$(YES)),--yes) $(ARGS) -- "$(FROM)" "$(NAME)"
+
+leave: ## retire the pilot, and write a script that runs the homes without Coder
+	@$(PILOT) leave
 
 preview: ## say what `make up` would change
 	@$(PILOT) preview

@@ -11,6 +11,8 @@ from typing import Final
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "bring a stack up, or put right what differs from the settings",
     "down": "retire a stack; homes, database and backups stay",
+    "import": "copy a project from a container, a volume or a folder into a workspace's home",
+    "leave": "retire a stack, and write a script that runs the homes without Coder",
     "preview": "say what `up` would change; changes nothing",
     "status": "show containers, workspaces, their deadlines and memory",
     "workspace": "create a workspace, or start it, and print its code-server URL",

@@ -1,21 +1,29 @@
 """Look at the compose pilot that still runs on the data directory: dump its database, say whether our images fit its
-data, and which settings and commands take it over. Stops and changes nothing; docs/adoption.md has the whole way."""
+data, which settings and commands take it over, and what becomes of its workspaces. Stops and changes nothing but for
+the answer, which it notes beside the data; docs/adoption.md has the whole way."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pilot import configuration
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import select_engine
-from stack.jobs import backups, data_directory, engine, postgres, upgrade_guard
+from stack.jobs import adoption, backups, data_directory, engine, names, pilot_file, postgres, upgrade_guard
+from stack.jobs.adoption import Fate
 from stack.jobs.names import DATABASE, ROLE
 from stack.settings import Admin, Settings
+from toolchain.paths import CHECKOUT
 
 OWNERS = "SELECT username, email FROM users WHERE NOT deleted AND 'owner' = ANY (rbac_roles) ORDER BY created_at;"
+TEMPLATES = f"SELECT id, {adoption.OURS} FROM templates WHERE NOT deleted AND lower(name) = '{names.TEMPLATE}';"  # noqa: S608
+BESIDE = f"SELECT 1 FROM templates WHERE NOT deleted AND name = '{names.TEMPLATE_BESIDE}' AND {adoption.OURS};"  # noqa: S608
+HEADS = ("workspace", "now", "an update keeps", "replaces", "destroys")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,26 +36,106 @@ def run(arguments: argparse.Namespace) -> int:
     site = settings.site
     directory = str(Path(site.data_dir) / data_directory.POSTGRES)
     container = _postgres_on(directory)
-    if container == site.postgres_container:
-        raise PilotError(f"{container} is this stack's own: there is nothing to take over")
+    own = container == site.postgres_container
     if not postgres.ready(container, ROLE, DATABASE):
         raise PilotError(
             f"{container} has no database {DATABASE} that the role {ROLE} may open: rename what it has "
             f"to these with `psql`, or dump it and use `make restore`"
         )
+    template, ours = _template(container)
+    workspaces = [adoption.workspace(row) for row in _ask(container, adoption.sql(template))] if template else []
+    if own and (not template or (ours and not workspaces)):
+        raise PilotError(f"{container} is this stack's own: there is nothing to take over")
     dump = backups.dump(container, ROLE, DATABASE, site.data_dir, name=backups.timestamp())
     print(f"dumped to {dump}")
-    problems = _problems(container, settings)
+    problems = [] if own else _problems(container, settings)
+    if template:
+        judgement = adoption.judge(workspaces, _addresses())
+        print(_table(judgement.fates))
+        beside = bool(_ask(container, BESIDE)) and not ours
+        stays = [*judgement.problems, *([f"ours is there as `{names.TEMPLATE_BESIDE}` already"] if beside else [])]
+        _note(site.data_dir, template, "" if stays else judgement.home, ours=ours)
+        print(_answer(stays, ours=ours))
+        problems += stays if ours else []
     for each in [*problems, *_owner(container, settings.admin)]:
         print(f"- {each}")
-    print(f"- then `docker compose down`, without --volumes, and `make up STACK={arguments.stack}`")
+    print(f"- then {'' if own else '`docker compose down`, without --volumes, and '}`make up STACK={arguments.stack}`")
     return 1 if problems else 0
+
+
+def _ask(container: str, sql: str) -> list[str]:
+    return [row for row in postgres.query(container, ROLE, DATABASE, sql) if row]
+
+
+def _template(container: str) -> tuple[str, bool]:
+    """The id of the template that is called as ours, "" for none, and whether it is ours already."""
+    rows = _ask(container, TEMPLATES)
+    if not rows:
+        return "", False
+    identifier, ours = rows[0].split("|")
+    return identifier, ours == "t"
+
+
+def _addresses() -> frozenset[str]:
+    """The addresses of our template's resources."""
+    texts = (file.read_text() for file in (CHECKOUT / "terraform-template").glob("*.tf"))
+    return frozenset(
+        f"{kind}.{name}"
+        for text in texts
+        for kind, name in re.findall(r'^resource "(\w+)" "(\w+)"', text, re.MULTILINE)
+    )
+
+
+def _note(data_dir: str, template: str, home: str, *, ours: bool) -> None:
+    """Note the answer, for `up`; what cannot become ours and is ours already is left as it was noted."""
+    if ours and not home:
+        return
+    pilot_file.update(data_dir, adoption={"template": template, "home": home})
+    if home and not ours:
+        pilot_file.update(data_dir, template_id=template, template=None)
+
+
+def _table(fates: Sequence[Fate]) -> str:
+    if not fates:
+        return f"the template {names.TEMPLATE} has no workspaces"
+    rows = [HEADS, *map(_row, fates)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
+    return "\n".join(
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(fate: Fate) -> tuple[str, ...]:
+    workspace = fate.workspace
+    now = {"start": "running", "stop": "stopped"}.get(workspace.transition, workspace.transition)
+    if workspace.status != "succeeded":
+        now = f"{workspace.transition} {workspace.status}"
+    if fate.problems:
+        return workspace.title, now, "not offered", "", ", ".join(fate.destroyed) or "-"
+    keeps = fate.home or f"{names.home_volume(workspace.id)}, if it is there"
+    return workspace.title, now, keeps, ", ".join(fate.replaced) or "-", ", ".join(fate.destroyed) or "nothing else"
+
+
+def _answer(stays: Sequence[str], *, ours: bool) -> str:
+    if not stays:
+        return (
+            f"the template {names.TEMPLATE} becomes ours: after `up`, Update in the dashboard makes each of these a "
+            "workspace of ours with its home; until then they start as before. Stop those that run, in the dashboard"
+        )
+    told = "\n".join(f"  - {each}" for each in stays)
+    if ours:
+        return f"the template {names.TEMPLATE} is ours, and an update of these would lose files:\n{told}"
+    return (
+        f"the template {names.TEMPLATE} stays beside ours, which is called {names.TEMPLATE_BESIDE}; an update of its "
+        f"workspaces to ours is not offered:\n{told}\n"
+        "They start and stop as before. `make import` copies a project out of one"
+    )
 
 
 def _postgres_on(directory: str) -> str:
     """The running container that has `directory` mounted."""
-    names = engine.docker("ps", "--format", "{{.Names}}").split()
-    for record in json.loads(engine.docker("container", "inspect", *names)) if names else []:
+    running = engine.docker("ps", "--format", "{{.Names}}").split()
+    for record in json.loads(engine.docker("container", "inspect", *running)) if running else []:
         if any(mount.get("Source") == directory for mount in record["Mounts"]):
             return str(record["Name"]).removeprefix("/")
     raise PilotError(

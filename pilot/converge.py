@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pilot import drift, state
 from pilot.configuration import PilotError
 from pilot.session import Session
-from stack.jobs import names, pilot_file, postgres, world
+from stack.jobs import adoption, names, pilot_file, postgres, world
 from stack.settings import Site
 
 CONTAINER = "docker:index/container:Container"
@@ -102,20 +102,33 @@ def _agree_on_template(session: Session) -> bool:
         return False
     if not ask(site, "SELECT 1 WHERE to_regclass('templates') IS NOT NULL;"):
         return False
-    known = dict(row.split("|", 1) for row in ask(site, "SELECT id, name FROM templates WHERE NOT deleted;"))
     recorded = pilot_file.template_id(site.data_dir)
     in_state = {each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"}
+    known = set(ask(site, "SELECT id FROM templates WHERE NOT deleted;"))
     lost = {each for each in (recorded, *in_state) if each is not None and each not in known}
     if lost:
-        state.say(f"Coder has no template {names.TEMPLATE} any more; it is made anew")
+        state.say(f"Coder has no template {pilot_file.template_name(site.data_dir)} any more; it is made anew")
     if lost & in_state:
         state.forget_template(session)
-    ours = next((each for each, name in known.items() if name == names.TEMPLATE), None)
+    ours = find_template(site)
     # With a template in the state, pilot.json follows at the next change of it.
     adopts = not in_state - lost and recorded != ours
     if adopts:
         pilot_file.update(site.data_dir, template_id=ours, template=None)
     return bool(lost & in_state) or adopts
+
+
+def find_template(site: Site) -> str | None:
+    """The id of the template that is ours, or will be: the recorded one where Coder has it, else one with our variables
+    by the name that ours has or had."""
+    called = f"name IN ('{names.TEMPLATE}', '{names.TEMPLATE_BESIDE}')"
+    recorded = postgres.literal(str(pilot_file.template_id(site.data_dir)))
+    found = ask(
+        site,
+        f"SELECT id FROM templates WHERE NOT deleted AND (id::text = {recorded} OR {called} AND {adoption.OURS})"  # noqa: S608
+        f" ORDER BY id::text = {recorded} DESC, name;",
+    )
+    return found[0] if found else None
 
 
 def ask(site: Site, sql: str) -> list[str]:

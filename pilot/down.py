@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         converge.recover(session)
         print(f"the stack {session.stack} is down already")
         return 0
-    if _purges(session) and not arguments.yes and not _agreed(session.settings.site):
+    if purges(session) and not arguments.yes and not _agreed(session.settings.site):
         print("nothing was done")
         return 1
     if arguments.without_dump:
@@ -54,7 +54,7 @@ def _runs(session: Session) -> bool:
 
 
 def _destroy(session: Session) -> int:
-    kept = not _purges(session)
+    kept = not purges(session)
     code = session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
     if code == 0 and kept:
         password = "" if session.settings.admin.password else " and a new `make password`"
@@ -83,7 +83,7 @@ def _destroy_after_repair(session: Session) -> int:
     Where even that fails, Coder cannot come back. Then the template, which `destroy` would not touch anyway, is
     dropped from the state with its provider, the one thing that needs Coder; the rest can go without.
     """
-    dumps = not _purges(session) and retire.WITHOUT_DUMP not in session.environment
+    dumps = not purges(session) and retire.WITHOUT_DUMP not in session.environment
     if dumps and (told := disk.full(session.settings.site.data_dir)):
         raise PilotError(f"{told}. Then run `make down` again, or `make down WITHOUT_DUMP=yes`")
     state.say("the stack cannot be destroyed as it is: repairing it first")
@@ -95,7 +95,7 @@ def _destroy_after_repair(session: Session) -> int:
     return _destroy(session)
 
 
-def _purges(session: Session) -> bool:
+def purges(session: Session) -> bool:
     """Whether the state, which is what counts, says that everything is to be deleted."""
     for each in state.resources(session):
         if each["urn"].endswith("::retire"):

@@ -31,7 +31,7 @@ from pilot.server import acting_for, admin, agents, member
 from pilot.session import Session, open_session
 from pilot.status import table
 from pilot.workspace import create
-from stack.jobs import backups, disk, engine, upgrade_guard
+from stack.jobs import backups, disk, engine, pilot_file, upgrade_guard
 from stack.jobs.coder import CALL_TIMEOUT_S, Api, ApiError
 from stack.jobs.names import (
     DATABASE,
@@ -315,7 +315,7 @@ def _containers(workspace_id: str) -> list[str]:
 
 
 def _create(trial: Trial) -> str:
-    trial.workspace = create(trial.api, trial.name)
+    trial.workspace = create(trial.api, trial.name, pilot_file.template_name(trial.site.data_dir))
     trial.until_it_runs()
     return trial.name
 

@@ -11,7 +11,7 @@ from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
 from stack.jobs import backups, engine, pilot_file, postgres
-from stack.jobs.names import DATABASE, ROLE, TEMPLATE, TOKEN_PREFIX
+from stack.jobs.names import DATABASE, ROLE, TOKEN_PREFIX
 
 STOP_GRACE_S = 30
 
@@ -66,8 +66,7 @@ def restore(session: Session, file: Path) -> int:
         raise
     # The dump's token has the name that ours has, and not its value.
     converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
-    found = converge.ask(site, f"SELECT id FROM templates WHERE NOT deleted AND name = '{TEMPLATE}';")  # noqa: S608
     # The admin's account is found again by its address.
-    pilot_file.update(site.data_dir, template_id=found[0] if found else None, template=None, admin=None)
+    pilot_file.update(site.data_dir, template_id=converge.find_template(site), template=None, admin=None)
     state.forget_template(session)
     return converge.up(session)

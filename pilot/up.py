@@ -9,7 +9,7 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-from pilot import converge, new_state, world
+from pilot import converge, leave, new_state, world
 from pilot.arguments import add_stack
 from pilot.session import Session, open_session
 from stack.jobs import disk
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.new_state:
         new_state.begin(arguments.stack)
     session = open_session(arguments.stack, build=True)
+    leave.take_back(session)
     # Also where an earlier one did not come to its end.
     code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else converge.converge(session)
     if code == 0:

@@ -17,7 +17,6 @@ from pilot.server import acting_for, admin, agents, member
 from pilot.session import Session, open_session
 from stack.jobs import engine, pilot_file
 from stack.jobs.coder import Api, ApiError
-from stack.jobs.names import TEMPLATE
 from stack.jobs.workspace_world import Trouble, World, troubles
 
 REPOSITORY = "git_repository"
@@ -53,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         if workspace is None:
             member(session)
             _say(f"{arguments.name}: creating")
-            workspace = create(api, arguments.name, arguments.repo)
+            called = pilot_file.template_name(session.settings.site.data_dir)
+            workspace = create(api, arguments.name, called, arguments.repo)
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
@@ -94,17 +94,17 @@ def _find(own: Api | None, of_admin: Api, name: str) -> tuple[Api, dict[str, Any
     return own or of_admin, None
 
 
-def create(api: Api, name: str, repository: str = "") -> dict[str, Any]:
-    """Ask for a workspace from the stack's template, and wait for nothing.
+def create(api: Api, name: str, template: str, repository: str = "") -> dict[str, Any]:
+    """Ask for a workspace from the template of that name, and wait for nothing.
 
     Raises:
         PilotError: there is no template, or it refuses the repository.
         ApiError: Coder refused.
     """
     templates = api.call("GET", "/api/v2/templates")
-    found = [each for each in templates if each["name"] == TEMPLATE] if isinstance(templates, list) else []
+    found = [each for each in templates if each["name"] == template] if isinstance(templates, list) else []
     if not found:
-        raise PilotError(f"this Coder has no template {TEMPLATE}: run `make up`")
+        raise PilotError(f"this Coder has no template {template}: run `make up`")
     if repository:
         _check_repository(api, found[0]["active_version_id"], repository)
     parameters = [{"name": REPOSITORY, "value": repository}] if repository else []

@@ -12,9 +12,9 @@ import pulumi_coderd as coderd
 from stack import job, settings, workspace_secrets
 from stack.address import Address
 from stack.alive import Alive
-from stack.bundle import CHECKOUT, Bundle, sources
+from stack.bundle import CHECKOUT, ROOT, Bundle, sources
 from stack.control_plane import agent_url
-from stack.jobs import names, pilot_file
+from stack.jobs import adoption, names, pilot_file
 from stack.workspace_image import PARTS
 from stack.world import World
 
@@ -26,10 +26,24 @@ BUNDLE = Bundle(
 HASH_LENGTH = 12
 
 
-def content_digest(variables: Mapping[str, str]) -> str:
+def bundle(data_dir: str) -> Bundle:
+    """What is sent: the template's own files, and for one that was another's, the way of its home volume to ours.
+
+    Without it an update of a workspace that was made with the other one would destroy its home.
+    """
+    home = pilot_file.adopted_home(data_dir)
+    if home in ("", adoption.OUR_HOME) or not adoption.ADDRESS.fullmatch(home):
+        return BUNDLE
+    file = ROOT / "adopted.tf"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"moved {{\n  from = {home}\n  to   = {adoption.OUR_HOME}\n}}\n")
+    return Bundle(name=BUNDLE.name, sources={**BUNDLE.sources, "adopted.tf": file})
+
+
+def content_digest(files: Bundle, variables: Mapping[str, str]) -> str:
     """A word that changes exactly when a file's name or content or a variable does."""
     variables_text = json.dumps(dict(variables), sort_keys=True)
-    return hashlib.sha256(f"{BUNDLE.digest()}{variables_text}".encode()).hexdigest()[:HASH_LENGTH]
+    return hashlib.sha256(f"{files.digest()}{variables_text}".encode()).hexdigest()[:HASH_LENGTH]
 
 
 def _variables(config: settings.Workspaces) -> dict[str, pulumi.Input[str]]:
@@ -91,9 +105,12 @@ class Template(pulumi.ComponentResource):
             "built_images": built_images,
         }
         # The digest of a variable is not the variable: the message may be read by everybody.
-        digest = pulumi.Output.unsecret(pulumi.Output.all(**variables).apply(lambda values: content_digest(values)))
+        files = bundle(site.data_dir)
+        digest = pulumi.Output.unsecret(
+            pulumi.Output.all(**variables).apply(lambda values: content_digest(files, values))
+        )
         declared = {
-            "name": names.TEMPLATE,
+            "name": pilot_file.template_name(site.data_dir),
             "display_name": "Project workspace",
             "description": "code-server with Claude Code; the home volume stays when the workspace is parked",
             "icon": "/icon/code.svg",
@@ -111,7 +128,7 @@ class Template(pulumi.ComponentResource):
                     # No name: Coder makes one up. A name that derives from the contents is taken when a template is
                     # adopted, when an edit is taken back and when an `up` was cut short, and the server refuses it.
                     message=pulumi.Output.concat("contents ", digest),
-                    directory=BUNDLE.lay().as_posix(),
+                    directory=files.lay().as_posix(),
                     active=True,
                     tf_vars=[
                         coderd.TemplateVersionTfVarArgs(name=key, value=value)

@@ -55,17 +55,18 @@ def _verdict(arguments: argparse.Namespace) -> int:
     figures = compute(raw)
     verdict = judge(figures, settings.verdict)
     data_directory = str(site.data_directory)
+    typed = report.what_to_type(figures, verdict, settings.verdict, arguments.stack)
     if arguments.html:
         from pilot.verdict import page  # Matplotlib takes a second to load, which only a page needs.
 
-        text = page.render(figures, verdict, raw.queries, purge=purge, data_directory=data_directory)
+        text = page.render(figures, verdict, raw.queries, typed, purge=purge, data_directory=data_directory)
         try:
             arguments.html.write_text(text)
         except OSError as error:
             raise VerdictError(f"the page cannot be written: {error}") from None
         print(f"wrote {arguments.html}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(document(raw, figures, verdict), indent=2, default=_plain))
+        print(json.dumps({**document(raw, figures, verdict), "what_to_type": typed}, indent=2, default=_plain))
     else:
         console = terminal.console(sys.stdout, sources=arguments.sources)
         terminal.begin(console, figures, verdict)
@@ -73,6 +74,7 @@ def _verdict(arguments: argparse.Namespace) -> int:
             terminal.everything(console, figures, purge=purge, data_directory=data_directory)
         else:
             terminal.key_figures(console, figures)
+        terminal.end(console, typed)
     return 0
 
 

@@ -30,7 +30,15 @@ details { margin-top: 2rem; color: #555; }
 """
 
 
-def render(figures: Figures, verdict: Verdict, queries: Sequence[str], *, purge: bool, data_directory: str) -> str:
+def render(
+    figures: Figures,
+    verdict: Verdict,
+    queries: Sequence[str],
+    typed: Sequence[str],
+    *,
+    purge: bool,
+    data_directory: str,
+) -> str:
     """The page's text."""
     removing, removed, keeping, kept = report.retiring(figures, purge=purge, data_directory=data_directory)
     body = [
@@ -51,6 +59,7 @@ def render(figures: Figures, verdict: Verdict, queries: Sequence[str], *, purge:
         body += [f"<h2>{escape(section.title)}</h2>", _table(("", "", "source"), rows, kind="figures")]
     for title, names in ((removing, removed), (keeping, kept)):
         body += [f"<h2>{escape(title)}</h2>", f"<ul>{_each('li', names)}</ul>"]
+    body.append(f"<h2>What to type</h2><ul>{_each('li', typed)}</ul>")
     body.append(f"<details><summary>Queries</summary><ol>{_each('li', queries)}</ol></details>")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

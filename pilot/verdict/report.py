@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from pilot.verdict.builds import Failure
 from pilot.verdict.figures import Figures
 from pilot.verdict.judge import Verdict, counted
 from pilot.verdict.memory import Bounds, Comparison, Part
+from stack import settings
 
 UNKNOWN: Final = "unknown"
 QUESTION: Final = "Is the pilot worth keeping?"
@@ -260,3 +262,28 @@ def check_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
     """The rule: each condition, what was found, whether it is met."""
     words = {True: "yes", False: "no", None: UNKNOWN}
     return [(each.rule, each.found, words[each.met]) for each in verdict.checks]
+
+
+def what_to_type(figures: Figures, verdict: Verdict, thresholds: settings.Verdict, stack: str) -> list[str]:
+    """What follows from the answer, as commands; docs/endings.md has the whole way of each end."""
+
+    def make(words: str) -> str:
+        return f"`make {words}{'' if stack == 'local' else f' STACK={stack}'}`"
+
+    if verdict.outcome == "keep":
+        project = make("import FROM=<container>:<path> NAME=<workspace>")
+        return [
+            f"Coder stays. The standalone editor can go once its projects are here: {project} for each, and then what "
+            'docs/endings.md says under "Keep"'
+        ]
+    if verdict.outcome == "retire":
+        return [
+            f"{make('leave')} ends Coder and goes on with the homes by one script, `workspace`",
+            f"{make('down')} ends Coder and only keeps the homes; docs/endings.md says more of both",
+        ]
+    earliest = figures.since + timedelta(days=thresholds.min_days)
+    if not figures.workspaces:
+        return [make("workspace NAME=demo")]
+    if earliest > figures.until:
+        return [f"{make('verdict')} again, on {earliest:%Y-%m-%d} at the earliest"]
+    return [f"{make('verdict')} again once what is unknown above is known; docs/verdict.md says how"]

@@ -66,6 +66,14 @@ def everything(out: Console, figures: Figures, *, purge: bool, data_directory: s
             out.print(Padding(Text(name), (0, 0, 0, 2)))
 
 
+def end(out: Console, typed: Sequence[str]) -> None:
+    """Print what to type now."""
+    out.print()
+    out.print(Text("What to type", style="bold"))
+    for line in typed:
+        out.print(Padding(Text(line), (0, 0, 0, 2)))
+
+
 def _table(
     out: Console, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False
 ) -> None:

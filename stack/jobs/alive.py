@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from stack.jobs import coder, disk, engine, names, pilot_file, postgres, program, world
+from stack.jobs import adoption, coder, disk, engine, names, pilot_file, postgres, program, world
 
 # A token about to expire is replaced while everything still works.
 RENEW_BEFORE_DAYS = 14
@@ -55,7 +55,8 @@ class Found:
 
     generations: Mapping[str, int]
     differences: Sequence[str]
-    lost_template: bool
+    problem: str | None
+    """Why the template cannot be made what is declared."""
 
 
 def _look() -> Found:
@@ -64,9 +65,10 @@ def _look() -> Found:
     Raises:
         engine.JobError: it does not answer, or is not Coder's yet.
     """
-    record = pilot_file.read(program.variable("DATA_DIRECTORY"))
-    token, template = pilot_file.token_generation(program.variable("DATA_DIRECTORY")), record.get("template")
-    account = pilot_file.admin(program.variable("DATA_DIRECTORY"))
+    directory = program.variable("DATA_DIRECTORY")
+    record, called = pilot_file.read(directory), pilot_file.template_name(directory)
+    token, template = pilot_file.token_generation(directory), record.get("template")
+    account = pilot_file.admin(directory)
     digest = postgres.literal(account.password_digest if account else "")
     name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{token}")
     identifier = postgres.literal(str(record.get("template_id")))
@@ -97,13 +99,26 @@ def _look() -> Found:
         " transition, job_id FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"
         " ON workspace_id = workspaces.id JOIN provisioner_jobs ON provisioner_jobs.id = job_id"
         f" WHERE template_id::text = {identifier} AND NOT workspaces.deleted AND transition = 'start'"
-        " AND job_status = 'succeeded';\n",
+        " AND job_status = 'succeeded';\n"
+        f"SELECT 'taken' FROM templates WHERE NOT deleted AND lower(name) = {postgres.literal(called)}"
+        f" AND id::text <> {identifier} AND NOT {adoption.OURS};\n"
+        f"{adoption.sql(str(record.get('template_id')))}",
     )  # fmt: skip
     counted = record.get("generations") or {}
     setting = int(counted.get("template-record", 0))
-    live = next((json.loads(row) for row in rows if row.startswith("{")), None)
+    # The template has a name, a workspace a title.
+    shown = [json.loads(row) for row in rows if row.startswith("{")]
+    live = next((each for each in shown if "name" in each), None)
+    foreign = [adoption.workspace(row) for row in rows if row.startswith("{") and "title" in json.loads(row)]
     differences = []
-    lost = bool(template) and live is None
+    problem = None
+    if template and live is None:
+        # The program cannot make it anew by itself: the engine refuses to replace what was adopted once.
+        problem = f"the template {called} was deleted in Coder: `make up` makes it anew"
+    elif "taken" in rows:
+        problem = _taken(called)
+    elif endangered := adoption.endangered(foreign, pilot_file.adopted_home(directory)):
+        problem = _endangered(called, endangered)
     if changed := [WORDS[key] for key, value in (template or {}).items() if live and live.get(key) != value]:
         differences.append(f"the template was changed in Coder ({', '.join(changed)}): it is set back")
     if differences or "unused" in rows:
@@ -118,7 +133,25 @@ def _look() -> Found:
             "member": int(counted.get("member", 0)) + bool(of_member),
         },
         differences=differences,
-        lost_template=lost,
+        problem=problem,
+    )
+
+
+def _taken(name: str) -> str:
+    if name != names.TEMPLATE:
+        return f"a template that is not of this pilot is called {name}: rename it in the dashboard, then `make up`"
+    return (
+        f"this Coder has a template {name} that is not of this pilot: `make adopt` says whether its workspaces can "
+        "become ours with their homes, and notes the answer; then `make up`"
+    )
+
+
+def _endangered(name: str, why: Sequence[str]) -> str:
+    told = "\n".join(f"  - {each}" for each in why)
+    return (
+        f"an update of workspaces of the template {name} to ours would destroy or lose files, so it is not sent:\n"
+        f"{told}\n`make adopt` looks again; what still stands against it is to be deleted in the dashboard, after "
+        "`make import` has copied its home"
     )
 
 
@@ -214,9 +247,8 @@ def main() -> None:
         if ensure and found is None:
             _start(url, coder_container, postgres_container)
             found = _look()
-        if found and found.lost_template:
-            # The program cannot make it anew by itself: the engine refuses to replace what was adopted once.
-            raise engine.JobError(f"the template {names.TEMPLATE} was deleted in Coder: `make up` makes it anew")
+        if found and found.problem:
+            raise engine.JobError(found.problem)
         if ensure and found:
             _join(found.running)
             _note(found.generations)

@@ -18,7 +18,10 @@ WORKSPACE_LABEL = "coder.workspace_id"
 
 ROLE = "coder"
 DATABASE = "coder"
-TEMPLATE = "project"
+TEMPLATE = "code-server"
+"""As the seed called its own, which `make adopt` makes ours."""
+TEMPLATE_BESIDE = "project"
+"""What ours is called beside one of that name which cannot become ours."""
 TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
 """What the names of our API tokens begin with; a number follows."""
 

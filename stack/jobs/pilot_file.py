@@ -4,6 +4,7 @@ For example:
     {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000,
      "owner": "/home/me/coder-pilot:local", "docker_host": "unix:///var/run/docker.sock",
      "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1},
+     "adoption": {"template": "<UUID>", "home": "docker_volume.home_volume"},
      "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"},
      "member": {"id": "<UUID>", "username": "dev", "email": "dev@framework.local", "password_digest": "<hex>"},
      "proved": {"coder": "2.30.0", "postgres": "17.6", "at": "2026-01-01T12:00:00+00:00", "passed": true}}
@@ -18,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from stack.jobs import names
 
 NAME = "pilot.json"
 STATE_FOLDER = ".pulumi-state"
@@ -109,6 +112,24 @@ def template_id(data_directory: str) -> str | None:
     """The template that the last state had here."""
     value = read(data_directory).get("template_id")
     return value if isinstance(value, str) else None
+
+
+def adoption(data_directory: str) -> dict[str, str] | None:
+    """What `make adopt` found: the id of the "template" that is not ours, and the address of its "home" volume, which
+    ours takes over; "" where it cannot, and stays beside ours."""
+    value = read(data_directory).get("adoption")
+    return value if isinstance(value, dict) and {"template", "home"} <= value.keys() else None
+
+
+def adopted_home(data_directory: str) -> str:
+    """The address of the home volume in the template that became ours; "" for none."""
+    return (adoption(data_directory) or {"home": ""})["home"]
+
+
+def template_name(data_directory: str) -> str:
+    """What our template is called."""
+    found = adoption(data_directory)
+    return names.TEMPLATE_BESIDE if found and not found["home"] else names.TEMPLATE
 
 
 def default_ttl_ms(data_directory: str) -> int | None:

@@ -177,7 +177,7 @@ def test_a_person_gets_from_the_printed_url_to_claude_in_a_project_and_finds_it_
 
     page.get_by_role("button", name="New workspace").click()
     # The menu's; the page has the same as long as there is no workspace.
-    page.locator("a[href='/templates/project/workspace']").last.click()
+    page.locator("a[href='/templates/code-server/workspace']").last.click()
     page.get_by_label("Workspace name").fill("first")
     with git_server(tmp_path, network) as server:
         make_repository(

@@ -302,7 +302,7 @@ def test_a_template_deleted_in_the_dashboard_is_made_anew_by_make_up(make_pilot:
     # With a refresh, the published provider keeps it, with the id of none.
     for refresh in ((), ("--refresh",), ()):
         assert "was deleted in Coder: `make up` makes it anew" in bare.up(*refresh, check=False)
-    assert "Coder has no template project any more; it is made anew" in command(bare, "up")
+    assert "Coder has no template code-server any more; it is made anew" in command(bare, "up")
     (made,) = bare.call("GET", "/api/v2/templates")
     assert made["id"] != template["id"]
     bare.up("--expect-no-changes")

@@ -57,7 +57,7 @@ def everything_gone(lived: Lived) -> None:
 
 def world_of(pilot: Pilot) -> dict[str, Any]:
     """What runs and what Coder says, with the pilot's own name, port and folder taken out."""
-    (template,) = [each for each in pilot.call("GET", "/api/v2/templates") if each["name"] == "project"]
+    (template,) = [each for each in pilot.call("GET", "/api/v2/templates") if each["name"] == "code-server"]
     variables = sql(
         pilot,
         "SELECT name || '=' || value FROM template_version_variables"  # noqa: S608  an id of Coder's

@@ -42,8 +42,13 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
     (work / "bin" / "curl").symlink_to("/bin/true")
     (work / "tofurc").write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n')
 
-    def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def run(
+        *arguments: str, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it; `files` are in the template for this once."""
+        for name, text in (files or {}).items():
+            (copy / name).write_text(text)
+        done = subprocess.run(
             [binary, *arguments],
             cwd=copy,
             env={
@@ -63,6 +68,9 @@ def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
             check=False,
             timeout=300,
         )
+        for name in files or {}:
+            (copy / name).unlink()
+        return done
 
     prepared = run("init", "-no-color")
     assert prepared.returncode == 0, prepared.stderr

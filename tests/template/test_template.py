@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from stack.jobs import pilot_file
+from stack.template import bundle
 from tests.template.template_support import PARTS, SCRIPTS, TESTS, Tofu
 
+PROVIDER = 'provider["registry.opentofu.org/kreuzwerker/docker"]'
 VARIABLES = {
     "TF_VAR_workspace_network": "pilot-workspaces",
     "TF_VAR_agent_url": "http://coder:7080",
@@ -115,6 +119,35 @@ def test_a_usual_git_address_is_accepted(tofu: Tofu, address: str) -> None:
 def test_a_branch_behind_the_repository_is_accepted(tofu: Tofu, branch: str) -> None:
     planned = plan_with(tofu, git_repository=f"git@example.com:group/repo.git#{branch}")
     assert planned.returncode == 0, planned.stderr
+
+
+def plan_over_the_seed(tofu: Tofu, folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
+    """A plan over the state of a workspace that a template in the shape of Coder's own Docker example made."""
+    volume = {
+        "mode": "managed", "type": "docker_volume", "name": "home_volume", "provider": PROVIDER,
+        "instances": [{"schema_version": 1, "attributes": {
+            "id": "coder-w1-home", "name": "coder-w1-home", "driver": "local", "driver_opts": None, "cluster": [],
+            "mountpoint": "/m", "labels": [{"label": "coder.workspace_name_at_creation", "value": "alpha"}],
+        }}],
+    }  # fmt: skip
+    state = folder / "seed.tfstate"
+    state.write_text(json.dumps({"version": 4, "serial": 1, "lineage": "x", "resources": [volume]}))
+    options = ("-no-color", "-input=false", "-refresh=false", "-compact-warnings", f"-state={state}")
+    return tofu("plan", *options, environment=VARIABLES, files={f"{name}.tf": text for name, text in files.items()})
+
+
+def test_an_update_destroys_an_old_home_unless_the_block_that_adopt_notes_leads_it_to_ours(
+    tofu: Tofu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = plan_over_the_seed(tofu, tmp_path)
+    assert "docker_volume.home_volume will be destroyed" in without.stdout, without.stdout + without.stderr
+    monkeypatch.chdir(tmp_path)
+    pilot_file.update(str(tmp_path), adoption={"template": "t", "home": "docker_volume.home_volume"})
+    planned = plan_over_the_seed(tofu, tmp_path, adopted=bundle(str(tmp_path)).sources["adopted.tf"].read_text())
+    assert planned.returncode == 0, planned.stderr
+    assert "docker_volume.home_volume has moved to docker_volume.home" in planned.stdout
+    assert " 0 to destroy" in planned.stdout
+    assert "docker_volume.home will be" not in planned.stdout
 
 
 def test_a_service_environment_that_is_refused_is_not_shown(tofu: Tofu) -> None:

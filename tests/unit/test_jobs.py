@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -392,6 +393,10 @@ class World:
     """Our template's row in Coder's database, if it is there."""
     unused: bool = False
     """Whether it has a version that nobody uses."""
+    taken: bool = False
+    """Whether a template that is not ours has the name that ours is to have."""
+    foreign: list[dict[str, object]] = field(default_factory=list)
+    """The rows of workspaces that were never updated to ours."""
 
 
 @pytest.fixture
@@ -433,8 +438,9 @@ def look(
                 [
                     *(["token"] if world.token_known else []),
                     *(["unused"] if world.unused else []),
+                    *(["taken"] if world.taken else []),
                     *(f"runs admin.{name}" for name in world.workspaces),
-                    *map(json.dumps, world.template),
+                    *map(json.dumps, [*world.template, *world.foreign]),
                 ]
             )
 
@@ -563,7 +569,7 @@ def test_a_coder_that_ran_when_the_world_was_looked_at_is_not_asked_for_again(
 
 
 HOUR_MS = 3_600_000
-DECLARED = {"name": "project", "display_name": "Project workspace", "active_version_id": "v1"}
+DECLARED = {"name": "code-server", "display_name": "Project workspace", "active_version_id": "v1"}
 
 
 @pytest.fixture
@@ -635,7 +641,7 @@ def test_a_template_that_somebody_changed_is_set_back_and_what_is_not_declared_s
     changed |= {"active_version_id": "v2", "failure_ttl_ms": 5}
     assert record(HOUR_MS) == [("PATCH /api/v2/templates/ours/versions", {"id": "v1"})]
     changed |= {"active_version_id": "v1", "display_name": "Mine"}
-    ours = {"name": "project", "display_name": "Project workspace", "default_ttl_ms": HOUR_MS, "failure_ttl_ms": 5}
+    ours = {"name": "code-server", "display_name": "Project workspace", "default_ttl_ms": HOUR_MS, "failure_ttl_ms": 5}
     assert record(HOUR_MS) == [("PATCH /api/v2/templates/ours", ours)]
 
 
@@ -658,7 +664,32 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
     found = look(world, "ensure")
     assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2, "member": 0})
     world.template = []
-    assert look(world, "ensure")["problem"] == "the template project was deleted in Coder: `make up` makes it anew"
+    assert look(world, "ensure")["problem"] == "the template code-server was deleted in Coder: `make up` makes it anew"
+
+
+def test_a_foreign_template_of_our_name_stops_an_up_before_anything_is_sent(
+    look: Callable[[World, str], dict[str, object]], tmp_path: Path
+) -> None:
+    world = World(running=dict(BOTH), taken=True)
+    assert "`make adopt` says whether its workspaces can become ours" in str(look(world, "ensure")["problem"])
+    pilot_file.update(str(tmp_path), adoption={"template": "theirs", "home": ""})
+    assert "is called project: rename it in the dashboard" in str(look(world, "ensure")["problem"])
+
+
+def test_a_home_that_nothing_leads_to_ours_stops_an_up_before_anything_is_sent(
+    look: Callable[[World, str], dict[str, object]], tmp_path: Path
+) -> None:
+    volume = {
+        "mode": "managed", "type": "docker_volume", "name": "home_volume", "provider": "kreuzwerker/docker",
+        "instances": [{"attributes": {"name": "coder-w1-home"}}],
+    }  # fmt: skip
+    state = base64.b64encode(json.dumps({"version": 4, "resources": [volume]}).encode()).decode()
+    row = {"title": "me/demo", "id": "w1", "transition": "stop", "status": "succeeded", "state": state, "started": None}
+    world = World(running=dict(BOTH), foreign=[row])
+    told = str(look(world, "ensure")["problem"])
+    assert "me/demo: its home is docker_volume.home_volume, which nothing leads to ours" in told
+    pilot_file.update(str(tmp_path), adoption={"template": "theirs", "home": "docker_volume.home_volume"})
+    assert look(world, "ensure")["problem"] is None
 
 
 def test_an_idle_time_that_coder_refuses_is_tried_again(

@@ -21,7 +21,7 @@ from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
 from tests.http_server import QuietHandler, serving
 
-TEMPLATE = {"id": "t", "name": "project", "organization_id": "o"}
+TEMPLATE = {"id": "t", "name": "code-server", "organization_id": "o"}
 Asked = list[tuple[str, str]]
 
 
@@ -53,7 +53,7 @@ def test_a_pilot_without_a_template_is_told_what_makes_one(trial: Trial, monkeyp
     _coder(monkeypatch, lambda *_: [])
     outcome = prove._tried("a workspace is made", prove._create, trial)
     assert outcome.kept is False
-    assert outcome.found == "this Coder has no template project: run `make up`"
+    assert outcome.found == "this Coder has no template code-server: run `make up`"
 
 
 def test_a_workspace_with_the_name_of_the_proofs_is_left_alone(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pilot.verdict import report
 from pilot.verdict.figures import compute
 from pilot.verdict.judge import Verdict, judge
 from stack import settings
@@ -104,3 +105,21 @@ def test_the_thresholds_are_settings_and_no_resource_depends_on_them() -> None:
     inputs = [{(each.type, each.name): each.inputs for each in found.resources} for found in (before, after)]
     assert inputs[0] == inputs[1]
     assert before.exports == after.exports
+
+
+def _typed(*workspaces: Workspace, stack: str = "framework", days: int = 7, **more: object) -> list[str]:
+    figures = compute(raw(*workspaces, days=days, **more))
+    return report.what_to_type(figures, judge(figures, GOOD), GOOD, stack)
+
+
+def test_every_answer_ends_with_what_to_type() -> None:
+    (first,) = _typed(*_week(), **_measured(2048))
+    assert "`make import FROM=<container>:<path> NAME=<workspace> STACK=framework`" in first
+    assert [line.split("`")[1] for line in _typed(*_week(), **_measured(256), stack="local")] == [
+        "make leave", "make down",
+    ]  # fmt: skip
+    assert _typed() == ["`make workspace NAME=demo STACK=framework`"]
+    assert "once what is unknown above is known" in _typed(*_week())[0]
+    young = {"created_at": at(3).isoformat()}
+    (again,) = _typed(Workspace("demo").start(at(2)).autostop(at(1)), user=young, **_measured(9999))
+    assert f"again, on {at(3) + timedelta(days=7):%Y-%m-%d} at the earliest" in again
