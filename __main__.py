@@ -10,6 +10,7 @@ from stack.alive import look
 from stack.control_plane import ControlPlane
 from stack.database import Database
 from stack.jobs import processes
+from stack.keeper import Keeper
 from stack.network import Network
 from stack.retirement import Retirement
 from stack.tailnet import address_of, serve
@@ -40,8 +41,8 @@ served = serve("tailnet", config.tailnet, site, url=address.url, after=[admin.ac
 images = WorkspaceImages("workspace-images", config.workspaces, site, after=[database.role_password], provider=provider)
 template = Template("template", config.workspaces, world, address, images.names, alive, token=admin.token)
 
-# Not after the template: `make down` drops it from the state where Coder cannot come back.
 to_be_retired = [network, database, control_plane, admin, *served.resources]
-Retirement("retirement", config.retirement, site, token=admin.token, after=to_be_retired)
+retirement = Retirement("retirement", config.retirement, site, token=admin.token, after=to_be_retired)
+Keeper("keeper", config, world, network.names, database, alive, admin.token, provider=provider, after=[retirement])
 
 outputs.export(config.admin, network.names, served, admin, template)

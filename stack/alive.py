@@ -24,6 +24,7 @@ class Alive:
 
     coder_url: pulumi.Output[str]
     token_generation: pulumi.Output[str]
+    keeper_token_generation: pulumi.Output[str]
     template_setting: pulumi.Output[str]
     """One more than the last where somebody changed our template in Coder."""
 
@@ -80,6 +81,7 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
     return Alive(
         coder_url=_without_dependencies(sound.apply(coder_url)),
         token_generation=generation("token"),
+        keeper_token_generation=generation("keeper-token"),
         template_setting=generation("template-record"),
     )
 

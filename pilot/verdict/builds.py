@@ -13,7 +13,9 @@ UNSETTLED: Final = ("pending", "running", "canceling")
 AGENT_RESTARTED: Final = timedelta(minutes=1)
 """An agent that began later than this after its first connection was started again."""
 REASON_LENGTH: Final = 200
-AUTOMATIC: Final = ("autostop", "dormancy")
+PRESSURE: Final = "pressure"
+"""The reason of a stop that the keeper asked for, because the host's memory was short; none of Coder's."""
+AUTOMATIC: Final = ("autostop", "dormancy", PRESSURE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def status(build: Build) -> str:
 
 
 def automatic(build: Build) -> bool:
-    """Whether Coder requested the build by itself."""
+    """Whether Coder or the keeper requested the build by itself."""
     return build["reason"] in AUTOMATIC
 
 
