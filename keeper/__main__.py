@@ -116,8 +116,8 @@ class Keeper:
                 problem = turn()
         except (CoderError, EngineError, OSError, TurnTooLong, ValueError, KeyError, TypeError) as error:
             problem = disk.explained(str(error) or type(error).__name__, str(self._data))
-        if problem != self._problems.get(part, ""):
-            say(f"{part}: {problem or 'well again'}")
+            if problem != self._problems.get(part, ""):
+                say(f"{part}: {problem}")
         self._problems[part] = problem
 
     def _sample(self) -> str:

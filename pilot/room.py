@@ -1,5 +1,5 @@
-"""Stop idle workspaces, the longest unused first, until so much of the host's memory is available; or say what is in
-the way. By the keeper's rule: none with a connection or a Claude at work, and none that was used within `pressureIdle`."""
+"""Stop idle workspaces, the longest unused first, until so much of the host's memory is available, or say what is in
+the way. By the keeper's rule: none with a connection, none whose Claude works, none used within `pressureIdle`."""
 
 from __future__ import annotations
 

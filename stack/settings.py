@@ -262,7 +262,7 @@ class Verdict:
     min_days: Annotated[int, Key("verdictMinDays", _whole(1, 366))]
     """`make verdict` says "too early" before so many days of history; nothing that runs depends on it."""
     min_net_gib_h_per_day: Annotated[int, Key("verdictMinNetGibHPerDay", _whole(0, 100_000))]
-    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what Coder and Postgres take."""
+    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what the pilot takes."""
     max_failed_percent: Annotated[int, Key("verdictMaxFailedPercent", _whole(0, 100))]
     """`make verdict` accepts so many failed builds, in percent."""
     max_stopped_runs: Annotated[int, Key("verdictMaxStoppedRuns", _whole(0, 1000))]

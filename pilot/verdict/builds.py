@@ -40,6 +40,26 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pressed:
+    """One stop that the keeper asked for, because the host's memory was short."""
+
+    time: datetime
+    workspace: str
+    ram_mib: float | None
+    """What the workspace had, and gave back."""
+
+
+def pressed(made: Iterable[tuple[str, Build]], stops: Mapping[str, Mapping[str, Any]]) -> tuple[Pressed, ...]:
+    """Those of the builds that went well, each of which comes with its workspace's title; oldest first."""
+    found = (
+        Pressed(time=created(build), workspace=title, ram_mib=stops[build["id"]].get("ram_mib"))
+        for title, build in made
+        if build["id"] in stops and status(build) == "succeeded"
+    )
+    return tuple(sorted(found, key=lambda each: each.time))
+
+
 def stamp(text: str | None) -> datetime | None:
     """A time from Coder, whose zero time means none."""
     if not text or text.startswith("0001-"):

@@ -42,6 +42,8 @@ class Site:
     token: str = field(repr=False)
     docker_host: str
     data_directory: Path
+    standalone: str = ""
+    """The setting `standaloneContainer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Raw:
     parameters: Mapping[str, dict[str, str]]
     """By workspace id: the parameters of its newest start."""
     samples: list[samples.Sample]
+    standalone: str
+    """The name of the container that the pilot is compared with, "" for none."""
     usage: Mapping[str, Usage] | None
     """Of Coder, Postgres and the keeper at `until`; None where the engine does not answer."""
     workspace_usage: Mapping[str, Usage] | None
@@ -147,6 +151,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
             errors=_errors(asking, builds, since),
             parameters=parameters,
             samples=samples.read(site.data_directory, since, until),
+            standalone=site.standalone,
             usage=usages[0] if usages else None,
             workspace_usage=usages[1] if usages else None,
             containers=of_engine("Docker GET /containers/json", lambda: docker.containers(site.stack)),

@@ -19,8 +19,8 @@ from stack.jobs import names
 __all__ = ["GAP", "INTERVAL", "PARTS", "STANDALONE", "Sample", "Watch", "read", "stops", "usages", "watch"]
 
 INTERVAL: Final = timedelta(seconds=INTERVAL_S)
-GAP: Final = timedelta(minutes=4)
-"""More than three intervals: nothing is known about a longer gap between two samples."""
+GAP: Final = timedelta(minutes=16)
+"""Nothing is known about a longer gap between two samples; those of before the keeper are five minutes apart."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 
 
