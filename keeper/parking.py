@@ -69,7 +69,7 @@ class Parking:
         until_s, reason = self._in_use.get(each.id, (0.0, ""))
         if up_s < until_s:
             return reason
-        if reason := probe.why_it_stays(self.engine, each.container_id, each.claude):
+        if reason := probe.why_it_stays(self.engine, each.container_id):
             self._in_use[each.id] = up_s + self.idle_s, reason
             self.say(f"{each.title} stays: {reason}")
         return reason

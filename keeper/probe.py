@@ -11,16 +11,13 @@ REASONS = {
     "connected": "somebody is connected to it",
     "session": "a terminal, SSH or a script of the agent is at work in it",
     "busy": "Claude works in it",
+    "silent": "a Claude in it does not say whether it works",
     "no agent": "it has no agent that could be asked",
 }
 
 
-def why_it_stays(engine: Engine, container_id: str, claude: str) -> str:
-    """The reason that shows only inside, in words; "" for one that may go.
-
-    Args:
-        claude: what its watcher says; "" where there is none, and then any Claude may be at work.
-    """
+def why_it_stays(engine: Engine, container_id: str) -> str:
+    """The reason that shows only inside, in words; "" for one that may go."""
     try:
         shown = engine.run(container_id, ["bash", "-c", SCRIPT.read_text()]).split("\n")
     except EngineError as error:
@@ -28,6 +25,4 @@ def why_it_stays(engine: Engine, container_id: str, claude: str) -> str:
     for word, reason in REASONS.items():
         if word in shown:
             return reason
-    if "looked" not in shown:
-        return "nobody could look into it"
-    return "a Claude runs in it, and nothing tells whether it works" if "claude" in shown and not claude else ""
+    return "" if "looked" in shown else "nobody could look into it"

@@ -36,14 +36,17 @@ for directory in /proc/[0-9]*; do
   if [[ ${fields[1]} == "$agent" && ${fields[0]} != Z ]]; then echo "session"; fi
 done
 
-# The watcher's last look at Claude is up to a minute old.
+# The watcher's last look at Claude is up to a minute old. One that does not say what it does may be at work.
 for directory in /proc/[0-9]*; do
   { read -r name <"$directory/comm"; } 2>/dev/null || continue
   [[ $name == claude ]] || continue
-  echo "claude"
-  if [[ -r /tmp/coder-pilot/keep-alive.sh ]]; then
-    answer=$(timeout 10 bash /tmp/coder-pilot/keep-alive.sh ask "${directory#/proc/}" </dev/null 2>/dev/null) || continue
-    [[ ! $answer =~ \"status\"[[:space:]]*:[[:space:]]*\"busy\" ]] || echo "busy"
-  fi
+  ask=(timeout 10 bash /tmp/coder-pilot/keep-alive.sh ask "${directory#/proc/}")
+  # Only its user and root may know where its home is.
+  [[ -O $directory ]] || ask=(sudo -n -u "#$(stat --format %u "$directory")" "${ask[@]}")
+  answer=$("${ask[@]}" </dev/null 2>/dev/null) || answer=''
+  # It may have ended meanwhile.
+  [[ -d $directory ]] || continue
+  if [[ $answer != *'['*']'* ]]; then echo "silent"; fi
+  if [[ $answer =~ \"status\"[[:space:]]*:[[:space:]]*\"busy\" ]]; then echo "busy"; fi
 done
 echo "looked"

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from keeper import __main__ as program
-from keeper import dumps, host, idle, journal, probe, reserve
+from keeper import dumps, host, idle, journal, reserve
 from keeper.coder import Coder, CoderError
 from keeper.engine import Engine, EngineError, _first_file
 from keeper.parking import Parking
@@ -283,7 +283,7 @@ def test_one_goes_at_a_time_and_the_next_only_where_memory_is_still_short(box: B
 
 
 @pytest.mark.parametrize(
-    "shown", ["connected\nlooked\n", "session\nlooked\n", "claude\nbusy\nlooked\n", "no agent\n", ""]
+    "shown", ["connected\nlooked\n", "session\nlooked\n", "busy\nlooked\n", "silent\nlooked\n", "no agent\n", ""]
 )
 def test_who_is_found_in_use_inside_stays_though_everything_else_says_idle(
     box: Box, watched: Watched, shown: str
@@ -294,13 +294,6 @@ def test_who_is_found_in_use_inside_stays_though_everything_else_says_idle(
     box.add("other", HOUR)
     watched.run(LOOK_AGAIN_S + 10)
     assert box.stopped == ["other"]
-
-
-def test_a_claude_that_nobody_watches_stays_and_one_that_is_watched_and_idle_does_not() -> None:
-    engine = FakeEngine(host="unix:///none")
-    object.__setattr__(engine, "box", Box(inside={"c": "claude\nlooked\n"}))
-    assert "nothing tells whether it works" in probe.why_it_stays(engine, "c", "")
-    assert probe.why_it_stays(engine, "c", "idle for 30 min") == ""
 
 
 def test_a_clock_that_is_set_forward_stops_nobody_who_is_connected(box: Box, watched: Watched) -> None:
