@@ -6,6 +6,7 @@ Configured by its environment, see `stack/keeper.py`; what pg_dump needs is in t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -95,7 +96,9 @@ class Keeper:
             say=say,
         )  # fmt: skip
         hours, minutes = map(int, environment["BACKUP_AT"].split(":"))
-        self._dumps = Dumps(data, (hours, minutes), int(environment["BACKUPS_KEPT"]), say, up_s)
+        first = host.moments(list(itertools.islice(journal.read(data / names.SAMPLES), 1)))
+        since_s = first[0]["wall_s"] if first else time.time()
+        self._dumps = Dumps(data, (hours, minutes), int(environment["BACKUPS_KEPT"]), since_s, say, up_s)
 
     def round(self) -> None:
         """Give each part its turn."""

@@ -51,10 +51,13 @@ def newest(names: Iterable[str], now_s: float) -> tuple[str, float] | None:
 class Dumps:
     """Makes the dumps; `turn` never waits."""
 
-    def __init__(self, data: Path, at: tuple[int, int], kept: int, say: Callable[[str], None], up_s: float) -> None:
+    def __init__(
+        self, data: Path, at: tuple[int, int], kept: int, since_s: float, say: Callable[[str], None], up_s: float
+    ) -> None:
+        """`since_s`: when the pilot was first seen, so that a new one owes no dump of last night."""
         self._data, self._at, self._kept, self._say = data, at, kept, say
         self._folder = data / backups.FOLDER
-        self._begun_s = time.time()
+        self._since_s, self._begun_s = since_s, time.time()
         self._not_before_s = up_s
         self._overdue_from_s = up_s + OVERDUE_DELAY_S
         self._running: tuple[subprocess.Popen[bytes], Path, float] | None = None
@@ -81,7 +84,7 @@ class Dumps:
         now_s = time.time()
         due_s = due_since(self._at, now_s)
         last = newest((each.name for each in self._folder.iterdir()), now_s)
-        if last and last[1] >= due_s:
+        if last[1] >= due_s if last else self._since_s > due_s:
             return False
         return due_s >= self._begun_s or up_s >= self._overdue_from_s
 

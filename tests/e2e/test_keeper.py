@@ -194,6 +194,35 @@ def test_only_who_is_idle_goes_though_coder_and_the_watchers_call_everybody_idle
     assert sum(each["hand_stops"] for each in told["workspaces"]) == 0
 
 
+WEEK_AGO = """
+UPDATE users SET created_at = created_at - interval '7 days';
+UPDATE workspaces SET created_at = created_at - interval '7 days';
+UPDATE workspace_builds SET created_at = created_at - interval '7 days', updated_at = updated_at - interval '7 days';
+UPDATE provisioner_jobs SET created_at = created_at - interval '7 days', started_at = started_at - interval '7 days',
+  completed_at = completed_at - interval '7 days';
+"""
+
+
+def test_a_week_with_nothing_but_an_up_gives_a_verdict(used: Kept) -> None:
+    pilot, file = used.pilot, used.pilot.data / names.SAMPLES
+    real = [each for each in journal.tail(file) if each["workspace_ram_mib"]]
+    sql(pilot, WEEK_AGO)
+    now, up_s = datetime.now(UTC), host.uptime_s()
+    week = [
+        {
+            **real[minute % len(real)],
+            "time": (now - timedelta(minutes=minute)).isoformat(),
+            "uptime_s": up_s - 60 * minute,
+        }
+        for minute in range(7 * 24 * 60, 0, -1)
+    ]
+    # The keeper goes on in the file that takes its place.
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in week))
+    told = json.loads(command(pilot, "verdict", "--json"))["verdict"]
+    assert told["outcome"] in ("keep", "retire"), told["line"]
+    assert [each["met"] for each in told["checks"] if each["met"] is None] == []
+
+
 @pytest.mark.usefixtures("used")
 def test_status_and_doctor_tell_of_memory_and_of_what_the_keeper_did_last(kept: Kept) -> None:
     shown = command(kept.pilot, "status")

@@ -22,6 +22,7 @@ from tests.e2e.retirement_fixture import (
     container_of,
     furnished,
     identity,
+    sql,
 )
 from tests.e2e.walk_fixture import Walk
 from tests.e2e.workspace_fixture import editor_answers
@@ -64,7 +65,7 @@ def _server(lived: Lived) -> str:
 
 def _everything_gone(lived: Lived) -> None:
     name = lived.pilot.name
-    docker("rm", "--force", f"{name}-server", f"{name}-postgres")
+    docker("rm", "--force", f"{name}-server", f"{name}-postgres", f"{name}-keeper")
     docker("network", "disconnect", "--force", f"{name}-workspaces", container_of(lived.running["id"]))
     docker("network", "rm", f"{name}-control", f"{name}-workspaces")
 
@@ -151,6 +152,19 @@ def _both_stopped(lived: Lived) -> None:
     docker("stop", _server(lived), f"{lived.pilot.name}-postgres")
 
 
+def _keeper_killed(lived: Lived) -> None:
+    docker("kill", f"{lived.pilot.name}-keeper")
+
+
+def _keeper_gone_with_its_image(lived: Lived) -> None:
+    docker("rm", "--force", f"{lived.pilot.name}-keeper")
+    docker("image", "rm", f"localhost/{lived.pilot.name}-keeper")
+
+
+def _keepers_token_revoked(lived: Lived) -> None:
+    sql(lived.pilot, "DELETE FROM api_keys WHERE token_name LIKE 'coder-keeper-%'")
+
+
 def _record_lost(lived: Lived) -> None:
     (lived.pilot.data / "pilot.json").unlink()
     docker("rm", "--force", _server(lived))
@@ -174,6 +188,9 @@ def _secrets_gone(lived: Lived) -> None:
         pytest.param(_control_network_gone, "the network {name}-control is gone", marks=pytest.mark.drill),
         pytest.param(_another_network_in_its_place, "was made by somebody else", marks=pytest.mark.drill),
         pytest.param(_postgres_gone, "{name}-postgres is gone", marks=pytest.mark.drill),
+        pytest.param(_keeper_killed, "{name}-keeper is stopped", marks=pytest.mark.drill),
+        pytest.param(_keeper_gone_with_its_image, "its image localhost/{name}-keeper", marks=pytest.mark.drill),
+        pytest.param(_keepers_token_revoked, "", marks=pytest.mark.drill),
         pytest.param(_secrets_gone, "the file with the secrets of workspaces is gone", marks=pytest.mark.drill),
     ],
 )
@@ -194,7 +211,9 @@ REFUSED = {
 
 
 def _ids(lived: Lived) -> list[tuple[str, str]]:
-    return [identity(each) for each in (_server(lived), f"{lived.pilot.name}-postgres")]
+    return [
+        identity(each) for each in (_server(lived), *(f"{lived.pilot.name}-{part}" for part in ("postgres", "keeper")))
+    ]
 
 
 @pytest.mark.parametrize("key", REFUSED)

@@ -531,7 +531,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     monkeypatch.setenv("STATE", str(tmp_path))
     (tmp_path / "data" / backups.FOLDER).mkdir(parents=True)
     said: list[str] = []
-    made = dumps.Dumps(tmp_path / "data", (0, 0), 3, said.append, 1000)
+    made = dumps.Dumps(tmp_path / "data", (0, 0), 3, 0, said.append, 1000)
     return Night(made, tmp_path / "data", tmp_path, said)
 
 
@@ -544,6 +544,18 @@ def test_what_was_slept_through_is_dumped_ten_minutes_after_the_start_and_once(n
     assert stat.S_IMODE((night.data / backups.FOLDER / name).stat().st_mode) == 0o600
     night.turn(HOUR)
     assert night.files == [name]
+
+
+def test_a_pilot_of_today_owes_no_dump_of_last_night(night: Night) -> None:
+    night.dumps = dumps.Dumps(night.data, (0, 0), 3, time.time(), night.said.append, 1000)
+    night.turn(dumps.OVERDUE_DELAY_S)
+    night.turn()
+    assert night.files == []
+    # With a dump of the day before, it is not of today.
+    old = f"{datetime.now(UTC) - timedelta(days=1):%Y%m%dT%H%M%S}.000Z.dump"
+    (night.data / backups.FOLDER / old).touch()
+    night.settle()
+    assert len(night.files) == 2
 
 
 def test_a_failed_dump_is_told_leaves_nothing_and_is_tried_again(night: Night) -> None:
@@ -585,7 +597,7 @@ def test_a_dump_that_hangs_is_ended_and_the_keeper_that_ends_takes_its_half_alon
 def test_the_halves_of_a_keeper_that_was_killed_go_and_those_of_others_stay(night: Night) -> None:
     (night.data / backups.FOLDER / f"20260101T000000.000Z{dumps.PARTIAL_SUFFIX}").touch()
     (night.data / backups.FOLDER / "20260101T000000.000Z.partial").touch()
-    dumps.Dumps(night.data, (0, 0), 3, print, 0)
+    dumps.Dumps(night.data, (0, 0), 3, 0, print, 0)
     assert night.files == ["20260101T000000.000Z.partial"]
 
 
