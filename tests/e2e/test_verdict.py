@@ -364,7 +364,7 @@ def _check_comparison(told: Told, by: str, least: dict[str, float], most: dict[s
 
 def test_coders_and_postgres_ram_and_cpu_are_those_of_the_samples(told: Told) -> None:
     parts = told.figures["parts"]
-    assert set(parts) == {"coder", "postgres"}
+    assert set(parts) == {"coder", "postgres", "keeper"}
     for name, part in parts.items():
         ram_mib = [each["ram_mib"][name] for each in told.samples if name in each["ram_mib"]]
         assert part["ram_mean_gib"] == pytest.approx(fmean(ram_mib) / 1024)
