@@ -78,8 +78,9 @@ class Keeper:
         self._sample_from_s = 0.0
         self._status = ""
         self._engine_seen_s = up_s
+        self._coder, self._refusal = coder, ""
         self._sampler = Sampler(
-            engine=engine, stack=stack, standalone=environment["STANDALONE_CONTAINER"], answers=coder.answers
+            engine=engine, stack=stack, standalone=environment["STANDALONE_CONTAINER"], answers=self._answers
         )
         self._journal = journal.Journal(
             data / names.SAMPLES,
@@ -127,7 +128,11 @@ class Keeper:
         sample = self._sampler.take()
         self._engine_seen_s = host.uptime_s()
         self._journal.append(sample.record())
-        return ""
+        return self._refusal
+
+    def _answers(self) -> bool:
+        answers, self._refusal = self._coder.check()
+        return answers
 
     def is_lost(self) -> bool:
         """Whether only a new start can help."""

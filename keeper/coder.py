@@ -51,14 +51,17 @@ class Coder:
             raise CoderError(answer.status, _refusal(answer.status, text))
         return json.loads(text) if text.strip() else None
 
-    def answers(self) -> bool:
-        """Whether the API answers from its database; `/healthz` stays 200 while Postgres is away."""
+    def check(self) -> tuple[bool, str]:
+        """Whether the API answers from its database, and what it has against the token, "" for nothing.
+
+        `/healthz` stays 200 while Postgres is away.
+        """
         try:
-            self.call("GET", "/api/v2/users/first")
+            self.call("GET", "/api/v2/workspaces?limit=1")
         except CoderError as error:
-            # 404: a server without users.
-            return error.status == http.HTTPStatus.NOT_FOUND
-        return True
+            answers = http.HTTPStatus.BAD_REQUEST <= error.status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+            return answers, str(error) if answers else ""
+        return True, ""
 
     def running(self) -> Iterator[dict[str, Any]]:
         """The workspaces that run, of all users."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keeper import host, idle, reserve
+from keeper.coder import CoderError
+from keeper.engine import EngineError
 from keeper.parking import Parking
 
 PATIENCE_S = 60
@@ -54,7 +56,13 @@ class Pressure:
             self._below_since_s = up_s
         if up_s - self._below_since_s >= PATIENCE_S and up_s >= self._look_from_s:
             self._look_from_s = up_s + LOOK_AGAIN_S
-            if self.parking.park_one(wanted_mib, even_s):
+            try:
+                parked = self.parking.park_one(wanted_mib, even_s)
+            except (CoderError, EngineError) as error:
+                # Told until the next look.
+                self._problem = str(error)
+                raise
+            if parked:
                 # After this stop the next look is at once.
                 self._look_from_s, self._problem = 0, ""
             else:

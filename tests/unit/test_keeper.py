@@ -202,7 +202,7 @@ def coder(box: Box) -> Iterator[Coder]:
                 return
             path = urlsplit(self.path).path.removeprefix("/api/v2/").split("/")
             if path == ["workspaces"]:
-                offset = int(self.path.rpartition("=")[2])
+                offset = int(self.path.partition("offset=")[2] or 0)
                 running = [each for name, each in box.workspaces.items() if name not in box.stopped]
                 self.answer(200, {"workspaces": running[offset : offset + 25]})
             elif path[0] == "workspaces":
@@ -337,9 +337,22 @@ def test_what_coder_refuses_stops_nobody_and_says_what_fixes_it(box: Box, watche
     watched.turn()
     with pytest.raises(CoderError, match="`make up` makes a new one"):
         watched.turn()
+    assert "`make up` makes a new one" in watched.turn()
     box.refuses = 0
     watched.run(LOOK_AGAIN_S + 5)
     assert box.stopped == ["demo"]
+
+
+@pytest.mark.parametrize(("status", "answers", "told"), [(0, True, ""), (401, True, "`make up`"), (500, False, "")])
+def test_a_look_at_coder_tells_a_token_that_is_refused_from_a_server_that_is_ill(
+    box: Box, coder: Coder, status: int, answers: bool, told: str
+) -> None:
+    box.refuses = status
+    found = coder.check()
+    assert found[0] is answers
+    assert told in found[1]
+    assert bool(found[1]) is bool(told)
+    assert Coder(url="http://127.0.0.1:9").check() == (False, "")
 
 
 def test_a_hundred_workspaces_are_all_looked_at(box: Box, watched: Watched) -> None:
