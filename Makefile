@@ -9,7 +9,7 @@ export STACK
 PILOT := python3 -m pilot
 
 .PHONY: help up down import leave preview status workspace password doctor prove outdated upgrade backup restore adopt
-.PHONY: upgrade-postgres verdict sample
+.PHONY: upgrade-postgres verdict room
 .PHONY: test check drills speed lock docs
 
 help: ## list the commands
@@ -67,8 +67,8 @@ upgrade-postgres: ## move the data to the Postgres that the settings name
 verdict: ## is the pilot worth keeping? its own figures say [DAYS=7] [ARGS=--sources]
 	@$(PILOT) verdict $(if $(DAYS),--days $(DAYS)) $(ARGS)
 
-sample: ## note what runs now and what it uses, for the verdict
-	@$(PILOT) sample
+room: ## stop idle workspaces until so much memory is available: SIZE=20GiB
+	@$(PILOT) room -- "$(SIZE)"
 
 check: ## lint, types, unit tests, policy: under 30 s
 	@ci/check.sh

@@ -9,6 +9,7 @@ from stack.alive import look
 from stack.control_plane import ControlPlane
 from stack.database import Database
 from stack.jobs import processes
+from stack.keeper import Keeper
 from stack.network import Network
 from stack.retirement import Retirement
 from stack.tailnet import address_of, serve
@@ -41,6 +42,7 @@ template = Template("template", config.workspaces, world, address, images.names,
 
 # Not after the template: `make down` drops it from the state where Coder cannot come back.
 to_be_retired = [network, database, control_plane, admin, member, *served.resources]
-Retirement("retirement", config.retirement, site, token=admin.token, after=to_be_retired)
+retirement = Retirement("retirement", config.retirement, site, token=admin.token, after=to_be_retired)
+Keeper("keeper", config, world, network.names, database, alive, admin.token, provider=provider, after=[retirement])
 
 outputs.export(config, network.names, served, admin, member, template)

@@ -22,7 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "outdated": "say which pins and images have moved on, and which have known holes",
     "upgrade": "pull the tags of the settings again, after a backup, and prove the result",
     "verdict": "say from the pilot's own figures whether it is worth keeping",
-    "sample": "note what runs now and what it uses, for the verdict",
+    "room": "stop idle workspaces until so much memory is available, or say what is in the way",
     "backup": "dump the database and keep the state beside it",
     "restore": "put a backup in the place of the database",
     "upgrade-postgres": "move the data to another major version of Postgres",

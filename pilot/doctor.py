@@ -24,7 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pilot import configuration, drift, health, proof, world
+from keeper import census
+from keeper.engine import Engine, EngineError
+from pilot import configuration, drift, health, keeper, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
@@ -46,8 +48,6 @@ from pilot.session import (
     select_engine,
     with_state,
 )
-from pilot.verdict import samples
-from pilot.verdict.engine import Engine, EngineError
 from stack.jobs import certificate, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
 from stack.jobs.port import holder
@@ -476,10 +476,25 @@ def _workspaces(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="workspaces", level="warning", found=told, fix=fix)
     site, claude = subject.settings.site, dict[str, str]()
     with contextlib.suppress(EngineError):
-        claude = samples.claude(Engine(host=site.docker_host), site.name)
+        ours = Engine(host=site.docker_host)
+        claude = census.claude(ours, census.running(ours, site.name))
     if KEEP_ALIVE_REFUSED in claude.values():
         fix = "move deadlines in the dashboard; docs/claude.md tells what keep-alive does"
         yield Finding(check="keep-alive", level="warning", found=KEEP_ALIVE_REFUSED, fix=fix)
+
+
+def _keeper(subject: Subject) -> Iterator[Finding]:
+    site = subject.settings.site
+    if not keeper.is_declared(site):
+        return
+    troubles = list(keeper.troubles(subject.settings))
+    for each in troubles:
+        found, _, fix = each.partition(": run `") if ": run `" in each else each.partition("; run `")
+        yield Finding(
+            check="keeper", level="warning", found=found, fix=fix.rstrip("`") or world.make("up", subject.stack)
+        )
+    if not troubles:
+        yield Finding(check="keeper", level="ok", found=keeper.work_line(site))
 
 
 def _passphrase(stack: str) -> Iterator[Finding]:
@@ -548,7 +563,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _origins, _certificate, _health, _declared,
-    _workspaces,
+    _workspaces, _keeper,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

@@ -1,5 +1,5 @@
 """Show the stack: its containers with health and memory, every workspace with its state, its deadline and what
-Claude does in it, and what Coder reports of its own health."""
+Claude does in it, what Coder reports of its own health, and the host's memory with who would be stopped for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pilot import drift, health, proof, world
+from keeper import census
+from keeper.engine import Engine, EngineError
+from pilot import drift, health, keeper, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
 from pilot.session import Session, open_session
-from pilot.verdict import samples
-from pilot.verdict.engine import Engine, EngineError
 from stack.jobs import disk, engine
 from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL, home_volume
@@ -54,6 +54,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     try:
         with admin(session) as api:
             workspaces, troubles = _workspaces(api), health.troubles(api)
+            memory_line = keeper.memory_line(session.settings, api)
             proved = _proved(session.settings.site, api)
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
@@ -61,7 +62,8 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     sizes = _home_sizes() if homes else {}
     claude: dict[str, str] = {}
     with contextlib.suppress(EngineError):
-        claude = samples.claude(Engine(host=session.settings.site.docker_host), session.settings.site.name)
+        engine = Engine(host=session.settings.site.docker_host)
+        claude = census.claude(engine, census.running(engine, session.settings.site.name))
     rows = [
         [
             f"{each['owner_name']}/{each['name']}",
@@ -80,6 +82,10 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
     print(proved)
+    print(memory_line)
+    print(f"Keeper: {keeper.work_line(session.settings.site)}")
+    for line in keeper.troubles(session.settings):
+        print(f"Keeper: {line}")
     different = drift.differences(session.settings, session.stack)
     if different:
         print(f"\nrun `{world.make('up', session.stack)}`, which puts right:")

@@ -26,6 +26,7 @@ class Alive:
     token_generation: pulumi.Output[str]
     member_generation: pulumi.Output[str]
     """One more than the last where somebody changed the account for every day in Coder."""
+    keeper_token_generation: pulumi.Output[str]
     template_setting: pulumi.Output[str]
     """One more than the last where somebody changed our template in Coder."""
 
@@ -84,6 +85,7 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
         coder_url=_without_dependencies(sound.apply(coder_url)),
         token_generation=generation("token"),
         member_generation=generation("member"),
+        keeper_token_generation=generation("keeper-token"),
         template_setting=generation("template-record"),
     )
 

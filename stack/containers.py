@@ -39,6 +39,11 @@ class Service:
     files: Sequence[docker.ContainerUploadArgs] = ()
     """Written into the container before it starts."""
     supplementary_groups: Sequence[pulumi.Input[str]] = ()
+    user: str | None = None
+    """None for the image's own."""
+    tmpfs: Sequence[str] = ()
+    """Folders of the container that are in memory."""
+    health_interval_s: int = 5
 
 
 def image(
@@ -49,6 +54,11 @@ def image(
     return docker.RemoteImage(
         logical_name, name=reference, keep_locally=True, opts=pulumi.ResourceOptions.merge(opts, fetched)
     )
+
+
+def _duration(seconds: int) -> str:
+    """As the engine reports it: "60s" would differ from its "1m0s" on every run."""
+    return f"{seconds // 60}m{seconds % 60}s" if seconds >= 60 else f"{seconds}s"
 
 
 def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -> docker.Container:
@@ -78,11 +88,13 @@ def declare(logical_name: str, service: Service, opts: pulumi.ResourceOptions) -
         ports=list(service.ports),
         uploads=list(service.files),
         networks_advanced=list(service.networks),
+        tmpfs=dict.fromkeys(service.tmpfs, "") or None,
+        user=service.user,
         network_mode="bridge",
         group_adds=list(service.supplementary_groups),
         healthcheck=docker.ContainerHealthcheckArgs(
             tests=["CMD-SHELL", service.health_command],
-            interval="5s",
+            interval=_duration(service.health_interval_s),
             timeout="5s",
             retries=12,
             start_period="1m0s",

@@ -20,6 +20,8 @@ class Database(pulumi.ComponentResource):
     """Declares Postgres; `connection_url` is known when the role's password is the state's."""
 
     connection_url: pulumi.Output[str]
+    password: pulumi.Output[str]
+    image: docker.RemoteImage
     container: docker.Container
     role_password: command.local.Command
 
@@ -37,7 +39,8 @@ class Database(pulumi.ComponentResource):
         super().__init__("coder-pilot:database:Database", name, None, pulumi.ResourceOptions(providers=[provider]))
         child = pulumi.ResourceOptions(parent=self)
         password = passwords.declare("postgres-password", 32, child)
-        image = containers.image("postgres-image", config.image, world.generation("postgres-image"), child)
+        self.password = password.result
+        self.image = containers.image("postgres-image", config.image, world.generation("postgres-image"), child)
         directory = job.declare(
             "data-directory",
             "data_directory",
@@ -49,7 +52,7 @@ class Database(pulumi.ComponentResource):
             },
             delete=job.line("data_directory", "remove"),
             # The job runs the image: to download it is the provider's part, which takes its time.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[image]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.image]),
         )
         self.container = containers.declare(
             "postgres",
@@ -58,7 +61,7 @@ class Database(pulumi.ComponentResource):
                 site=site,
                 owner=world.owner,
                 generation=world.generation("postgres"),
-                image_id=image.image_id,
+                image_id=self.image.image_id,
                 environment={
                     "POSTGRES_USER": ROLE,
                     "POSTGRES_PASSWORD": password.result,

@@ -6,16 +6,35 @@ from pathlib import Path
 
 from stack.jobs import names, pilot_file
 from stack.jobs.world import Declared
-from stack.settings import ControlPlane, Database, Settings
+from stack.settings import Settings
 
 
 def of(config: Settings, owner: str, checkout: Path, stack: str) -> Declared:
     """What stack/jobs/world.py compares with the engine."""
     site = config.site
     control, workspaces = names.control_network(site.name), names.workspaces_network(site.name)
-    services: dict[str, tuple[str, Database | ControlPlane, dict[str, list[str]]]] = {
-        "postgres": (site.postgres_container, config.database, {control: [names.POSTGRES_ALIAS]}),
-        "coder": (site.coder_container, config.control_plane, {control: [], workspaces: [names.CODER_ALIAS]}),
+    containers = {
+        "postgres": {
+            "name": site.postgres_container,
+            "image": config.database.image,
+            "memory_mb": config.database.memory_mb,
+            "cpus": config.database.cpus,
+            "networks": {control: [names.POSTGRES_ALIAS]},
+        },
+        "coder": {
+            "name": site.coder_container,
+            "image": config.control_plane.image,
+            "memory_mb": config.control_plane.memory_mb,
+            "cpus": config.control_plane.cpus,
+            "networks": {control: [], workspaces: [names.CODER_ALIAS]},
+        },
+        "keeper": {
+            "name": site.keeper_container,
+            "image": names.keeper_image(site.name),
+            "memory_mb": names.KEEPER_MEMORY_MB,
+            "cpus": names.KEEPER_CPUS,
+            "networks": {control: []},
+        },
     }
     return Declared(
         name=site.name,
@@ -24,15 +43,8 @@ def of(config: Settings, owner: str, checkout: Path, stack: str) -> Declared:
         docker_host=site.docker_host,
         last_data_directory=pilot_file.last_data_directory(checkout, stack),
         containers={
-            key: {
-                "name": name,
-                "image": group.image,
-                "memory_mb": group.memory_mb,
-                "cpus": group.cpus,
-                "restart": names.RESTART_POLICY,
-                "networks": networks,
-            }
-            for key, (name, group, networks) in services.items()
+            key: {**each, "restart": names.RESTART_POLICY, "stays_stopped": key == "keeper"}
+            for key, each in containers.items()
         },
         networks={
             "control": {"name": control, "internal": True},

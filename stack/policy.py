@@ -13,7 +13,9 @@ NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
 TEMPLATE = "coderd:index/template:Template"
 CODER = "coder"
-"""Logical name of the one container that may be on both networks and have the engine's socket."""
+"""Logical name of the one container that may be on both networks."""
+WITH_SOCKET = (CODER, "keeper")
+"""Those that may have the engine's socket."""
 
 SECRET = "[secret]"  # noqa: S105
 """What stands in the place of a secret value, as in `pulumi preview --json`."""
@@ -86,8 +88,8 @@ def _privileged(each: Resource, _: Sequence[Resource]) -> Iterator[str]:
     if added := [name for item in _list(each.inputs.get("capabilities")) for name in item.get("adds") or []]:
         yield f"has the capabilities {', '.join(added)} added"
     for mount in each.inputs.get("mounts") or []:
-        if str(mount.get("source", "")).endswith("docker.sock") and each.name != CODER:
-            yield "has the engine's socket, which is root on the machine: only Coder may"
+        if str(mount.get("source", "")).endswith("docker.sock") and each.name not in WITH_SOCKET:
+            yield "has the engine's socket, which is root on the machine: only Coder and the keeper may"
 
 
 def _plain_secret(each: Resource, _: Sequence[Resource]) -> Iterator[str]:

@@ -15,8 +15,9 @@ NOTHING = "true"
 class Retirement(pulumi.ComponentResource):
     """Declares the job that parks every workspace, or with `purge` deletes it, when the stack is destroyed.
 
-    The first to be deleted is the last to be declared: `after` lists everything that must still be there. Nobody runs
-    the program then: the job takes what it needs from the state.
+    The first to be deleted is the last to be declared: `after` lists everything that must still be there. Not the
+    template, which `make down` drops from the state where Coder cannot come back. Nobody runs the program then: the job
+    takes what it needs from the state.
     """
 
     def __init__(

@@ -23,6 +23,8 @@ HTTPS_PORT = 443
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?")
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
+_SHARE = re.compile(r"([1-9]\d?)\s*%")
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 # Coder takes `me` for whoever asks: a user of that name is made, and each of its apps answers 500 (seen on 2.30.0).
 _MEMBER_USERNAME = re.compile(r"(?!(?:new|create|me)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
@@ -32,6 +34,7 @@ _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ZONE = re.compile(r"[A-Za-z0-9_+\-/]+")
 # The part below it, <port>--main--<workspace>--<user>, is one label.
 _DOMAIN = re.compile(r"(?=.{4,180}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_CONTAINER = re.compile(r"[a-zA-Z0-9][\w.-]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -95,6 +98,11 @@ class Site:
     def postgres_container(self) -> str:
         """The name of Postgres's container."""
         return names.postgres_container(self.name)
+
+    @property
+    def keeper_container(self) -> str:
+        """The name of the keeper's container."""
+        return names.keeper_container(self.name)
 
     def environment(self) -> dict[str, str]:
         """The same, as the variables that jobs read."""
@@ -248,13 +256,31 @@ class Retirement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keeper:
+    """What looks after the pilot."""
+
+    backup_at: Annotated[str, Key("backupAt", _time_of_day)]
+    """When the database is dumped every night ("03:30"), by the setting `timezone`, else the machine's own time."""
+    memory_reserve: Annotated[str, Key("memoryReserve", _reserve)]
+    """While the host has less memory left, idle workspaces are stopped: a size, a share ("10%"), or 0 for never."""
+    pressure_idle_ms: Annotated[int, Key("pressureIdle", duration_ms)]
+    """A workspace is stopped for memory only after so long without a connection, a start, or Claude at work ("10m")."""
+    samples_mb: Annotated[int, Key("samplesSize", memory_mb)]
+    """The samples for the verdict take so much at most, in MiB ("64MiB")."""
+    samples_days: Annotated[int, Key("samplesDays", _whole(2, 3660))]
+    """The samples of so many days are kept at most, and of half as many at least."""
+    standalone: Annotated[str | None, Key("standaloneContainer", _optional(_container))]
+    """A container that the pilot is compared with in the verdict, such as an editor of before; empty: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """When `make verdict` says that the pilot is worth keeping; nothing that runs depends on these."""
 
     min_days: Annotated[int, Key("verdictMinDays", _whole(1, 366))]
     """`make verdict` says "too early" before so many days of history; nothing that runs depends on it."""
     min_net_gib_h_per_day: Annotated[int, Key("verdictMinNetGibHPerDay", _whole(0, 100_000))]
-    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what Coder and Postgres take."""
+    """`make verdict` asks for so many GiB·h a day that parking gave back beyond what the pilot takes."""
     max_failed_percent: Annotated[int, Key("verdictMaxFailedPercent", _whole(0, 100))]
     """`make verdict` accepts so many failed builds, in percent."""
     max_stopped_runs: Annotated[int, Key("verdictMaxStoppedRuns", _whole(0, 1000))]
@@ -273,6 +299,7 @@ class Settings:
     member: Member
     admin: Admin
     retirement: Retirement
+    keeper: Keeper
     verdict: Verdict
 
     @property
@@ -313,6 +340,25 @@ def memory_mb(text: str) -> int:
     return total_mb
 
 
+def _reserve(text: str) -> str:
+    """ "10%", or MiB as a number; "0" for none."""
+    if text.strip() == "0":
+        return "0"
+    if match := _SHARE.fullmatch(text.strip()):
+        return f"{match[1]}%"
+    try:
+        return str(memory_mb(text))
+    except ValueError:
+        raise ValueError('a size, written "8GiB", a share of the memory, written "10%", or 0') from None
+
+
+def _time_of_day(text: str) -> str:
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise ValueError('a time of the day, written "03:30"')
+    return f"{int(match[1]):02}:{match[2]}"
+
+
 def _whole(lowest: int, highest: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.strip().isdecimal() or not lowest <= int(text) <= highest:
@@ -343,6 +389,7 @@ def _domain(text: str) -> str:
     return text
 
 
+_container = _matching(_CONTAINER, "a container's name")
 _image = _matching(_IMAGE, "an image with its tag or digest, such as postgres:17")
 
 

@@ -38,9 +38,18 @@ resource "coder_agent" "main" {
     timeout      = 5
   }
 
+  # Of the machine: when it is short, the keeper stops who is idle.
+  metadata {
+    display_name = "Host memory"
+    key          = "3_host_memory"
+    script       = "coder stat mem --host"
+    interval     = 30
+    timeout      = 5
+  }
+
   metadata {
     display_name = "Home disk"
-    key          = "3_home_disk"
+    key          = "4_home_disk"
     script       = <<-SCRIPT
       df -Pk ${local.home} | { read -r _; read -r _ _ _ free_kb _; [ "$free_kb" -ge 16384 ] || printf 'full: '; }
       coder stat disk --path ${local.home}

@@ -50,6 +50,7 @@ def _verdict(arguments: argparse.Namespace) -> int:
         token=_token(),
         docker_host=settings.site.docker_host,
         data_directory=Path(settings.site.data_dir),
+        standalone=settings.keeper.standalone or "",
     )
     raw = collect(site, arguments.days)
     figures = compute(raw)

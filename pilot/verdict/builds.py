@@ -13,7 +13,9 @@ UNSETTLED: Final = ("pending", "running", "canceling")
 AGENT_RESTARTED: Final = timedelta(minutes=1)
 """An agent that began later than this after its first connection was started again."""
 REASON_LENGTH: Final = 200
-AUTOMATIC: Final = ("autostop", "dormancy")
+PRESSURE: Final = "pressure"
+"""The reason of a stop that the keeper asked for, because the host's memory was short; none of Coder's."""
+AUTOMATIC: Final = ("autostop", "dormancy", PRESSURE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,26 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pressed:
+    """One stop that the keeper asked for, because the host's memory was short."""
+
+    time: datetime
+    workspace: str
+    ram_mib: float | None
+    """What the workspace had, and gave back."""
+
+
+def pressed(made: Iterable[tuple[str, Build]], stops: Mapping[str, Mapping[str, Any]]) -> tuple[Pressed, ...]:
+    """Those of the builds that went well, each of which comes with its workspace's title; oldest first."""
+    found = (
+        Pressed(time=created(build), workspace=title, ram_mib=stops[build["id"]].get("ram_mib"))
+        for title, build in made
+        if build["id"] in stops and status(build) == "succeeded"
+    )
+    return tuple(sorted(found, key=lambda each: each.time))
+
+
 def stamp(text: str | None) -> datetime | None:
     """A time from Coder, whose zero time means none."""
     if not text or text.startswith("0001-"):
@@ -57,7 +79,7 @@ def status(build: Build) -> str:
 
 
 def automatic(build: Build) -> bool:
-    """Whether Coder requested the build by itself."""
+    """Whether Coder or the keeper requested the build by itself."""
     return build["reason"] in AUTOMATIC
 
 

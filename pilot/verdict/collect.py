@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from keeper.engine import Engine, EngineError, Usage
 from pilot.verdict import samples
-from pilot.verdict.engine import Engine, EngineError, Usage
+from pilot.verdict.builds import PRESSURE
 from stack.jobs import backups, engine, names
 from stack.jobs.coder import Api, ApiError
 
@@ -41,6 +42,8 @@ class Site:
     token: str = field(repr=False)
     docker_host: str
     data_directory: Path
+    standalone: str = ""
+    """The setting `standaloneContainer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +58,19 @@ class Raw:
     workspaces: list[dict[str, Any]]
     """Deleted ones too."""
     builds: Mapping[str, list[dict[str, Any]]]
-    """By workspace id, oldest first; if possible from the last build before the period on."""
+    """By workspace id, oldest first; if possible from the last build before the period on. The reason of those that the
+    keeper asked for is `PRESSURE`."""
+    stops: Mapping[str, Mapping[str, Any]]
+    """What the keeper noted of the stops that it asked for, by build id."""
     errors: Mapping[str, str]
     """By build id, for the newest failures: the first error in the build's log."""
     parameters: Mapping[str, dict[str, str]]
     """By workspace id: the parameters of its newest start."""
     samples: list[samples.Sample]
+    standalone: str
+    """The name of the container that the pilot is compared with, "" for none."""
     usage: Mapping[str, Usage] | None
-    """Of "coder" and "postgres" at `until`; None where the engine does not answer."""
+    """Of Coder, Postgres and the keeper at `until`; None where the engine does not answer."""
     workspace_usage: Mapping[str, Usage] | None
     containers: list[dict[str, Any]] | None
     networks: list[dict[str, Any]] | None
@@ -130,6 +138,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
         found = _workspaces(asking)
         found += _deleted(asking, user["organization_ids"], {each["id"] for each in found}, since)
         builds, parameters = _histories(asking, found, since)
+        stops = samples.stops(site.data_directory)
         usages = usage.result()
         return Raw(
             since=since,
@@ -137,10 +146,12 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
             user=user,
             templates=asking.get("/api/v2/templates") or [],
             workspaces=found,
-            builds=builds,
+            builds={key: [_told(each, stops) for each in history] for key, history in builds.items()},
+            stops=stops,
             errors=_errors(asking, builds, since),
             parameters=parameters,
-            samples=samples.read(site.data_directory / samples.NAME, since, until),
+            samples=samples.read(site.data_directory, since, until),
+            standalone=site.standalone,
             usage=usages[0] if usages else None,
             workspace_usage=usages[1] if usages else None,
             containers=of_engine("Docker GET /containers/json", lambda: docker.containers(site.stack)),
@@ -150,6 +161,11 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
             dumps=of_engine("the folder of the backups", lambda: _dumps(site.data_directory)),
             queries=asking.queries,
         )
+
+
+def _told(build: dict[str, Any], stops: Mapping[str, Any]) -> dict[str, Any]:
+    """The build, with the reason that Coder does not know where the keeper asked for it."""
+    return {**build, "reason": PRESSURE} if build["id"] in stops else build
 
 
 def _workspaces(asking: Asking) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pilot.verdict import costs, memory, runs, samples, workspaces
-from pilot.verdict.builds import Failure, Start, created, failures, stamp, start, status
+from pilot.verdict.builds import Failure, Pressed, Start, created, failures, pressed, stamp, start, status
 from pilot.verdict.collect import Raw
 from pilot.verdict.costs import Disk
-from pilot.verdict.memory import Bounds, Comparison, Part
+from pilot.verdict.memory import Bounds, Comparison, Part, Standalone
 from pilot.verdict.runs import Runs
 from pilot.verdict.samples import Sample
 from pilot.verdict.sessions import HOUR, History
@@ -44,6 +44,9 @@ class Figures:
     disk: Disk
     by_limit: Comparison
     by_peak: Comparison
+    standalone: Standalone | None
+    pressed: tuple[Pressed, ...]
+    """Oldest first."""
     removed: tuple[str, ...] | None
     kept: tuple[str, ...] | None
     warnings: tuple[str, ...]
@@ -58,7 +61,7 @@ class Figures:
 
     @property
     def control_plane_gib(self) -> float | None:
-        """Coder and Postgres together."""
+        """Coder, Postgres and keeper together."""
         return memory.together_gib(self.parts.values())
 
     @property
@@ -69,7 +72,7 @@ class Figures:
 
     @property
     def net_gib_h(self) -> Bounds | None:
-        """What parking gave back by measured peak, less what Coder and Postgres held."""
+        """What parking gave back by measured peak, less what Coder, Postgres and keeper held."""
         cost = self.control_plane_gib_h
         return None if cost is None else self.by_peak.given_back.plus(-cost)
 
@@ -125,6 +128,8 @@ def compute(raw: Raw) -> Figures:
         down_h=watch.down / HOUR if watch.seen else None,
         disk=costs.disk(raw),
         by_limit=memory.compare(there, lambda each: each.limit_gib, control_gib_h),
+        standalone=memory.standalone(raw, (raw.until - since) / HOUR),
+        pressed=pressed(made, raw.stops),
         by_peak=memory.compare(there, lambda each: each.peak_gib, control_gib_h),
         removed=costs.removed(raw),
         kept=costs.kept(raw),

@@ -74,12 +74,10 @@ def _used(figures: Figures) -> Check:
 
 def _net(figures: Figures, thresholds: settings.Verdict) -> Check:
     wanted = thresholds.min_net_gib_h_per_day
-    rule = (
-        f"at least {wanted} GiB·h a day of RAM given back, minus that of Coder and Postgres (verdictMinNetGibHPerDay)"
-    )
+    rule = f"at least {wanted} GiB·h a day of RAM given back, minus the pilot's own (verdictMinNetGibHPerDay)"
     net = figures.net_gib_h
     if net is None or figures.days <= 0:
-        return Check(rule=rule, found="the RAM of Coder and Postgres is unknown", met=None)
+        return Check(rule=rule, found="the RAM of Coder, Postgres or the keeper is unknown", met=None)
     daily = Bounds(low=net.low / figures.days, high=None if net.high is None else net.high / figures.days)
     if daily.known:
         return Check(rule=rule, found=f"{daily.low:.1f} GiB·h a day net", met=daily.low >= wanted)

@@ -1,4 +1,4 @@
-"""Memory over time, in GiB hours: given back by parking, held by Coder and Postgres, and by the alternatives."""
+"""Memory over time, in GiB hours: given back by parking, held by Coder, Postgres, keeper and the alternatives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pilot.verdict.collect import Raw
+from pilot.verdict.samples import STANDALONE
 from pilot.verdict.workspaces import MIB_PER_GIB, WorkspaceFigures
 
 
@@ -27,7 +28,7 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Coder or Postgres."""
+    """Coder, Postgres or the keeper."""
 
     ram_now_gib: float | None
     ram_mean_gib: float | None
@@ -43,6 +44,19 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standalone:
+    """The container that the pilot is compared with, as the samples saw it."""
+
+    name: str
+    ram_mean_gib: float
+    """While it ran."""
+    share: float
+    """Of the samples, in which it ran."""
+    gib_h: float
+    """Over the period, as in the samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """GiB hours of the period under one measure of a workspace's memory."""
 
@@ -52,11 +66,11 @@ class Comparison:
     bare: Bounds
     """`docker run` per project: started and stopped by hand as here, and never by autostop."""
     pilot: Bounds | None
-    """What this pilot held: workspaces, Coder and Postgres; None where the latter are unknown."""
+    """What this pilot held: workspaces, Coder, Postgres and keeper; None where the latter are unknown."""
 
 
 def part(raw: Raw, name: str) -> Part:
-    """The figures of "coder" or "postgres"."""
+    """The figures of "coder", "postgres" or "keeper"."""
     ram = [each.ram_mib[name] / MIB_PER_GIB for each in raw.samples if name in each.ram_mib]
     cpu = [each.cpu_percent[name] for each in raw.samples if name in each.cpu_percent]
     now = (raw.usage or {}).get(name)
@@ -69,8 +83,19 @@ def part(raw: Raw, name: str) -> Part:
     )
 
 
+def standalone(raw: Raw, period_h: float) -> Standalone | None:
+    """The container of the setting `standaloneContainer`; None where no sample saw it."""
+    # In samples of before the keeper nobody looked for it.
+    looked = [each for each in raw.samples if each.host_total_mib is not None]
+    ram = [each.ram_mib[STANDALONE] / MIB_PER_GIB for each in looked if STANDALONE in each.ram_mib]
+    if not raw.standalone or not ram:
+        return None
+    mean, share = statistics.fmean(ram), len(ram) / len(looked)
+    return Standalone(name=raw.standalone, ram_mean_gib=mean, share=share, gib_h=mean * share * period_h)
+
+
 def together_gib(parts: Iterable[Part]) -> float | None:
-    """Coder and Postgres together; None where one of them is unknown."""
+    """Coder, Postgres and keeper together; None where one of them is unknown."""
     values = [each.ram_gib for each in parts]
     return None if None in values else sum(value for value in values if value is not None)
 
@@ -80,7 +105,7 @@ def compare(
     ram_gib: Callable[[WorkspaceFigures], float | None],
     control_gib_h: float | None,
 ) -> Comparison:
-    """Add up the workspaces' hours, each times its `ram_gib`; `control_gib_h` is what Coder and Postgres held."""
+    """Add up the workspaces' hours, each times its `ram_gib`; `control_gib_h` is what Coder, Postgres, keeper held."""
 
     def total(hours: Callable[[WorkspaceFigures], float]) -> Bounds:
         low, high = 0.0, 0.0

@@ -78,7 +78,7 @@ def _plots(figures: Figures) -> Iterable[str]:
         return
     yield "<h2>Running and parked</h2>"
     yield plots.timeline(figures)
-    yield "<h2>RAM: used by Coder and Postgres, given back by parking</h2>"
+    yield "<h2>RAM: used by Coder, Postgres and keeper, given back by parking</h2>"
     yield plots.ram(figures)
     yield "<h2>Starts</h2>"
     yield plots.starts(figures)

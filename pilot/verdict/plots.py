@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from pilot.verdict import report
 from pilot.verdict.figures import Figures
+from pilot.verdict.samples import PARTS, Sample
 from pilot.verdict.sessions import State
 from pilot.verdict.workspaces import WorkspaceFigures
 
@@ -38,6 +39,10 @@ SETTINGS: Final[dict[Any, Any]] = {
     "axes.axisbelow": True,
     "axes.titlelocation": "left",
 }
+
+
+def _parts_gib(sample: Sample) -> float:
+    return sum(sample.ram_mib.get(part, 0) for part in PARTS) / 1024
 
 
 def timeline(figures: Figures) -> str:
@@ -64,7 +69,7 @@ def timeline(figures: Figures) -> str:
 
 
 def ram(figures: Figures) -> str:
-    """RAM of Coder and Postgres, and RAM given back."""
+    """RAM of Coder, Postgres and keeper, and RAM given back."""
 
     def draw(axes: Axes) -> None:
         for label, gib_of, style in (
@@ -74,13 +79,14 @@ def ram(figures: Figures) -> str:
             times, values = _parked_gib(figures, gib_of)
             axes.step(times, values, where="post", label=label, **style)
         if figures.samples:
-            parts = [each for each in figures.samples if len(each.ram_mib) == len(figures.parts)]
+            # Where all ran; those of before the keeper know nothing of it.
+            parts = [each for each in figures.samples if {"coder", "postgres"} <= each.ram_mib.keys()]
             axes.plot(
-                [_days(each.time) for each in parts], [sum(each.ram_mib.values()) / 1024 for each in parts],
-                color=CONTROL, label="Coder and Postgres, sampled", marker=".", markersize=3,
+                [_days(each.time) for each in parts], [_parts_gib(each) for each in parts],
+                color=CONTROL, label="Coder, Postgres and keeper, sampled", marker=".", markersize=3,
             )  # fmt: skip
         elif (now := figures.control_plane_gib) is not None:
-            axes.axhline(now, color=CONTROL, linestyle="--", label="Coder and Postgres, now")
+            axes.axhline(now, color=CONTROL, linestyle="--", label="Coder, Postgres and keeper, now")
         axes.set_ylabel("GiB")
         axes.set_ylim(bottom=0)
         _times(axes, figures)

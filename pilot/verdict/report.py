@@ -133,8 +133,10 @@ def _benefit(figures: Figures) -> Iterable[Row]:
     )  # fmt: skip
     yield Row(
         name="Stops", source=f"{BUILDS}, reason",
-        value=f"{sum(one.autostops for one in each)} by autostop, {sum(one.hand_stops for one in each)} by hand",
+        value=f"{sum(one.autostops for one in each)} by autostop, "
+        f"{sum(one.pressure_stops for one in each)} for memory, {sum(one.hand_stops for one in each)} by hand",
     )  # fmt: skip
+    yield from _pressed(figures)
     parked = sum(one.parked_h for one in each)
     yield Row(name="Parked", value=number(parked, "h"), source=f"{BUILDS}, from stop to start", key=True)
     yield Row(
@@ -167,13 +169,30 @@ def _benefit(figures: Figures) -> Iterable[Row]:
     )  # fmt: skip
 
 
+def _pressed(figures: Figures) -> Iterable[Row]:
+    """The workspaces that were stopped because the host's memory was short, the newest first."""
+    stops = figures.pressed[::-1]
+    if not stops:
+        return
+    together = sum(each.ram_mib or 0 for each in stops) / 1024
+    yield Row(
+        name="Stopped for memory", source="stops.jsonl",
+        value=f"{counted(len(stops), 'time')}, which gave back {size(together)}",
+    )  # fmt: skip
+    for each in stops[:REASONS_SHOWN]:
+        gave = UNKNOWN if each.ram_mib is None else size(each.ram_mib / 1024)
+        yield Row(name="", value=f"{each.workspace}: {gave}", source=f"{each.time:%Y-%m-%d %H:%M}")
+    if len(stops) > REASONS_SHOWN:
+        yield Row(name="", value=f"and {len(stops) - REASONS_SHOWN} before", source="")
+
+
 def _cost(figures: Figures) -> Iterable[Row]:
     for name, part in figures.parts.items():
         title = name.capitalize()
         yield Row(name=f"{title}, RAM", value=_ram(part), source=f"{STATS}; {SAMPLES}")
         yield Row(name=f"{title}, CPU of one core", value=_cpu(part), source=f"{STATS}; {SAMPLES}")
     yield Row(
-        name="RAM of Coder and Postgres", key=True, value=number(figures.control_plane_gib_h, "GiB·h"),
+        name="RAM of the pilot itself", key=True, value=number(figures.control_plane_gib_h, "GiB·h"),
         source="mean of the samples, over the period" if figures.samples else "RAM now, as if it were so all the time",
     )  # fmt: skip
     disk = figures.disk
@@ -227,18 +246,24 @@ def _cpu(part: Part) -> str:
 def _alternatives(figures: Figures) -> Iterable[Row]:
     for title, by in (("limit", figures.by_limit), ("peak", figures.by_peak)):
         yield from _by(title, by)
+    if beside := figures.standalone:
+        seen_h = beside.share * figures.watched_h
+        yield Row(
+            name=f"Container {beside.name}", value=number(beside.gib_h, "GiB·h"),
+            source=f"{SAMPLES}: mean {size(beside.ram_mean_gib)}, in {hours(seen_h)} h of {hours(figures.watched_h)} h",
+        )  # fmt: skip
     yield Row(
         name="Saved against always on",
         key=True,
         value=bounds(figures.net_gib_h, "GiB·h"),
-        source="RAM given back by peak, less RAM of Coder and Postgres",
+        source="RAM given back by peak, less RAM of Coder, Postgres and keeper",
     )
 
 
 def _by(title: str, by: Comparison) -> Iterable[Row]:
     yield Row(
         name=f"This pilot, by {title}", value=bounds(by.pilot, "GiB·h"),
-        source="RAM in running hours, and RAM of Coder and Postgres",
+        source="RAM in running hours, and RAM of Coder, Postgres and keeper",
     )  # fmt: skip
     yield Row(name=f"Always on, by {title}", value=bounds(by.always_on, "GiB·h"), source="RAM in all hours")
     yield Row(

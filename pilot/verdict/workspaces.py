@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pilot.verdict.builds import automatic, created, stamp
+from pilot.verdict.builds import PRESSURE, automatic, created, stamp
 from pilot.verdict.collect import Raw
 from pilot.verdict.runs import reports
 from pilot.verdict.sessions import HOUR, History, Session, Span, State
@@ -33,6 +33,8 @@ class WorkspaceFigures:
     used_h: float | None
     """At most, see `_used_until`."""
     autostops: int
+    pressure_stops: int
+    """Asked for by the keeper, because the host's memory was short."""
     hand_stops: int
     spans: tuple[Span, ...]
 
@@ -97,7 +99,8 @@ def of(
         each for each in builds
         if each["transition"] == "stop" and each["job"]["status"] == "succeeded" and created(each) >= since
     ]  # fmt: skip
-    autostops = sum(map(automatic, stops))
+    pressed = sum(each["reason"] == PRESSURE for each in stops)
+    autostops = sum(map(automatic, stops)) - pressed
     return WorkspaceFigures(
         name=history.title,
         template=template_title(record),
@@ -109,7 +112,8 @@ def of(
         sessions=len(sessions),
         used_h=None if None in used else sum(each for each in used if each is not None),
         autostops=autostops,
-        hand_stops=len(stops) - autostops,
+        pressure_stops=pressed,
+        hand_stops=len(stops) - autostops - pressed,
         spans=spans,
     )
 

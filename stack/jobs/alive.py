@@ -9,7 +9,8 @@ whenever it is loaded, so a stopped Coder would block everything.
                                           workspaces back into their network, and waits
 
 Prints one JSON object:
-    {"answers": bool, "generations": {"token": 1, "template-record": 0, "member": 0}, "differences": [str],
+    {"answers": bool, "generations": {"token": 1, "keeper-token": 1, "template-record": 0, "member": 0},
+     "differences": [str],
      "problem": str or null}
 without generations while Coder or its database does not answer. A generation is one more than the last where what it
 counts is to be made anew. A problem is no failure here: the program raises it, so that it stands alone and not in an
@@ -71,6 +72,8 @@ def _look() -> Found:
     account = pilot_file.admin(directory)
     digest = postgres.literal(account.password_digest if account else "")
     name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{token}")
+    keepers = pilot_file.keeper_token_generation(program.variable("DATA_DIRECTORY"))
+    keepers_name = postgres.literal(f"{names.KEEPER_TOKEN_PREFIX}{keepers}")
     identifier = postgres.literal(str(record.get("template_id")))
     member = pilot_file.member(program.variable("DATA_DIRECTORY"))
     rows = postgres.query(
@@ -80,6 +83,8 @@ def _look() -> Found:
         # Another password than the job gave the admin counts as well.
         "SELECT 'token' FROM api_keys JOIN users ON users.id = user_id"
         f" WHERE token_name = {name} AND {postgres.PASSWORD_DIGEST} = {digest}"
+        f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
+        f"SELECT 'keeper-token' FROM api_keys WHERE token_name = {keepers_name}"
         f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
         "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
         " 'icon', icon, 'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,"
@@ -129,6 +134,7 @@ def _look() -> Found:
         running=frozenset(row.removeprefix("runs ") for row in rows if row.startswith("runs ")),
         generations={
             "token": token if "token" in rows else token + 1,
+            "keeper-token": keepers if "keeper-token" in rows else keepers + 1,
             "template-record": setting,
             "member": int(counted.get("member", 0)) + bool(of_member),
         },
@@ -267,8 +273,8 @@ def _note(generations: Mapping[str, int]) -> None:
     """Keep what was counted, so that the next `up` takes it for done."""
     data_directory = program.variable("DATA_DIRECTORY")
     before = pilot_file.read(data_directory).get("generations") or {}
-    # The token's is written by who makes it.
-    after = {**before, **{key: value for key, value in generations.items() if value and key != "token"}}
+    # Those of tokens are written by who makes them.
+    after = {**before, **{key: value for key, value in generations.items() if value and "token" not in key}}
     if after != before:
         pilot_file.update(data_directory, generations=after)
 

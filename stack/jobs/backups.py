@@ -93,10 +93,15 @@ def restore(container: str, role: str, database: str, file: Path) -> None:
 
 
 def prune(data_directory: str, kept: int) -> list[str]:
-    """Remove all but the newest `kept` backups, each with the state beside it; the names of those removed."""
+    """Remove all but the newest `kept` backups, each with the state beside it; the names of those removed.
+
+    Those from the future, made under a clock that was wrong, count as the oldest: they must not push out newer ones.
+    """
     folder = Path(data_directory) / FOLDER
     # What somebody else put there is not ours to count or to remove.
-    dumps = sorted(file for file in folder.glob(f"*{DUMP_SUFFIX}") if _OWN_NAME.fullmatch(file.name))
+    ours = (file for file in folder.glob(f"*{DUMP_SUFFIX}") if _OWN_NAME.fullmatch(file.name))
+    now = timestamp()
+    dumps = sorted(ours, key=lambda file: (file.name.removesuffix(DUMP_SUFFIX) <= now, file.name))
     gone = dumps[: max(0, len(dumps) - kept)]
     for file in gone:
         file.unlink()

@@ -10,11 +10,11 @@ import re
 import sys
 from pathlib import Path
 
-from stack.jobs import backups, disk, engine, pilot_file, program, workspace_secrets
+from stack.jobs import backups, disk, engine, names, pilot_file, program, workspace_secrets
 
 POSTGRES = "postgres"
-SAMPLES = "samples.jsonl"
-"""What the verdict's timer writes."""
+KEEPERS = (names.SAMPLES, f"{names.SAMPLES}{names.ROTATED}", names.STOPS, names.KEEPER_STATUS)
+"""What the keeper writes."""
 
 
 def image_major(image: str) -> int:
@@ -65,7 +65,7 @@ def remove(directory: Path, image: str) -> None:
     engine.docker(
         "run", "--rm", "--network", "none", "--user", "0", "--mount", f"type=bind,source={directory},target=/data",
         "--entrypoint", "rm", image, "-rf", f"/data/{POSTGRES}", f"/data/{backups.FOLDER}",
-        f"/data/{SAMPLES}", f"/data/{workspace_secrets.FOLDER}",
+        f"/data/{workspace_secrets.FOLDER}", *(f"/data/{each}" for each in KEEPERS),
     )  # fmt: skip
     (directory / pilot_file.NAME).unlink()
     try:

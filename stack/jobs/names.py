@@ -25,6 +25,16 @@ TEMPLATE_BESIDE = "project"
 TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
 """What the names of our API tokens begin with; a number follows."""
 
+KEEPER_TOKEN_PREFIX = "coder-keeper-"  # noqa: S105  a name, not a secret
+"""The same for the keeper's own token; not the prefix of the others, all of which are replaced together."""
+
+SAMPLES = "samples.jsonl"
+STOPS = "stops.jsonl"
+KEEPER_STATUS = "keeper.json"
+"""What the keeper writes into the data directory."""
+ROTATED = ".1"
+"""What the older one of a file that was begun anew ends with."""
+
 LOOPBACK = "127.0.0.1"
 
 CODER_ALIAS = "coder"
@@ -32,6 +42,9 @@ POSTGRES_ALIAS = "postgres"
 """What the two are called on their networks."""
 
 RESTART_POLICY = "unless-stopped"
+KEEPER_MEMORY_MB = 256
+"""Its limit. It needs a tenth; pg_dump needs as much as the largest row, and its file counts while it is written."""
+KEEPER_CPUS = 1
 
 
 def coder_container(stack: str) -> str:
@@ -42,6 +55,16 @@ def coder_container(stack: str) -> str:
 def postgres_container(stack: str) -> str:
     """The container of Postgres."""
     return f"{stack}-postgres"
+
+
+def keeper_container(stack: str) -> str:
+    """The container that looks after the pilot."""
+    return f"{stack}-keeper"
+
+
+def keeper_image(stack: str) -> str:
+    """Its image; no registry is ever asked for one that is called so."""
+    return f"localhost/{stack}-keeper:latest"
 
 
 def tls_port(port: int) -> int:

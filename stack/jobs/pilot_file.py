@@ -1,7 +1,7 @@
 """`pilot.json` beside the data: what a new state adopts. No secret is in it.
 
 For example:
-    {"token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000,
+    {"token_generation": 3, "keeper_token_generation": 3, "template_id": "<UUID>", "default_ttl_ms": 7200000,
      "owner": "/home/me/coder-pilot:local", "docker_host": "unix:///var/run/docker.sock",
      "containers": {"coder-server": "<id>"}, "networks": {"coder-control": "<id>"}, "generations": {"coder": 1},
      "adoption": {"template": "<UUID>", "home": "docker_volume.home_volume"},
@@ -105,6 +105,12 @@ def _data_directory_file(checkout: Path, stack: str) -> Path:
 def token_generation(data_directory: str) -> int:
     """How often an API token was made for this data, 0 for never."""
     value = read(data_directory).get("token_generation")
+    return value if isinstance(value, int) else 0
+
+
+def keeper_token_generation(data_directory: str) -> int:
+    """The same of the keeper's own token."""
+    value = read(data_directory).get("keeper_token_generation")
     return value if isinstance(value, int) else 0
 
 

@@ -66,7 +66,7 @@ def _attempts(known: dict[str, dict[str, Any]], present: set[str] | None) -> dic
 
 
 def _sweep(known: dict[str, dict[str, Any]], present: set[str]) -> None:
-    old = present - {each["name"] for each in known.values()}
+    old = present - {each["name"] for each in known.values()} - {names.keeper_image(program.variable("STACK"))}
     if not old:
         return
     container = names.postgres_container(program.variable("STACK"))

@@ -67,7 +67,8 @@ class Declared:
     last_data_directory: str
     """Where the checkout had it last, "" for nowhere."""
     containers: Mapping[str, Record]
-    """Each with "name", "image", "memory_mb", "cpus", "restart" and "networks", from each network to our aliases."""
+    """Each with "name", "image", "memory_mb", "cpus", "restart", "networks", from each network to our aliases, and
+    "stays_stopped" where nothing later in `up` starts it."""
     networks: Mapping[str, Record]
     """Each with "name" and "internal"."""
 
@@ -234,6 +235,8 @@ def compare(declared: Declared, live: Mapping[str, Record], record: Record) -> d
                 found[f"{key}-image"] = [f"its image {wanted['image']} is gone"]
         elif _is_foreign(container, recorded.get(name)):
             found[key] = [f"{name} was made by somebody else"]
+        elif wanted["stays_stopped"] and not container["State"]["Running"]:
+            found[key] = [f"{name} is stopped"]
         else:
             found[key] = [f"{name} {each}" for each in _changes(wanted, container, networks)]
     for key, wanted in declared.networks.items():

@@ -24,7 +24,7 @@ from tests.e2e import parts
 from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAM = ("Pulumi.yaml", "__main__.py", "stack", "terraform-template", "workspace-image")
+PROGRAM = ("Pulumi.yaml", "__main__.py", "keeper", "stack", "terraform-template", "workspace-image")
 NAME_PREFIX = "pilot-test"
 UP_TIMEOUT_S = 300
 STACK_LABEL = "coder-pilot.stack"
@@ -254,6 +254,9 @@ def make_pilot(directory: Path, number: int, **config: str) -> Pilot:
             "postgresImage": POSTGRES_IMAGE,
             "workspaceImages": WORKSPACE_IMAGE,
             "tailnet": "false",
+            # Whoever else uses the machine must not decide which workspaces of a test stop.
+            "memoryReserve": "0",
+            "standaloneContainer": "",
             **config,
         }
     )

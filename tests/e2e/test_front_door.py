@@ -113,8 +113,12 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
     assert health.startswith("Coder's health: ")
     assert f"not proved on Coder {CODER_VERSION}, Postgres 17" in health
     rows = {line.split()[0]: line for line in servers.splitlines()[1:]}
-    assert set(rows) == {f"{clone.name}-postgres", f"{clone.name}-server"}
+    assert set(rows) == {f"{clone.name}-{part}" for part in ("keeper", "postgres", "server")}
+    keeper = rows.pop(f"{clone.name}-keeper")
     assert all("(healthy)" in line and "GiB" in line for line in rows.values())
+    # It is asked for its health once a minute.
+    assert "(unhealthy)" not in keeper
+    assert "/ 256MiB" in keeper
     (line,) = workspaces.splitlines()[1:]
     assert line.split()[:2] == ["dev/demo", "running"]
     assert " in 1 h " in line

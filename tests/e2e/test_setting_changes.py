@@ -91,8 +91,14 @@ ROWS = {
     "adminName": Row(value="Grace Hopper"),
     "adminEmail": Row(value="someone@else.example", refused="pulumi config set adminEmail"),
     "adminPassword": Row(value="a-Passw0rd-of-the-owners", secret=True),
+    "backupAt": Row(value="04:15"),
     "backupsKept": Row(value="3"),
     "purgeOnDestroy": Row(value="true"),
+    "memoryReserve": Row(value="1%"),
+    "pressureIdle": Row(value="20m"),
+    "samplesSize": Row(value="128MiB"),
+    "samplesDays": Row(value="30"),
+    "standaloneContainer": Row(value="code-server"),
     "verdictMinDays": Row(value="3"),
     "verdictMinNetGibHPerDay": Row(value="1"),
     "verdictMaxFailedPercent": Row(value="5"),
@@ -138,7 +144,7 @@ def _set(pilot: Pilot, key: str, row: Row, value: str) -> None:
 
 
 def _ids(pilot: Pilot) -> list[tuple[str, str]]:
-    return [identity(f"{pilot.name}-{part}") for part in ("server", "postgres")]
+    return [identity(f"{pilot.name}-{part}") for part in ("server", "postgres", "keeper")]
 
 
 @pytest.mark.drill

@@ -88,7 +88,9 @@ def test_every_command_works_on_this_stack(clone: Clone, values: dict[str, str],
     assert found["health"]["found"] == "Coder's health: ok"
 
     shown = clone.make("status").stdout
-    assert {line.split()[0] for line in shown.splitlines()[1:3]} == {f"{clone.name}-postgres", f"{clone.name}-server"}
+    assert {line.split()[0] for line in shown.splitlines()[1:4]} == {
+        f"{clone.name}-{part}" for part in ("keeper", "postgres", "server")
+    }
     assert "no workspaces" in shown  # Coder itself answered, at its port
     assert "Coder's health: ok" in shown
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from stack.jobs import workspace_secrets
 from tests.e2e.parts import POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
-from tests.e2e.retirement_fixture import command, container_of, identity
+from tests.e2e.retirement_fixture import command, container_of, identity, sql
 from tests.e2e.walk_fixture import Walk
 from tests.e2e.world_fixture import Lived, everything_gone, lived_in
 
@@ -113,6 +113,19 @@ def _both_stopped(lived: Lived) -> None:
     docker("stop", _server(lived), f"{lived.pilot.name}-postgres")
 
 
+def _keeper_killed(lived: Lived) -> None:
+    docker("kill", f"{lived.pilot.name}-keeper")
+
+
+def _keeper_gone_with_its_image(lived: Lived) -> None:
+    docker("rm", "--force", f"{lived.pilot.name}-keeper")
+    docker("image", "rm", f"localhost/{lived.pilot.name}-keeper")
+
+
+def _keepers_token_revoked(lived: Lived) -> None:
+    sql(lived.pilot, "DELETE FROM api_keys WHERE token_name LIKE 'coder-keeper-%'")
+
+
 def _record_lost(lived: Lived) -> None:
     (lived.pilot.data / "pilot.json").unlink()
     docker("rm", "--force", _server(lived))
@@ -136,6 +149,9 @@ def _secrets_gone(lived: Lived) -> None:
         pytest.param(_control_network_gone, "the network {name}-control is gone", marks=pytest.mark.drill),
         pytest.param(_another_network_in_its_place, "was made by somebody else", marks=pytest.mark.drill),
         pytest.param(_postgres_gone, "{name}-postgres is gone", marks=pytest.mark.drill),
+        pytest.param(_keeper_killed, "{name}-keeper is stopped", marks=pytest.mark.drill),
+        pytest.param(_keeper_gone_with_its_image, "its image localhost/{name}-keeper", marks=pytest.mark.drill),
+        pytest.param(_keepers_token_revoked, "", marks=pytest.mark.drill),
         pytest.param(_secrets_gone, "the file with the secrets of workspaces is gone", marks=pytest.mark.drill),
     ],
 )
@@ -156,7 +172,9 @@ REFUSED = {
 
 
 def _ids(lived: Lived) -> list[tuple[str, str]]:
-    return [identity(each) for each in (_server(lived), f"{lived.pilot.name}-postgres")]
+    return [
+        identity(each) for each in (_server(lived), *(f"{lived.pilot.name}-{part}" for part in ("postgres", "keeper")))
+    ]
 
 
 @pytest.mark.parametrize("key", REFUSED)

@@ -32,11 +32,16 @@ def _template_changed(pilot: Pilot) -> None:
 ACCIDENTS: dict[str, Callable[[Pilot], Any]] = {
     "Coder removed": lambda pilot: docker("rm", "--force", _server(pilot)),
     "Postgres removed": lambda pilot: docker("rm", "--force", f"{pilot.name}-postgres"),
+    "the keeper removed": lambda pilot: docker("rm", "--force", f"{pilot.name}-keeper"),
+    "the keeper killed": lambda pilot: docker("kill", f"{pilot.name}-keeper"),
     "Coder stopped": lambda pilot: docker("stop", _server(pilot)),
     "Coder cut off": lambda pilot: docker("network", "disconnect", f"{pilot.name}-workspaces", _server(pilot)),
     "another limit": lambda pilot: docker("update", "--memory", "1g", "--memory-swap", "1g", _server(pilot)),
     "the template changed": _template_changed,
     "the token revoked": lambda pilot: sql(pilot, "DELETE FROM api_keys WHERE token_name LIKE 'coder-pilot-%'"),
+    "the keeper's token revoked": lambda pilot: sql(
+        pilot, "DELETE FROM api_keys WHERE token_name LIKE 'coder-keeper-%'"
+    ),
 }
 
 

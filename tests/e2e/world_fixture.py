@@ -12,7 +12,7 @@ from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import Belongings, belongings, container_of, furnished, sql
 from tests.e2e.workspace_fixture import editor_answers
 
-MADE_AT_RANDOM = ("PASSWORD", "CONNECTION_URL")
+MADE_AT_RANDOM = ("PASSWORD", "CONNECTION_URL", "CODER_TOKEN=")
 TEMPLATE = (
     "name", "display_name", "description", "icon", "default_ttl_ms", "activity_bump_ms", "deprecated",
     "allow_user_cancel_workspace_jobs",
@@ -50,7 +50,7 @@ def lived_in(pilot: Pilot) -> Lived:
 def everything_gone(lived: Lived) -> None:
     """Take away the servers and their networks, behind the pilot's back."""
     name = lived.pilot.name
-    docker("rm", "--force", f"{name}-server", f"{name}-postgres")
+    docker("rm", "--force", f"{name}-server", f"{name}-postgres", f"{name}-keeper")
     docker("network", "disconnect", "--force", f"{name}-workspaces", container_of(lived.running["id"]))
     docker("network", "rm", f"{name}-control", f"{name}-workspaces")
 
@@ -66,6 +66,7 @@ def world_of(pilot: Pilot) -> dict[str, Any]:
     world = {
         "server": _container(f"{pilot.name}-server"),
         "postgres": _container(f"{pilot.name}-postgres"),
+        "keeper": _keeper(f"{pilot.name}-keeper"),
         "networks": {
             part: _pick(_inspect(f"{pilot.name}-{part}"), "Internal", "Labels") for part in ("control", "workspaces")
         },
@@ -93,6 +94,12 @@ def _pick(record: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: record.get(key) for key in keys}
 
 
+def _keeper(name: str) -> dict[str, Any]:
+    """Its image is built for each pilot, and carries the pilot's name."""
+    found = _container(name)
+    return found | {"image": _inspect(found["image"])["RootFS"]}
+
+
 def _container(name: str) -> dict[str, Any]:
     found = _inspect(name)
     config, host = found["Config"], found["HostConfig"]
@@ -106,9 +113,9 @@ def _container(name: str) -> dict[str, Any]:
             for network, joined in found["NetworkSettings"]["Networks"].items()
         },
         "health": config["Healthcheck"],
-        **_pick(config, "Labels", "StopTimeout"),
+        **_pick(config, "Labels", "StopTimeout", "User"),
         **_pick(
             host, "PortBindings", "Memory", "MemorySwap", "NanoCpus", "RestartPolicy", "GroupAdd", "SecurityOpt",
-            "LogConfig", "Privileged", "CapAdd",
+            "LogConfig", "Privileged", "CapAdd", "Tmpfs",
         ),
     }  # fmt: skip

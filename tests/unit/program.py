@@ -30,12 +30,8 @@ LOCAL: Mapping[str, str] = {
 }
 
 # What the jobs would print; anything that looks at them is under test, they are not.
-ALIVE = {
-    "answers": True,
-    "generations": {"token": 1, "template-record": 0, "member": 0},
-    "differences": [],
-    "problem": None,
-}
+GENERATIONS = {"token": 1, "keeper-token": 1, "template-record": 0, "member": 0}
+ALIVE = {"answers": True, "generations": GENERATIONS, "differences": [], "problem": None}
 WORLD = {"generations": {}, "differences": [], "coder_started_at": "", "joined": [], "problem": None}
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 RECORD = json.dumps({"incomplete": []})

@@ -379,6 +379,7 @@ class World:
     running: dict[str, bool]
     answers: bool = True
     token_known: bool = True
+    keepers_token_known: bool = True
     socket_answers: bool = True
     started: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
@@ -437,6 +438,7 @@ def look(
             return "\n".join(
                 [
                     *(["token"] if world.token_known else []),
+                    *(["keeper-token"] if world.keepers_token_known else []),
                     *(["unused"] if world.unused else []),
                     *(["taken"] if world.taken else []),
                     *(f"runs admin.{name}" for name in world.workspaces),
@@ -468,11 +470,19 @@ BOTH = {"coder-server": True, "coder-postgres": True}
 def test_a_token_that_coder_no_longer_knows_asks_for_the_next_generation(
     look: Callable[[World, str], dict[str, object]], tmp_path: Path, mode: str, known: bool, generation: int
 ) -> None:
-    pilot_file.update(str(tmp_path), token_generation=7)
+    pilot_file.update(str(tmp_path), token_generation=7, keeper_token_generation=4)
     world = World(running=dict(BOTH), token_known=known)
-    generations = {"token": generation, "template-record": 0, "member": 0}
+    generations = {"token": generation, "keeper-token": 4, "template-record": 0, "member": 0}
     assert look(world, mode) == {"answers": True, "generations": generations, "differences": [], "problem": None}
     assert world.started == []
+
+
+def test_the_keepers_token_is_made_anew_alone(look: Callable[[World, str], dict[str, object]], tmp_path: Path) -> None:
+    pilot_file.update(str(tmp_path), token_generation=7, keeper_token_generation=4)
+    found = look(World(running=dict(BOTH), keepers_token_known=False), "ensure")
+    assert found["generations"] == {"token": 7, "keeper-token": 5, "template-record": 0, "member": 0}
+    # Counted by who makes it, when it is made.
+    assert pilot_file.keeper_token_generation(str(tmp_path)) == 4
 
 
 def test_the_look_asks_for_a_token_of_a_user_whose_password_is_the_one_that_was_set(
@@ -645,6 +655,10 @@ def test_a_template_that_somebody_changed_is_set_back_and_what_is_not_declared_s
     assert record(HOUR_MS) == [("PATCH /api/v2/templates/ours", ours)]
 
 
+def _of_template(found: dict[str, object]) -> object:
+    return found["generations"]["template-record"]  # type: ignore[index]
+
+
 def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
     look: Callable[[World, str], dict[str, object]], tmp_path: Path
 ) -> None:
@@ -654,15 +668,12 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
     said = ["the template was changed in Coder (its display name, autostop): it is set back"]
     for mode, generation in (("look", 1), ("ensure", 1)):
         found = look(world, mode)
-        assert (found["differences"], found["generations"]) == (
-            said,
-            {"token": 1, "template-record": generation, "member": 0},
-        )
+        assert (found["differences"], _of_template(found)) == (said, generation)
     world.template = [{**declared, "description": "of no matter to a pilot that does not declare it"}]
-    assert look(world, "ensure")["generations"] == {"token": 1, "template-record": 1, "member": 0}
+    assert _of_template(look(world, "ensure")) == 1
     world.unused = True
     found = look(world, "ensure")
-    assert (found["differences"], found["generations"]) == ([], {"token": 1, "template-record": 2, "member": 0})
+    assert (found["differences"], _of_template(found)) == ([], 2)
     world.template = []
     assert look(world, "ensure")["problem"] == "the template code-server was deleted in Coder: `make up` makes it anew"
 

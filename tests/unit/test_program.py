@@ -129,7 +129,7 @@ def test_containers_follow_the_house_rules(pilot: Declared) -> None:
         assert each.request.deleteBeforeReplace, each.name
         assert "healthcheck" in each.request.replaceOnChanges, each.name
     grace = {each.name: each.inputs["destroyGraceSeconds"] for each in pilot.of(CONTAINER)}
-    assert grace == {"postgres": 60, "coder": 30}
+    assert grace == {"postgres": 60, "coder": 30, "keeper": 10}
 
 
 def test_the_health_of_postgres_is_asked_by_tcp(pilot: Declared) -> None:

@@ -24,9 +24,6 @@ from typing import Any
 import pytest
 
 from pilot import configuration, verdict
-from pilot import sample as command
-from pilot.__main__ import COMMANDS
-from pilot.configuration import PilotError
 from pilot.session import Session
 from pilot.verdict import __main__ as program
 from pilot.verdict import report, terminal
@@ -35,7 +32,7 @@ from pilot.verdict.figures import Figures, compute
 from pilot.verdict.memory import Bounds
 from pilot.verdict.runs import Runs
 from stack.jobs.coder import Api
-from tests.unit.verdict_history import TOKEN, Server, Workspace, at, raw, sample, serve
+from tests.unit.verdict_history import TOKEN, Server, Workspace, at, raw, serve
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDS = 1000
@@ -377,43 +374,12 @@ def test_a_missing_variable_and_a_bad_threshold_are_named(run: Run) -> None:
     assert "CODER_TOKEN" in _refused(_process("pilot.verdict", ["--stack", "local"], {}))
 
 
-@pytest.fixture
-def box(tmp_path: Path) -> Path:
-    """A project whose stack "box" has an engine that does not answer and no data directory yet."""
-    _project(tmp_path, dataDir="data")
-    return tmp_path
-
-
-def test_a_sample_needs_no_package_on_its_path_and_without_an_engine_writes_nothing(box: Path) -> None:
-    before = sorted(box.iterdir())
-    done = _process("pilot", ["sample", "--stack", "box"], {"CODER_PILOT_PROJECT": str(box)}, "-S")
-    assert "Docker at unix:///nonexistent/docker.sock does not answer" in _refused(done)
-    assert sorted(box.iterdir()) == before
-
-
-def test_a_sample_that_cannot_be_written_is_refused_with_what_helps(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configuration, "PROJECT", box)
-    monkeypatch.setattr(command.samples, "take", lambda *_: sample(_ago(0)))
-    with pytest.raises(PilotError, match="run `make up`, which creates the folder"):
-        command.run(argparse.Namespace(stack="box"))
-    (box / "data").mkdir()
-    assert command.run(argparse.Namespace(stack="box")) == 0
-    assert len((box / "data" / "samples.jsonl").read_text().splitlines()) == 1
-
-
 def test_the_servers_requests_are_seen_by_the_test(run: Run) -> None:
     """The lists of requests above prove nothing if they stay empty."""
     server: Server
     with serve() as server:
         _good(run(server.url))
     assert ("GET", "/api/v2/users/me") in server.requests
-
-
-def test_the_timer_runs_a_command_that_there_is() -> None:
-    unit = (CHECKOUT / "ops" / "systemd" / "coder-pilot-sample.service").read_text()
-    (line,) = (each for each in unit.splitlines() if each.startswith("ExecStart="))
-    assert line.split()[1:3] == ["-m", "pilot"]
-    assert line.split()[3] in COMMANDS
 
 
 def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:

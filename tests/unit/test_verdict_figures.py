@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from pilot.verdict import samples
-from pilot.verdict.builds import Failure
-from pilot.verdict.engine import Engine
+from keeper import census, journal
+from keeper.engine import Engine
+from pilot.verdict import report, samples
+from pilot.verdict.builds import PRESSURE, Failure
 from pilot.verdict.figures import Figures, compute
 from pilot.verdict.runs import PAST_LIMIT, REPORT_INTERVAL, WORKING
 from pilot.verdict.workspaces import WorkspaceFigures
+from stack.jobs import names
 from stack.jobs.names import WORKSPACE_LABEL
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
@@ -209,14 +211,14 @@ def test_a_session_whose_reports_coder_no_longer_tells_is_told_by_the_samples() 
     made = Workspace("demo").start(at(3), apps_moved=True, deadline=at(2, hours=22)).autostop(at(2, hours=20))
     made.start(at(1)).stop(at(0, hours=20))
     assert compute(raw(made)).runs.untold_sessions == 1
-    texts = ["idle", *(f"working for {each} min" for each in range(0, 230, 5))]
-    seen = [sample(at(3, minutes=-5 * (place + 1)), claude={"demo": text}) for place, text in enumerate(texts)]
+    texts = ["idle", *(f"working for {each} min" for each in range(238))]
+    seen = [sample(at(3, minutes=-(place + 1)), claude={"demo": text}) for place, text in enumerate(texts)]
     figures = compute(raw(made, samples=seen))
     runs = figures.runs
     assert (runs.total, runs.saved, runs.stopped_by_autostop, runs.untold_sessions) == (1, 1, 1, 0)
     # Up to the last sample of work in the first session, up to the stop in the second.
-    assert _only(figures).used_h == pytest.approx(235 / 60 + 4)
-    capped = sample(at(3, hours=-3, minutes=-55), claude={"demo": f"working, but {PAST_LIMIT}"})
+    assert _only(figures).used_h == pytest.approx(239 / 60 + 4)
+    capped = sample(at(3, hours=-3, minutes=-59), claude={"demo": f"working, but {PAST_LIMIT}"})
     assert compute(raw(made, samples=[*seen[:-1], capped])).runs.stopped_past_limit == 1
 
 
@@ -237,7 +239,7 @@ def test_the_watcher_of_the_template_says_what_the_figures_look_for() -> None:
     assert f"_INTERVAL_S:-{REPORT_INTERVAL.seconds}}}" in script
     assert f'show "{WORKING}$' in script
     assert 'echo "$1" >"$state_dir/status"' in script
-    assert Path(samples.CLAUDE_STATUS).parent.as_posix() in (CHECKOUT / "terraform-template" / "main.tf").read_text()
+    assert Path(census.CLAUDE_STATUS).parent.as_posix() in (CHECKOUT / "terraform-template" / "main.tf").read_text()
 
 
 class OneWorkspace(Engine):
@@ -251,8 +253,9 @@ class OneWorkspace(Engine):
 
 
 def test_what_a_workspace_says_about_its_claude_is_one_short_line_of_plain_text() -> None:
-    said = samples.claude(OneWorkspace(host="unix:///none"), "w")
-    assert said == {"w": f"c[2J of {samples.CLAUDE_STATUS}{'x' * 100}"[: samples.CLAUDE_STATUS_MAX]}
+    engine = OneWorkspace(host="unix:///none")
+    said = census.claude(engine, engine.containers("w"))
+    assert said == {"w": f"c[2J of {census.CLAUDE_STATUS}{'x' * 100}"[: census.CLAUDE_STATUS_MAX]}
 
 
 def test_ram_given_back_is_told_by_limit_and_by_measured_peak() -> None:
@@ -279,19 +282,19 @@ def test_the_alternatives_hold_the_same_hours_without_parking_or_without_autosto
     assert by.always_on.low == pytest.approx(96 * 4)
     assert by.bare.low == pytest.approx((24 + 24 + 24) * 4)
     assert by.pilot is not None
-    assert by.pilot.low == pytest.approx(48 * 4 + 0.375 * 7 * 24)
+    assert by.pilot.low == pytest.approx(48 * 4 + (400 / 1024) * 7 * 24)
 
 
 def test_the_net_takes_the_mean_of_the_samples_and_else_what_is_now() -> None:
     made = Workspace("demo").start(at(3)).stop(at(2), seconds=0)
     now = compute(raw(made))
-    assert now.control_plane_gib_h == pytest.approx(0.375 * 7 * 24)
+    assert now.control_plane_gib_h == pytest.approx((400 / 1024) * 7 * 24)
     assert now.parts["coder"].ram_mean_gib is None
     seen = [sample(at(3, minutes=-minute), demo=1024) for minute in range(0, 60, 5)]
     sampled = compute(raw(made, samples=seen))
-    assert sampled.control_plane_gib_h == pytest.approx(400 / 1024 * 7 * 24)
+    assert sampled.control_plane_gib_h == pytest.approx(416 / 1024 * 7 * 24)
     assert sampled.net_gib_h is not None
-    assert sampled.net_gib_h.low == pytest.approx(48 - 400 / 1024 * 7 * 24)
+    assert sampled.net_gib_h.low == pytest.approx(48 - 416 / 1024 * 7 * 24)
 
 
 def test_without_an_engine_its_figures_are_unknown() -> None:
@@ -339,14 +342,52 @@ def test_a_clock_that_was_set_between_two_samples_is_told_and_not_counted() -> N
 
 
 def test_samples_come_back_as_they_were_written_and_a_broken_line_is_passed_over(tmp_path: Path) -> None:
-    file = tmp_path / samples.NAME
-    samples.append(file, sample(at(1), demo=100))
+    file = tmp_path / names.SAMPLES
+    journal.append(file, sample(at(1), demo=100).record())
     with file.open("a") as stream:
-        stream.write('{"time": "2026-1\n')
-    samples.append(file, sample(at(2)))
-    samples.append(file, sample(at(20)))
-    assert samples.read(file, at(7), UNTIL) == [sample(at(2)), sample(at(1), demo=100)]
+        stream.write('{"time": "2026-1')
+    journal.append(file, sample(at(2)).record())
+    journal.append(file, sample(at(20)).record())
+    assert samples.read(tmp_path, at(7), UNTIL) == [sample(at(2)), sample(at(1), demo=100)]
     assert samples.read(tmp_path / "none", at(7), UNTIL) == []
+
+
+def test_a_sample_of_before_the_keeper_is_still_read(tmp_path: Path) -> None:
+    record = sample(at(1), demo=100).record()
+    del record["host_available_mib"], record["host_total_mib"]
+    journal.append(tmp_path / names.SAMPLES, record)
+    (found,) = samples.read(tmp_path, at(7), UNTIL)
+    assert (found.host_total_mib, found.workspace_ram_mib) == (None, {"id-demo": 100})
+
+
+def test_stops_that_the_keeper_asked_for_are_counted_apart_and_park_as_autostop_does() -> None:
+    made = Workspace("demo").start(at(4)).stop(at(3), reason=PRESSURE, seconds=0).start(at(2)).stop(at(1), seconds=0)
+    stop = {"build": made.builds[1]["id"], "ram_mib": 512.0}
+    figures = compute(raw(made, stops={stop["build"]: stop}))
+    found = _only(figures)
+    assert (found.autostops, found.pressure_stops, found.hand_stops) == (0, 1, 1)
+    # Without the keeper it would have run on.
+    assert figures.by_limit.bare.low == pytest.approx(72 * 4)
+    (pressed,) = figures.pressed
+    assert (pressed.workspace, pressed.ram_mib) == ("admin/demo", 512)
+    (row,) = [row for section in report.sections(figures) for row in section.rows if row.name == "Stopped for memory"]
+    assert row.value == "1 time, which gave back 512 MiB"
+
+
+def test_the_container_of_before_is_compared_by_what_it_had_while_it_ran() -> None:
+    seen = [sample(at(1, minutes=-minute), host_total_mib=32_000) for minute in range(4)]
+    for each in seen[:3]:
+        each.ram_mib[samples.STANDALONE] = 2048
+    # One from before the keeper, which did not look.
+    figures = compute(raw(samples=[sample(at(2)), *seen], standalone="code-server"))
+    assert figures.standalone is not None
+    assert (figures.standalone.ram_mean_gib, figures.standalone.share) == (2, 0.75)
+    assert figures.standalone.gib_h == pytest.approx(2 * 0.75 * 7 * 24)
+    assert figures.parts["coder"].ram_mean_gib == pytest.approx(300 / 1024)
+    shown = [row for section in report.sections(figures) for row in section.rows if row.name == "Container code-server"]
+    assert shown[0].value == "252.0 GiB·h"
+    assert compute(raw(samples=seen)).standalone is None
+    assert compute(raw(samples=[sample(at(1))], standalone="code-server")).standalone is None
 
 
 def test_the_period_is_no_longer_than_the_pilot_is_old() -> None:

@@ -30,8 +30,8 @@ def _verdict(*workspaces: Workspace, days: int = 7, rule: settings.Verdict = GOO
 def test_ram_given_back_beyond_the_threshold_says_keep() -> None:
     verdict = _verdict(*_week(), **_measured(2048))
     assert verdict.outcome == "keep"
-    # 2 workspaces, 2 GiB, 6 days of 7, less 400 MiB all day long.
-    assert f"{(2 * 2 * 6 * 24 - 400 / 1024 * 7 * 24) / 7:.1f} GiB·h a day net" in verdict.line
+    # 2 workspaces, 2 GiB, 6 days of 7, less 416 MiB all day long.
+    assert f"{(2 * 2 * 6 * 24 - 416 / 1024 * 7 * 24) / 7:.1f} GiB·h a day net" in verdict.line
 
 
 def test_ram_given_back_below_the_threshold_says_retire() -> None:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from keeper.engine import Usage
 from pilot.verdict.collect import Raw
-from pilot.verdict.engine import Usage
 from pilot.verdict.samples import Sample
 from tests.http_server import QuietHandler, serving
 
@@ -116,10 +116,16 @@ def raw(*workspaces: Workspace, days: int = 7, **more: Any) -> Raw:
             "templates": [TEMPLATE],
             "workspaces": [each.record() for each in workspaces],
             "builds": {each.id: each.builds for each in workspaces},
+            "stops": {},
+            "standalone": "",
             "errors": {},
             "parameters": {each.id: {"memory_mb": each.memory_mb} for each in workspaces},
             "samples": [],
-            "usage": {"coder": Usage(ram_mib=256, cpu_percent=2.0), "postgres": Usage(ram_mib=128, cpu_percent=1.0)},
+            "usage": {
+                "coder": Usage(ram_mib=256, cpu_percent=2.0),
+                "postgres": Usage(ram_mib=128, cpu_percent=1.0),
+                "keeper": Usage(ram_mib=16, cpu_percent=0.1),
+            },
             "workspace_usage": {},
             "containers": [],
             "networks": [],
@@ -134,7 +140,7 @@ def raw(*workspaces: Workspace, days: int = 7, **more: Any) -> Raw:
 
 def sample(
     time: datetime, *, answers: bool = True, uptime_s: float | None = None, claude: dict[str, str] | None = None,
-    **workspace_ram_mib: float,
+    host_total_mib: float | None = None, **workspace_ram_mib: float,
 ) -> Sample:  # fmt: skip
     """A sample from a box that has been up for a long time."""
     return Sample(
@@ -142,10 +148,11 @@ def sample(
         boot="one",
         uptime_s=(time - at(60)).total_seconds() if uptime_s is None else uptime_s,
         answers=answers,
-        ram_mib={"coder": 300.0, "postgres": 100.0} if answers else {"postgres": 100.0},
-        cpu_percent={"coder": 3.0, "postgres": 1.0} if answers else {"postgres": 1.0},
+        ram_mib={"keeper": 16.0, "postgres": 100.0, **({"coder": 300.0} if answers else {})},
+        cpu_percent={"keeper": 0.1, "postgres": 1.0, **({"coder": 3.0} if answers else {})},
         workspace_ram_mib={f"id-{name}": value for name, value in workspace_ram_mib.items()},
         claude={f"id-{name}": value for name, value in (claude or {}).items()},
+        host_total_mib=host_total_mib,
     )
 
 
