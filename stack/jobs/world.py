@@ -366,7 +366,8 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
         different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
     answer["cut_off"] = _cut_off(declared, rows, different)
-    for key in different:
+    # Whoever is made anew gets what its image's tag stands for now: the state may name one that the engine has no more.
+    for key in different.keys() | {f"{key}-image" for key in declared.containers.keys() & different.keys()}:
         answer["generations"][key] = answer["generations"].get(key, 0) + 1
     if ensure:
         _make_way(declared, found, record, different)
