@@ -388,7 +388,8 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
     answer["coder_started_at"] = started_at(found)
     if "workspaces" not in different and "workspaces" in found:
         answer["joined"] = [each["Name"] for each in found["workspaces"]["Containers"].values()]
-    for key in different:
+    # Whoever is made anew gets what its image's tag stands for now: the state may name one that the engine has no more.
+    for key in different.keys() | {f"{key}-image" for key in declared.containers.keys() & different.keys()}:
         answer["generations"][key] = answer["generations"].get(key, 0) + 1
     if ensure:
         _make_way(declared, found, record, different)

@@ -173,15 +173,29 @@ def run(
 def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by_a_preview(
     run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path
 ) -> None:
-    gone: Change = lambda live: live.pop("coder")  # noqa: E731
-    assert run("look", change=gone)[0]["generations"] == {"coder": 1}
-    assert run("ensure", change=gone)[0]["generations"] == {"coder": 1}
+    gone: Change = lambda live: live.pop("workspaces")  # noqa: E731
+    assert run("look", change=gone)[0]["generations"] == {"workspaces": 1}
+    assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("look")[0] == {
-        "generations": {"coder": 1}, "differences": [], "coder_started_at": "2026-01-01T12:00:00Z", "joined": [],
+        "generations": {"workspaces": 1}, "differences": [], "coder_started_at": "2026-01-01T12:00:00Z", "joined": [],
         "problem": None,
     }  # fmt: skip
-    assert pilot_file.read(str(tmp_path))["generations"] == {"coder": 1}
-    assert run("ensure", change=gone)[0]["generations"] == {"coder": 2}
+    assert pilot_file.read(str(tmp_path))["generations"] == {"workspaces": 1}
+    assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 2}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda live: live.pop("coder"),
+        lambda live: (live.pop("coder"), live.pop("coder-image")),
+        lambda live: live["coder"].update(Id="c2"),
+    ],
+)
+def test_a_container_that_is_made_anew_has_its_image_looked_up_once_more(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], change: Change
+) -> None:
+    assert run("ensure", change=change)[0]["generations"] == {"coder": 1, "coder-image": 1}
 
 
 def _foreign(live: dict[str, Any]) -> None:
