@@ -54,6 +54,7 @@ SHOWN = "From the submodule.\nFrom Git LFS.\nkept\n"
 # What the console may say, by a pattern of the address or of the text, and why. Nothing else.
 EXPECTED = {
     r"/api/v2/users/me(/appearance)?$": "401, before somebody signed in",
+    r"/api/v2/deployment/stats$": "403, for administrators",
     r"/api/v2/(appearance|entitlements)$": "404, a part of Coder that needs a licence",
     r"/settings/workspace-sharing$": "404, the same",
     r"/workspaces/[0-9a-f-]+/acl$": "403, the same",

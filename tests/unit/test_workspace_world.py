@@ -222,7 +222,7 @@ HAS, HAS_NONE = _Finds("demo"), _Finds()
 @pytest.mark.parametrize(
     ("own", "of_admin", "found"),
     [
-        (HAS, HAS, "own"),
+        (_Finds("demo"), HAS, "own"),
         (HAS, HAS_NONE, "own"),
         (HAS_NONE, HAS, "admin"),
         # A pilot on which no `up` made the second account yet.
