@@ -131,6 +131,7 @@ def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_g
     spoil = f"UPDATE workspace_builds SET provisioner_state = 'x' WHERE workspace_id = '{spoiled}'"  # noqa: S608
     docker("exec", database, "psql", "--username", "coder", "--command", spoil)
 
+    assert "a second server would spoil it; nothing was touched" in adopting.up(check=False)
     seed.compose.down()
     said = adopting.up(check=False)
     assert "`make adopt` says whether its workspaces can become ours" in said
