@@ -2,7 +2,6 @@
 """Project containers without Coder: the homes, the image and the limits of a Coder pilot that ended with `make leave`.
 
 usage: workspace ls | up NAME | down NAME | new NAME [REPOSITORY]
-Needs Python, Docker and nothing of the pilot. Each editor is on loopback, behind a password of its own.
 """
 
 import contextlib
@@ -99,7 +98,8 @@ def up(name: str, workspace: dict, repository: str = "") -> None:
         f"--memory={workspace['memory']}", f"--memory-swap={workspace['memory']}", f"--cpus={workspace['cpus']}",
         f"--env-file={password_file(workspace)}", f"--env=CODE_SERVER_COOKIE_SUFFIX={workspace['volume']}",
         *PILOT["options"], *labels(workspace), f"--label=coder-pilot.script={port}", "--entrypoint=code-server", image,
-        "--auth=password", f"--bind-addr=0.0.0.0:{INNER}", "--disable-telemetry", "--disable-update-check")  # fmt: skip
+        "--auth=password", f"--bind-addr=0.0.0.0:{INNER}", *PILOT["editor"])  # fmt: skip
+    run("docker", "exec", box, "mkdir", "-p", workspace["folder"], check=False)
     for key in ("user.name", "user.email"):
         run("docker", "exec", "--user=0", box, "git", "config", "--system", key, workspace[key], check=False)
     clone = ["docker", "exec", box, "git", "clone", "--recurse-submodules", "--", repository, workspace["folder"]]

@@ -106,9 +106,13 @@ def contents(settings: Settings) -> dict[str, Any]:
         "docker_host": site.docker_host,
         "tailscale": _tailscale(settings),
         "options": options,
+        "editor": [
+            "--disable-telemetry", "--disable-update-check", "--disable-getting-started-override",
+            *([] if config.trust else ["--disable-workspace-trust"]),
+        ],
         "defaults": defaults,
         "workspaces": {names.home_volume(each["id"]): {**defaults, **_of(each, built)} for each in found},
-    }
+    }  # fmt: skip
 
 
 def _of(row: Mapping[str, Any], built: Mapping[str, str]) -> dict[str, str]:

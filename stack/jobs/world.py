@@ -155,6 +155,25 @@ def _other_place(declared: Declared, live: Mapping[str, Record], record: Record)
     return None
 
 
+def _second_server(declared: Declared, live: Mapping[str, Record]) -> str | None:
+    """Whether somebody else's container has the database open: with a second server on it, it would be spoiled.
+
+    Each is alone in its container, so that Postgres's own lock tells neither of the other.
+    """
+    if live.get("postgres", {"State": {}})["State"].get("Running", "postgres" in live):
+        return None
+    folder = Path(f"{declared.data_directory}/postgres")
+    chosen = [f"--filter=volume={each}" for each in dict.fromkeys((folder, folder.resolve()))]
+    found = engine.docker("ps", *chosen, "--format", "{{.Names}}").split()
+    if not found:
+        return None
+    return (
+        f"{', '.join(found)} runs on the database in {folder}, and a second server would spoil it; nothing was "
+        "touched. Stop the pilot that it is of, `docker compose down` without --volumes (docs/adoption.md), then "
+        "`make up`"
+    )
+
+
 def _has_database(data_directory: str) -> bool:
     try:
         return any((Path(data_directory) / "postgres").iterdir())
@@ -341,6 +360,7 @@ def _refusal(declared: Declared, live: Mapping[str, Record], record: Record) -> 
         or _other_name(declared, live)
         or _strangers(declared, live, record)
         or _other_place(declared, live, record)
+        or _second_server(declared, live)
         or (None if begun else _lost_database(declared))
     )
 

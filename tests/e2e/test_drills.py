@@ -24,13 +24,12 @@ from typing import Any
 
 import pytest
 
-from stack.jobs import backups, pilot_file
+from stack.jobs import backups
 from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
 from tests.e2e.clone_fixture import STACK, cloned
-from tests.e2e.compose_fixture import ComposePilot
 from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
-from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request, sweep
+from tests.e2e.pilot_fixture import Pilot, docker, eventually, request, sweep
 from tests.e2e.retirement_fixture import (
     Belongings,
     assert_whole,
@@ -568,96 +567,3 @@ def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
     old.up("--expect-no-changes")
     command(old, "down")
     docker("image", "rm", "--force", *(image for image in images.values() if image != POSTGRES_IMAGE))
-
-
-def _seed(compose: ComposePilot) -> dict[str, Any]:
-    """Start the compose pilot and give it an owner of its own; its address and a session."""
-    compose.up()
-    owner = {"email": "me@framework.local", "username": "me", "password": "Seeds-0wn-passw0rd!", "trial": False}
-    request(compose.url, "POST", "/api/v2/users/first", {**owner, "name": ""})
-    session = {key: owner[key] for key in ("email", "password")}
-    token = request(compose.url, "POST", "/api/v2/users/login", session)["session_token"]
-    return {"url": compose.url, "token": token}
-
-
-SEED_TEMPLATE = """
-terraform {
-  required_providers {
-    coder  = { source = "coder/coder" }
-    docker = { source = "kreuzwerker/docker" }
-  }
-}
-data "coder_workspace" "me" {}
-resource "docker_volume" "home" {
-  name = "coder-${data.coder_workspace.me.id}-home"
-  lifecycle { ignore_changes = all }
-}
-"""
-
-
-def _seed_workspace(seed: dict[str, Any], directory: Path) -> str:
-    """A template `code-server` and a workspace of it; the workspace's id."""
-
-    def call(method: str, path: str, body: object = None) -> Any:
-        return request(seed["url"], method, path, body, seed["token"])
-
-    (organization,) = call("GET", "/api/v2/users/me/organizations")
-    (directory / "main.tf").write_text(SEED_TEMPLATE)
-    subprocess.run(["tar", "-cf", "t.tar", "main.tf"], cwd=directory, check=True, timeout=60)
-    uploaded = subprocess.run(
-        ["curl", "--silent", "--fail", "--header", f"Coder-Session-Token: {seed['token']}", "--header",
-         "Content-Type: application/x-tar", "--data-binary", f"@{directory}/t.tar", f"{seed['url']}/api/v2/files"],
-        check=True, capture_output=True, text=True, timeout=60,
-    ).stdout  # fmt: skip
-    base = f"/api/v2/organizations/{organization['id']}"
-    version = call("POST", f"{base}/templateversions", {
-        "storage_method": "file", "file_id": json.loads(uploaded)["hash"], "provisioner": "terraform"})  # fmt: skip
-    eventually(
-        lambda: call("GET", f"/api/v2/templateversions/{version['id']}")["job"]["status"] == "succeeded",
-        timeout_s=90, what="the seed's template",
-    )  # fmt: skip
-    template = call("POST", f"{base}/templates", {"name": "code-server", "template_version_id": version["id"]})
-    made = call("POST", f"{base}/members/me/workspaces", {"name": "old", "template_id": template["id"]})
-    eventually(
-        lambda: call("GET", f"/api/v2/workspaces/{made['id']}")["latest_build"]["job"]["status"] == "succeeded",
-        timeout_s=90, what="the seed's workspace",
-    )  # fmt: skip
-    docker("run", "--rm", "--volume", f"coder-{made['id']}-home:/h", "--entrypoint", "sh", POSTGRES_IMAGE, "-c",
-           "mkdir -p /h/kept && echo marker > /h/kept/marker")  # fmt: skip
-    return str(made["id"])
-
-
-def test_the_compose_pilot_is_adopted_with_its_users_templates_and_homes(
-    make_pilot: Callable[..., Pilot], tmp_path: Path
-) -> None:
-    data = tmp_path / "srv"
-    data.mkdir()
-    adopting = make_pilot(dataDir=str(data))
-    compose = ComposePilot(directory=data, stack=adopting.name, port=free_port())
-    seed = _seed(compose)
-    workspace = _seed_workspace(seed, tmp_path)
-    home = checksum(workspace)
-    users = request(seed["url"], "GET", "/api/v2/users", token=seed["token"])["users"]
-    looked = command(adopting, "adopt")
-    assert "`pulumi config set adminUsername me` and `pulumi config set adminEmail me@framework.local`" in looked
-    assert len(list((data / "backups").glob("*.dump"))) == 1
-    compose.down()
-
-    said = adopting.up(check=False)
-    assert "its owners are me (me@framework.local): run `pulumi config set adminEmail me@framework.local`" in said
-    adopting.write_config(adminEmail="me@framework.local")
-    adopting.up()
-
-    assert (made := pilot_file.member(str(data)))
-    found = {each["id"]: each["username"] for each in adopting.call("GET", "/api/v2/users")["users"]}
-    assert found == {**{each["id"]: each["username"] for each in users}, made.id: "dev"}
-    assert "me/old belong to an administrator" in command(adopting, "doctor")
-    assert {each["name"] for each in adopting.call("GET", "/api/v2/templates")} == {"code-server", "project"}
-    (kept,) = adopting.call("GET", "/api/v2/workspaces")["workspaces"]
-    assert (kept["id"], kept["name"]) == (workspace, "old")
-    assert checksum(workspace) == home
-    adopting.transition(workspace, "stop")
-    adopting.transition(workspace, "start")
-    adopting.up("--expect-no-changes")
-    command(adopting, "down")
-    docker("volume", "rm", f"coder-{workspace}-home")

@@ -19,18 +19,19 @@ from typing import Any
 
 import pytest
 
+from stack.jobs import pilot_file
+from tests.e2e.parts import POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import Pilot, docker, free_port
 from tests.e2e.retirement_fixture import checksum, command, furnished, left_over
 from tests.e2e.seed_fixture import TEMPLATE, Seed, compose_pilot
 from tests.e2e.workspace_fixture import inside
-from toolchain.pieces import POSTGRES_IMAGE
 
 
 @pytest.fixture
 def adopting(make_pilot: Callable[..., Pilot], tmp_path: Path) -> Pilot:
     """A pilot of ours on the seed's data; nothing of it runs yet."""
     (tmp_path / "srv").mkdir()
-    return make_pilot(dataDir=str(tmp_path / "srv"), adminUsername="me", adminEmail="me@framework.local")
+    return make_pilot(dataDir=str(tmp_path / "srv"))
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def update(pilot: Pilot, workspace: str) -> None:
 
 
 def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting: Pilot, seed: Seed) -> None:
+    adopting.write_config(adminUsername="me", adminEmail="me@framework.local")
     template = seed.push()
     parked, running = (seed.workspace(template, name) for name in ("parked", "running"))
     for name in ("parked", "running"):
@@ -125,10 +127,12 @@ def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_g
     seed.push(TEMPLATE, template)
     spoiled = seed.workspace(template, "spoiled")
     homes = seed.homes()
+    users = {each["id"] for each in seed.call("GET", "/api/v2/users")["users"]}
     database = docker("ps", "--quiet", "--filter", f"name={adopting.name}-compose.database")
     spoil = f"UPDATE workspace_builds SET provisioner_state = 'x' WHERE workspace_id = '{spoiled}'"  # noqa: S608
     docker("exec", database, "psql", "--username", "coder", "--command", spoil)
 
+    assert "a second server would spoil it; nothing was touched" in adopting.up(check=False)
     seed.compose.down()
     said = adopting.up(check=False)
     assert "`make adopt` says whether its workspaces can become ours" in said
@@ -138,11 +142,19 @@ def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_g
         assert name == "moved" or re.search(rf"me/{name} +running +not offered", looked)
     assert "me/spoiled: its Terraform state cannot be read" in looked
     assert re.search(r"me/failed +start failed +docker_volume.home_volume", looked)
+    assert "`pulumi config set adminUsername me` and `pulumi config set adminEmail me@framework.local`" in looked
+    assert len(list((adopting.data / "backups").glob("*.dump"))) == 1
+    said = adopting.up(check=False)
+    assert "its owners are me (me@framework.local): run `pulumi config set adminEmail me@framework.local`" in said
+    adopting.write_config(adminEmail="me@framework.local")
     adopting.up()
 
     found = {each["name"]: each["id"] for each in adopting.call("GET", "/api/v2/templates")}
     assert set(found) == {"code-server", "project"}
     assert found["code-server"] == template
+    assert (made := pilot_file.member(str(adopting.data)))
+    assert {each["id"] for each in adopting.call("GET", "/api/v2/users")["users"]} == {*users, made.id}
+    assert "me/plain" in command(adopting, "doctor")
     adopting.transition(workspace, "stop")
     adopting.transition(workspace, "start")
     assert seed.homes() == homes

@@ -22,7 +22,7 @@ DEFAULTS = {
 ADOPTED = {**DEFAULTS, "name": "old", "owner": "me"}
 KNOWN = {
     "stack": "coder", "docker_host": "unix:///nowhere", "tailscale": ["tailscale", "--socket=/s"],
-    "options": ["--pids-limit=10"],
+    "options": ["--pids-limit=10"], "editor": ["--disable-telemetry"],
     "defaults": DEFAULTS,
     "workspaces": {"coder-1-home": ADOPTED, "coder-2-home": {**ADOPTED, "name": "demo"}},
 }  # fmt: skip

@@ -138,7 +138,7 @@ def run(
     """Runs the job in a mode; what it printed, and what it had the engine do."""
 
     def job(
-        mode: str = "ensure", homes: str = "", change: Change = lambda _: None, **variables: str
+        mode: str = "ensure", homes: str = "", servers: str = "", change: Change = lambda _: None, **variables: str
     ) -> tuple[dict[str, Any], list[str]]:
         done: list[str] = []
 
@@ -148,6 +148,8 @@ def run(
             return seen
 
         def docker(*arguments: str, **_: object) -> str:
+            if arguments[0] == "ps":
+                return servers
             if arguments[:2] == ("volume", "ls"):
                 return homes
             done.append(" ".join(arguments))
@@ -262,6 +264,23 @@ def test_what_would_leave_data_behind_or_is_anothers_is_refused_and_nothing_is_t
     assert told in answer["problem"]
     assert (answer["differences"], answer["generations"], done) == ([], {}, [])
     assert (tmp_path / pilot_file.NAME).read_text() == before
+
+
+@pytest.mark.parametrize("ours", ["gone", "stopped"])
+def test_a_second_server_on_the_database_is_refused_and_our_own_is_none(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path, ours: str
+) -> None:
+    def change(live: dict[str, Any]) -> None:
+        live["postgres"]["State"]["Running"] = False
+        if ours == "gone":
+            del live["postgres"]
+
+    told = f"coder-compose_database_1 runs on the database in {tmp_path}/postgres"
+    answer, done = run(servers="coder-compose_database_1", change=change)
+    assert told in answer["problem"]
+    assert done == []
+    assert run(servers="coder-postgres")[0]["problem"] is None
+    assert run(servers="", change=change)[0]["problem"] is None
 
 
 def test_the_owners_words_let_an_up_go_on(run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path) -> None:
