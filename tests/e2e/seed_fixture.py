@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.compose_fixture import ComposePilot
+from tests.e2e.parts import POSTGRES_IMAGE, WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import docker, eventually, request
 from tests.e2e.retirement_fixture import checksum
-from toolchain.pieces import POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 OWNER = {"email": "me@framework.local", "username": "me", "password": "Seeds-0wn-passw0rd!", "trial": False}
 BUILD_TIMEOUT_S = 90
