@@ -1,5 +1,4 @@
-"""Say whether Coder answers, which generation of our API token it should know, and whether our template is there as we
-declared it; `ensure` repairs what is not well.
+"""Say whether Coder answers, and what somebody changed of what was made there; `ensure` repairs what is not well.
 
 Run by an invoke on every operation, between the containers and the coderd provider: the provider contacts Coder
 whenever it is loaded, so a stopped Coder would block everything.
@@ -10,8 +9,7 @@ whenever it is loaded, so a stopped Coder would block everything.
 
 Prints one JSON object:
     {"answers": bool, "generations": {"token": 1, "keeper-token": 1, "template-record": 0, "member": 0},
-     "differences": [str],
-     "problem": str or null}
+     "differences": [str], "problem": str or null}
 without generations while Coder or its database does not answer. A generation is one more than the last where what it
 counts is to be made anew. A problem is no failure here: the program raises it, so that it stands alone and not in an
 invoke's traceback.
@@ -22,163 +20,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from stack.jobs import adoption, coder, disk, engine, names, pilot_file, postgres, program, world
+from stack.jobs import coder, coder_records, disk, engine, pilot_file, postgres, program, world
 
-# A token about to expire is replaced while everything still works.
-RENEW_BEFORE_DAYS = 14
 PING_TIMEOUT_S = 5
-WORDS = {
-    "name": "its name",
-    "display_name": "its display name",
-    "description": "its description",
-    "icon": "its icon",
-    "default_ttl_ms": "autostop",
-    "activity_bump_ms": "activity bump",
-    "allow_user_cancel_workspace_jobs": "who may cancel builds",
-    "cors_behavior": "who may read an app",
-    "deprecation_message": "deprecation",
-    "active_version_id": "the active version",
-}
-"""What of a template is declared, and what a person calls it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What Coder's database says."""
-
-    running: frozenset[str]
-    """Workspaces of ours that Coder takes for running, as owner.name."""
-
-    generations: Mapping[str, int]
-    differences: Sequence[str]
-    problem: str | None
-    """Why the template cannot be made what is declared."""
-
-
-def _look() -> Found:
-    """Ask the database, in one call, for our token and our template.
-
-    Raises:
-        engine.JobError: it does not answer, or is not Coder's yet.
-    """
-    directory = program.variable("DATA_DIRECTORY")
-    record, called = pilot_file.read(directory), pilot_file.template_name(directory)
-    token, template = pilot_file.token_generation(directory), record.get("template")
-    account = pilot_file.admin(directory)
-    digest = postgres.literal(account.password_digest if account else "")
-    name = postgres.literal(f"{program.variable('TOKEN_PREFIX')}{token}")
-    keepers = pilot_file.keeper_token_generation(program.variable("DATA_DIRECTORY"))
-    keepers_name = postgres.literal(f"{names.KEEPER_TOKEN_PREFIX}{keepers}")
-    identifier = postgres.literal(str(record.get("template_id")))
-    member = pilot_file.member(program.variable("DATA_DIRECTORY"))
-    rows = postgres.query(
-        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
-        f"SELECT 'member', status, array_to_string(rbac_roles, ','), {postgres.PASSWORD_DIGEST} FROM users"  # noqa: S608  quoted
-        f" WHERE NOT deleted AND id::text = {postgres.literal(member.id if member else '')};\n"
-        # Another password than the job gave the admin counts as well.
-        "SELECT 'token' FROM api_keys JOIN users ON users.id = user_id"
-        f" WHERE token_name = {name} AND {postgres.PASSWORD_DIGEST} = {digest}"
-        f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
-        f"SELECT 'keeper-token' FROM api_keys WHERE token_name = {keepers_name}"
-        f" AND expires_at > now() + interval '{RENEW_BEFORE_DAYS} days' LIMIT 1;\n"
-        "SELECT json_build_object('name', name, 'display_name', display_name, 'description', description,"
-        " 'icon', icon, 'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,"
-        " 'allow_user_cancel_workspace_jobs', allow_user_cancel_workspace_jobs, 'deprecation_message', deprecated,"
-        " 'cors_behavior', cors_behavior,"
-        f" 'active_version_id', active_version_id) FROM templates WHERE NOT deleted AND id::text = {identifier};\n"
-        # As Coder's own query picks what it archives: used is what the latest build of a workspace has.
-        # Nobody can create from one whose import failed.
-        "SELECT 'unused' FROM template_versions JOIN templates ON templates.id = template_id"
-        " JOIN provisioner_jobs ON provisioner_jobs.id = job_id AND job_status = 'succeeded'"
-        f" WHERE template_id::text = {identifier} AND NOT archived AND template_versions.id <> active_version_id"
-        " AND NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT ON (workspace_id) template_version_id, transition"
-        " FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"
-        " WHERE transition <> 'delete' AND template_version_id = template_versions.id) LIMIT 1;\n"
-        "SELECT 'runs ' || lower(users.username || '.' || workspaces.name) FROM workspaces"
-        " JOIN users ON users.id = workspaces.owner_id JOIN (SELECT DISTINCT ON (workspace_id) workspace_id,"
-        " transition, job_id FROM workspace_builds ORDER BY workspace_id, build_number DESC) AS latest"
-        " ON workspace_id = workspaces.id JOIN provisioner_jobs ON provisioner_jobs.id = job_id"
-        f" WHERE template_id::text = {identifier} AND NOT workspaces.deleted AND transition = 'start'"
-        " AND job_status = 'succeeded';\n"
-        f"SELECT 'taken' FROM templates WHERE NOT deleted AND lower(name) = {postgres.literal(called)}"
-        f" AND id::text <> {identifier} AND NOT {adoption.OURS};\n"
-        f"{adoption.sql(str(record.get('template_id')))}",
-    )  # fmt: skip
-    counted = record.get("generations") or {}
-    setting = int(counted.get("template-record", 0))
-    # The template has a name, a workspace a title.
-    shown = [json.loads(row) for row in rows if row.startswith("{")]
-    live = next((each for each in shown if "name" in each), None)
-    foreign = [adoption.workspace(row) for row in rows if row.startswith("{") and "title" in json.loads(row)]
-    differences = []
-    problem = None
-    if template and live is None:
-        # The program cannot make it anew by itself: the engine refuses to replace what was adopted once.
-        problem = f"the template {called} was deleted in Coder: `make up` makes it anew"
-    elif "taken" in rows:
-        problem = _taken(called)
-    elif endangered := adoption.endangered(foreign, pilot_file.adopted_home(directory)):
-        problem = _endangered(called, endangered)
-    if changed := [WORDS[key] for key, value in (template or {}).items() if live and live.get(key) != value]:
-        differences.append(f"the template was changed in Coder ({', '.join(changed)}): it is set back")
-    if differences or "unused" in rows:
-        setting += 1
-    of_member = _changes(member, next((row.split("|")[1:] for row in rows if row.startswith("member|")), None))
-    differences += of_member
-    return Found(
-        running=frozenset(row.removeprefix("runs ") for row in rows if row.startswith("runs ")),
-        generations={
-            "token": token if "token" in rows else token + 1,
-            "keeper-token": keepers if "keeper-token" in rows else keepers + 1,
-            "template-record": setting,
-            "member": int(counted.get("member", 0)) + bool(of_member),
-        },
-        differences=differences,
-        problem=problem,
-    )
-
-
-def _taken(name: str) -> str:
-    if name != names.TEMPLATE:
-        return f"a template that is not of this pilot is called {name}: rename it in the dashboard, then `make up`"
-    return (
-        f"this Coder has a template {name} that is not of this pilot: `make adopt` says whether its workspaces can "
-        "become ours with their homes, and notes the answer; then `make up`"
-    )
-
-
-def _endangered(name: str, why: Sequence[str]) -> str:
-    told = "\n".join(f"  - {each}" for each in why)
-    return (
-        f"an update of workspaces of the template {name} to ours would destroy or lose files, so it is not sent:\n"
-        f"{told}\n`make adopt` looks again; what still stands against it is to be deleted in the dashboard, after "
-        "`make import` has copied its home"
-    )
-
-
-def _changes(member: pilot_file.Account | None, row: Sequence[str] | None) -> list[str]:
-    """What was done to the account for every day, as a person reads it; `row` has its status, roles and password."""
-    if member is None:
-        return []
-    if row is None:
-        return [f"the account of {member.email} is gone from Coder: it is made anew"]
-    status, roles, digest = row
-    changes = []
-    if status == "suspended":
-        changes.append(f"the account of {member.email} was suspended in Coder: it is activated")
-    if roles:
-        changes.append(f"{member.email} was given a role in Coder ({roles}): a plain member again")
-    if digest != member.password_digest:
-        changes.append(
-            f"the password of {member.email} was changed in Coder: set back to that of `make password`; to keep one of "
-            "your own, `pulumi config set --secret password`"
-        )
-    return changes
 
 
 def _started_at(container: str) -> str:
@@ -190,14 +38,14 @@ def _started_at(container: str) -> str:
     return found.started_at if found and found.running else ""
 
 
-def _probe(url: str, started_at: str) -> Found | None:
+def _probe(url: str, started_at: str) -> coder_records.Found | None:
     """What the database says, None while Coder or its database does not answer."""
     # The container first: somebody else's server may hold the port where ours is stopped.
     # Its health is some seconds old, and says nothing of its way to the database.
     if not started_at or not coder.answers(url):
         return None
     try:
-        return _look()
+        return coder_records.look()
     except engine.JobError:
         return None
 
@@ -252,7 +100,7 @@ def main() -> None:
             found = None
         if ensure and found is None:
             _start(url, coder_container, postgres_container)
-            found = _look()
+            found = coder_records.look()
         if found and found.problem:
             raise engine.JobError(found.problem)
         if ensure and found:

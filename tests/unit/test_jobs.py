@@ -442,7 +442,8 @@ def look(
                     *(["unused"] if world.unused else []),
                     *(["taken"] if world.taken else []),
                     *(f"runs admin.{name}" for name in world.workspaces),
-                    *map(json.dumps, [*world.template, *world.foreign]),
+                    *(f"template {json.dumps(each)}" for each in world.template),
+                    *map(json.dumps, world.foreign),
                 ]
             )
 

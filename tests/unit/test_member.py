@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stack.jobs import accounts, alive, coder, engine, member, pilot_file, postgres
+from stack.jobs import accounts, coder, coder_records, engine, member, pilot_file, postgres
 from stack.jobs.accounts import User
 from stack.jobs.pilot_file import Account
 
@@ -210,28 +211,34 @@ def test_what_belongs_to_somebody_else_is_refused_with_what_to_type(
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("member|active||digest", []),
-        ("member|dormant||digest", []),
-        ("member|suspended||digest", ["was suspended in Coder: it is activated"]),
-        ("member|active|owner,auditor|digest", ["was given a role in Coder (owner,auditor): a plain member again"]),
-        ("member|active||other", ["the password of dev@framework.local was changed in Coder: set back"]),
-        ("", ["is gone from Coder: it is made anew"]),
+        ({"status": "active", "roles": "", "digest": "digest"}, []),
+        ({"status": "dormant", "roles": "", "digest": "digest"}, []),
+        ({"status": "suspended", "roles": "", "digest": "digest"}, ["was suspended in Coder: it is activated"]),
+        (
+            {"status": "active", "roles": "owner,auditor", "digest": "digest"},
+            ["was given a role in Coder (owner,auditor): a plain member again"],
+        ),
+        (
+            {"status": "active", "roles": "", "digest": "other"},
+            ["the password of dev@framework.local was changed in Coder: set back"],
+        ),
+        (None, ["is gone from Coder: it is made anew"]),
     ],
 )
 def test_an_up_sees_what_was_done_to_the_account_and_counts_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, row: str, told: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, row: dict[str, str] | None, told: list[str]
 ) -> None:
     for name, value in {**ENVIRONMENT, "DATA_DIRECTORY": str(tmp_path), "TOKEN_PREFIX": "coder-pilot-"}.items():
         monkeypatch.setenv(name, value)
     recorded = dataclasses.replace(RECORDED, password_digest="digest")
     pilot_file.update(str(tmp_path), member=dataclasses.asdict(recorded), generations={"member": 4})
-    monkeypatch.setattr(postgres, "query", lambda *_: [row] if row else [])
-    found = alive._look()
+    monkeypatch.setattr(postgres, "query", lambda *_: [f"member {json.dumps(row)}"] if row else [])
+    found = coder_records.look()
     assert found.generations["member"] == (5 if told else 4)
     assert [each for each, wanted in zip(found.differences, told, strict=True) if wanted not in each] == []
     # An up from before there were two accounts.
     pilot_file.update(str(tmp_path), member=None)
-    assert alive._look().differences == []
+    assert coder_records.look().differences == []
 
 
 def test_users_are_read_with_whatever_their_addresses_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,192 @@
+"""What Coder's database says of the tokens, the account, the template and the workspaces that `up` made there, held
+against pilot.json; all of it by one query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stack.jobs import adoption, names, pilot_file, postgres, program
+from stack.jobs.postgres import literal
+
+# A token about to expire is replaced while everything still works.
+RENEW_BEFORE_DAYS = 14
+TEMPLATE = {
+    "name": "its name",
+    "display_name": "its display name",
+    "description": "its description",
+    "icon": "its icon",
+    "default_ttl_ms": "autostop",
+    "activity_bump_ms": "activity bump",
+    "allow_user_cancel_workspace_jobs": "who may cancel builds",
+    "cors_behavior": "who may read an app",
+    "deprecation_message": "deprecation",
+    "active_version_id": "the active version",
+}
+"""What of a template is declared, and what a person calls it."""
+
+# Each row begins with the name of its question; those of adoption.sql are JSON.
+_QUESTIONS = """
+SELECT 'token' FROM api_keys JOIN users ON users.id = user_id
+WHERE token_name = {token} AND {password_digest} = {admins_digest}
+    AND expires_at > now() + interval '{renew_before_days} days' LIMIT 1;
+
+SELECT 'keeper-token' FROM api_keys
+WHERE token_name = {keepers_token} AND expires_at > now() + interval '{renew_before_days} days' LIMIT 1;
+
+SELECT 'member ' || json_build_object(
+    'status', status, 'roles', array_to_string(rbac_roles, ','), 'digest', {password_digest}
+) FROM users WHERE NOT deleted AND id::text = {member};
+
+SELECT 'template ' || json_build_object(
+    'name', name, 'display_name', display_name, 'description', description, 'icon', icon,
+    'default_ttl_ms', default_ttl / 1000000, 'activity_bump_ms', activity_bump / 1000000,
+    'allow_user_cancel_workspace_jobs', allow_user_cancel_workspace_jobs, 'deprecation_message', deprecated,
+    'cors_behavior', cors_behavior, 'active_version_id', active_version_id
+) FROM templates WHERE NOT deleted AND id::text = {template};
+
+-- As Coder's own query picks what it archives: used is what the latest build of a workspace has.
+-- Nobody can create from one whose import failed.
+SELECT 'unused' FROM template_versions JOIN templates ON templates.id = template_id
+JOIN provisioner_jobs ON provisioner_jobs.id = job_id AND job_status = 'succeeded'
+WHERE template_id::text = {template} AND NOT archived AND template_versions.id <> active_version_id
+    AND NOT EXISTS (
+        SELECT 1 FROM (
+            SELECT DISTINCT ON (workspace_id) template_version_id, transition
+            FROM workspace_builds ORDER BY workspace_id, build_number DESC
+        ) AS latest
+        WHERE transition <> 'delete' AND template_version_id = template_versions.id
+    ) LIMIT 1;
+
+SELECT 'runs ' || lower(users.username || '.' || workspaces.name) FROM workspaces
+JOIN users ON users.id = workspaces.owner_id
+JOIN (
+    SELECT DISTINCT ON (workspace_id) workspace_id, transition, job_id
+    FROM workspace_builds ORDER BY workspace_id, build_number DESC
+) AS latest ON workspace_id = workspaces.id
+JOIN provisioner_jobs ON provisioner_jobs.id = job_id
+WHERE template_id::text = {template} AND NOT workspaces.deleted
+    AND transition = 'start' AND job_status = 'succeeded';
+
+SELECT 'taken' FROM templates
+WHERE NOT deleted AND lower(name) = {name} AND id::text <> {template} AND NOT {ours};
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What Coder's database says."""
+
+    generations: Mapping[str, int]
+    """One more than the last where what it counts is to be made anew."""
+    differences: Sequence[str]
+    """What somebody changed, and what an `up` does about it."""
+    problem: str | None
+    """Why the template cannot be made what is declared."""
+    running: frozenset[str]
+    """Workspaces of ours that Coder takes for running, as owner.name."""
+
+
+def look() -> Found:
+    """Ask the database, in one call.
+
+    Raises:
+        engine.JobError: it does not answer, or is not Coder's yet.
+    """
+    directory = program.variable("DATA_DIRECTORY")
+    record, called = pilot_file.read(directory), pilot_file.template_name(directory)
+    admin, member = pilot_file.admin(directory), pilot_file.member(directory)
+    token, keepers = pilot_file.token_generation(directory), pilot_file.keeper_token_generation(directory)
+    answers = _ask(
+        str(record.get("template_id")),
+        token=literal(f"{program.variable('TOKEN_PREFIX')}{token}"),
+        # Another password than the job gave the admin counts as well.
+        admins_digest=literal(admin.password_digest if admin else ""),
+        keepers_token=literal(f"{names.KEEPER_TOKEN_PREFIX}{keepers}"),
+        member=literal(member.id if member else ""),
+        name=literal(called),
+    )
+    declared = record.get("template") or {}
+    live = next((json.loads(each) for each in answers["template"]), None)
+    of_template = _changes_of_template(declared, live or declared)
+    of_member = _changes_of_member(member, next((json.loads(each) for each in answers["member"]), None))
+    counted = record.get("generations") or {}
+    return Found(
+        generations={
+            "token": token + (not answers["token"]),
+            "keeper-token": keepers + (not answers["keeper-token"]),
+            "template-record": int(counted.get("template-record", 0)) + bool(of_template or answers["unused"]),
+            "member": int(counted.get("member", 0)) + bool(of_member),
+        },
+        differences=[*of_template, *of_member],
+        problem=_problem(
+            called, answers, gone=bool(declared) and live is None, home=pilot_file.adopted_home(directory)
+        ),
+        running=frozenset(answers["runs"]),
+    )
+
+
+def _ask(template: str, **literals: str) -> Mapping[str, Sequence[str]]:
+    """The answers by the name of the question; those to adoption.sql are "foreign"."""
+    questions = _QUESTIONS.format(
+        **literals, template=literal(template), password_digest=postgres.PASSWORD_DIGEST, ours=adoption.OURS,
+        renew_before_days=RENEW_BEFORE_DAYS,
+    )  # fmt: skip
+    rows = postgres.query(
+        program.variable("POSTGRES_CONTAINER"), program.variable("ROLE"), program.variable("DATABASE"),
+        questions + adoption.sql(template),
+    )  # fmt: skip
+    answers = defaultdict[str, list[str]](list)
+    for row in rows:
+        question, _, answer = ("foreign", "", row) if row.startswith("{") else row.partition(" ")
+        answers[question].append(answer)
+    return answers
+
+
+def _changes_of_template(declared: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
+    changed = [TEMPLATE[key] for key, value in declared.items() if live.get(key) != value]
+    return [f"the template was changed in Coder ({', '.join(changed)}): it is set back"] if changed else []
+
+
+def _changes_of_member(member: pilot_file.Account | None, live: Mapping[str, str] | None) -> list[str]:
+    """What was done to the account for every day."""
+    if member is None:
+        return []
+    if live is None:
+        return [f"the account of {member.email} is gone from Coder: it is made anew"]
+    changes = []
+    if live["status"] == "suspended":
+        changes.append(f"the account of {member.email} was suspended in Coder: it is activated")
+    if live["roles"]:
+        changes.append(f"{member.email} was given a role in Coder ({live['roles']}): a plain member again")
+    if live["digest"] != member.password_digest:
+        changes.append(
+            f"the password of {member.email} was changed in Coder: set back to that of `make password`; to keep one of "
+            "your own, `pulumi config set --secret password`"
+        )
+    return changes
+
+
+def _problem(called: str, answers: Mapping[str, Sequence[str]], *, gone: bool, home: str) -> str | None:
+    if gone:
+        # The program cannot make it anew by itself: the engine refuses to replace what was adopted once.
+        return f"the template {called} was deleted in Coder: `make up` makes it anew"
+    if answers["taken"] and called != names.TEMPLATE:
+        return f"a template that is not of this pilot is called {called}: rename it in the dashboard, then `make up`"
+    if answers["taken"]:
+        return (
+            f"this Coder has a template {called} that is not of this pilot: `make adopt` says whether its workspaces "
+            "can become ours with their homes, and notes the answer; then `make up`"
+        )
+    if why := adoption.endangered([adoption.workspace(each) for each in answers["foreign"]], home):
+        told = "\n".join(f"  - {each}" for each in why)
+        return (
+            f"an update of workspaces of the template {called} to ours would destroy or lose files, so it is not "
+            f"sent:\n{told}\n`make adopt` looks again; what still stands against it is to be deleted in the "
+            "dashboard, after `make import` has copied its home"
+        )
+    return None
