@@ -74,6 +74,7 @@ def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting:
         (template, "code-server")
     }
     for each in (parked, running):
+        assert adopting.workspace(each)["ttl_ms"] == 2 * 3600 * 1000
         update(adopting, each)
     found = adopting.call("GET", "/api/v2/workspaces")["workspaces"]
     assert {each["id"] for each in found} == {parked, running}

@@ -587,6 +587,14 @@ def test_a_new_idle_time_reaches_the_workspaces_that_have_the_earlier_one(
     }  # fmt: skip
 
 
+def test_workspaces_of_a_template_that_had_no_idle_time_get_ours_when_it_becomes_ours(
+    record: Callable[[int], list[tuple[str, object]]], tmp_path: Path
+) -> None:
+    pilot_file.update(str(tmp_path), default_ttl_ms=0)
+    assert record(HOUR_MS) == [("PUT /api/v2/workspaces/never-stopped/ttl", {"ttl_ms": HOUR_MS})]
+    assert record(HOUR_MS) == []
+
+
 def test_a_template_that_somebody_changed_is_set_back_and_what_is_not_declared_stays(
     record: Callable[[int], list[tuple[str, object]]], changed: dict[str, object]
 ) -> None:
