@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def update(pilot: Pilot, workspace: str) -> None:
 def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting: Pilot, seed: Seed) -> None:
     adopting.write_config(adminUsername="me", adminEmail="me@framework.local")
     template = seed.push()
-    parked, running = (seed.workspace(template, name) for name in ("parked", "running"))
+    with ThreadPoolExecutor() as pool:
+        parked, running = pool.map(lambda name: seed.workspace(template, name), ("parked", "running"))
     for name in ("parked", "running"):
         seed.furnish(name)
     seed.stop(parked)
@@ -75,7 +77,8 @@ def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting:
     }
     for each in (parked, running):
         assert adopting.workspace(each)["ttl_ms"] == 2 * 3600 * 1000
-        update(adopting, each)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: update(adopting, each), (parked, running)))
     found = adopting.call("GET", "/api/v2/workspaces")["workspaces"]
     assert {each["id"] for each in found} == {parked, running}
     assert seed.homes() == homes
