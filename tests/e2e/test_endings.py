@@ -268,6 +268,8 @@ def test_a_project_comes_whole_from_a_folder_a_volume_and_a_container(
     assert len(sums) <= 2
     assert checksum(demo["id"]) == home
     assert inside(pilot, demo, "ls -A ~ | grep import || true") == ""
+    copied(pilot, f"coder-{demo['id']}-home:/", "--to", "whole", "--yes")
+    assert inside(pilot, demo, "diff -r ~/kept ~/whole/kept; ls -A ~/whole | grep import || true") == ""
     assert "is no folder" in copied(pilot, str(folder), "--to", "kept/marker", "--yes", check=False)
     assert "no container and no volume" in copied(pilot, "nothing:/x", "--yes", check=False)
     assert "there is no folder" in copied(pilot, str(tmp_path / "nothing"), "--yes", check=False)
