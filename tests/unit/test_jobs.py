@@ -644,7 +644,7 @@ def test_a_home_that_nothing_leads_to_ours_stops_an_up_before_anything_is_sent(
     row = {"title": "me/demo", "id": "w1", "transition": "stop", "status": "succeeded", "state": state, "started": None}
     world = World(running=dict(BOTH), foreign=[row])
     told = str(look(world, "ensure")["problem"])
-    assert "me/demo: its home is docker_volume.home_volume, which nothing leads to ours" in told
+    assert "me/demo: docker_volume.home_volume would be destroyed, and nothing leads it to ours" in told
     pilot_file.update(str(tmp_path), adoption={"template": "theirs", "home": "docker_volume.home_volume"})
     assert look(world, "ensure")["problem"] is None
 
