@@ -130,7 +130,8 @@ def _taken(name: str) -> str:
 def _endangered(name: str, why: Sequence[str]) -> str:
     told = "\n".join(f"  - {each}" for each in why)
     return (
-        f"an update of workspaces of the template {name} to ours would destroy what may hold files, so it is not sent:\n"
+        f"an update of workspaces of the template {name} to ours would destroy what may hold files, so it is not "
+        "sent:\n"
         f"{told}\n`make adopt` looks again; what still stands against it is to be deleted in the dashboard, after "
         "`make import` has copied its home"
     )
