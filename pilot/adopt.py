@@ -62,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not (stays or ours):
             # Its workspaces that have its idle time get ours, see stack/jobs/record_template.py.
             pilot_file.update(site.data_dir, template_id=template, template=None, default_ttl_ms=idle_ms)
+        elif stays and not ours and pilot_file.template_id(site.data_dir) == template:
+            # An earlier look found that it could become ours.
+            pilot_file.update(site.data_dir, template_id=None, default_ttl_ms=None)
         print(_answer(stays, ours=ours))
         problems += stays if ours else []
     for each in [*problems, *_owner(container, settings.admin)]:
