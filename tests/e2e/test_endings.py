@@ -26,6 +26,8 @@ from tests.e2e.seed_fixture import TEMPLATE, Seed, compose_pilot
 from tests.e2e.workspace_fixture import inside
 from toolchain.pieces import POSTGRES_IMAGE
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture
 def adopting(make_pilot: Callable[..., Pilot], tmp_path: Path) -> Pilot:
