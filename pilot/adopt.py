@@ -21,7 +21,10 @@ from stack.settings import Admin, Settings
 from toolchain.paths import CHECKOUT
 
 OWNERS = "SELECT username, email FROM users WHERE NOT deleted AND 'owner' = ANY (rbac_roles) ORDER BY created_at;"
-TEMPLATES = f"SELECT id, {adoption.OURS} FROM templates WHERE NOT deleted AND lower(name) = '{names.TEMPLATE}';"  # noqa: S608
+TEMPLATES = (
+    f"SELECT id, {adoption.OURS}, default_ttl / 1000000 FROM templates"  # noqa: S608
+    f" WHERE NOT deleted AND lower(name) = '{names.TEMPLATE}';"
+)
 BESIDE = f"SELECT 1 FROM templates WHERE NOT deleted AND name = '{names.TEMPLATE_BESIDE}' AND {adoption.OURS};"  # noqa: S608
 HEADS = ("workspace", "now", "an update keeps", "replaces", "destroys")
 
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{container} has no database {DATABASE} that the role {ROLE} may open: rename what it has "
             f"to these with `psql`, or dump it and use `make restore`"
         )
-    template, ours = _template(container)
+    template, ours, idle_ms = _template(container)
     workspaces = [adoption.workspace(row) for row in _ask(container, adoption.sql(template))] if template else []
     if own and (not template or (ours and not workspaces)):
         raise PilotError(f"{container} is this stack's own: there is nothing to take over")
@@ -54,7 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(_table(judgement.fates))
         beside = bool(_ask(container, BESIDE)) and not ours
         stays = [*judgement.problems, *([f"ours is there as `{names.TEMPLATE_BESIDE}` already"] if beside else [])]
-        _note(site.data_dir, template, "" if stays else judgement.home, ours=ours)
+        if not (stays and ours):
+            pilot_file.update(site.data_dir, adoption={"template": template, "home": "" if stays else judgement.home})
+        if not (stays or ours):
+            # Its workspaces that have its idle time get ours, see stack/jobs/record_template.py.
+            pilot_file.update(site.data_dir, template_id=template, template=None, default_ttl_ms=idle_ms)
+        elif stays and not ours and pilot_file.template_id(site.data_dir) == template:
+            # An earlier look found that it could become ours.
+            pilot_file.update(site.data_dir, template_id=None, default_ttl_ms=None)
         print(_answer(stays, ours=ours))
         problems += stays if ours else []
     for each in [*problems, *_owner(container, settings.admin)]:
@@ -67,13 +77,13 @@ def _ask(container: str, sql: str) -> list[str]:
     return [row for row in postgres.query(container, ROLE, DATABASE, sql) if row]
 
 
-def _template(container: str) -> tuple[str, bool]:
-    """The id of the template that is called as ours, "" for none, and whether it is ours already."""
+def _template(container: str) -> tuple[str, bool, int]:
+    """The id of the template that is called as ours, "" for none; whether it is ours already; its idle time."""
     rows = _ask(container, TEMPLATES)
     if not rows:
-        return "", False
-    identifier, ours = rows[0].split("|")
-    return identifier, ours == "t"
+        return "", False, 0
+    identifier, ours, idle_ms = rows[0].split("|")
+    return identifier, ours == "t", int(idle_ms)
 
 
 def _addresses() -> frozenset[str]:
@@ -84,15 +94,6 @@ def _addresses() -> frozenset[str]:
         for text in texts
         for kind, name in re.findall(r'^resource "(\w+)" "(\w+)"', text, re.MULTILINE)
     )
-
-
-def _note(data_dir: str, template: str, home: str, *, ours: bool) -> None:
-    """Note the answer, for `up`; what cannot become ours and is ours already is left as it was noted."""
-    if ours and not home:
-        return
-    pilot_file.update(data_dir, adoption={"template": template, "home": home})
-    if home and not ours:
-        pilot_file.update(data_dir, template_id=template, template=None)
 
 
 def _table(fates: Sequence[Fate]) -> str:

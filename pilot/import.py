@@ -38,9 +38,12 @@ SETTINGS = "User/settings.json"
 SHOWN = 10
 KIB = 1024
 PLACE_TIMEOUT_S = 600
+STAGED = ".import-"
+"""What the name of a copy begins with until it is in its place."""
 
 # Staged beside the target, in the same volume: to move it there is one step. What is there already stays.
 LOOK = """
+set -e
 cd /home/coder
 stat -c '%u %g' .
 df -Pk . | tail -n 1 | { read -r _ _ _ free _; echo "$free"; }
@@ -151,28 +154,11 @@ class Helpers:
 
     def shell(self, home: str, script: str, *words: str, stdin: str = "") -> str:
         """Run a script as root in the home, and nowhere else; what it printed."""
-        options = (
-            *self._options(),
-            "--rm",
-            "--interactive",
-            "--user",
-            "0",
-            "--volume",
-            f"{home}:{HOME}",
-            "--entrypoint",
-            "sh",
-        )
+        mount = ("--volume", f"{home}:{HOME}")
         return engine.docker(
-            "run",
-            *options,
-            self.settings.database.image,
-            "-c",
-            script,
-            "sh",
-            *words,
-            stdin=stdin,
-            timeout_s=PLACE_TIMEOUT_S,
-        )
+            "run", *self._options(), *mount, "--rm", "--interactive", "--user", "0", "--entrypoint", "sh",
+            self.settings.database.image, "-c", script, "sh", *words, stdin=stdin, timeout_s=PLACE_TIMEOUT_S,
+        )  # fmt: skip
 
     def _options(self) -> tuple[str, ...]:
         return ("--network", "none", "--label", f"{names.STACK_LABEL}={self.settings.site.name}")
@@ -298,7 +284,7 @@ def _transfer(
     Raises:
         PilotError: it failed, and nothing of it is left in the home.
     """
-    staged = f".import-{secrets.token_hex(8)}"
+    staged = f"{STAGED}{secrets.token_hex(8)}"
     try:
         with helpers.holding("--volume", f"{target.volume}:{HOME}") as container:
             sent = _copy(where, container, staged, target, chosen)
@@ -458,15 +444,20 @@ def _project(session: Session, arguments: argparse.Namespace, workspace: coder.W
         there = "has files" if target.place == "files" else "is no folder"
         raise PilotError(f"{HOME}/{to} is there and {there}; nothing is overwritten: choose another, TO=<folder>")
     with _source(helpers, arguments.source) as where:
-        found = _first(where, arguments.source)
+        found = _first(where, arguments.source, _is_no_copy)
         _refuse_without_space(found, target)
         _tell(found, f"{workspace['owner_name']}/{workspace['name']}:{HOME}/{to}")
         if not arguments.yes:
             return _dry()
         state.say("copying")
-        sent = _transfer(helpers, where, target, [(".", to)], lambda _: True)
+        sent = _transfer(helpers, where, target, [(".", to)], _is_no_copy)
     print(f"copied: {_counted(sent)}, checksum {sent.checksum}, compared after the copy")
     return 0
+
+
+def _is_no_copy(path: str) -> bool:
+    """A home that is copied into itself has the copy in it."""
+    return not path.startswith(STAGED)
 
 
 def _folder(to: str) -> str:

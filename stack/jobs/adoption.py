@@ -10,6 +10,7 @@ so all of them must have it at the same address.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,16 +134,26 @@ def judge(workspaces: Sequence[Workspace], ours: frozenset[str]) -> Judgement:
 
 
 def endangered(workspaces: Sequence[Workspace], home: str) -> list[str]:
-    """Why an update to ours, with the volume at `home` moved, would destroy or lose files; one sentence each."""
-    fates = [_fate(each, frozenset({OUR_HOME})) for each in workspaces]
-    return [
-        *(f"{fate.workspace.title}: {each}" for fate in fates for each in fate.problems),
-        *(
-            f"{fate.workspace.title}: its home is {fate.home}, which nothing leads to ours"
-            for fate in fates
-            if fate.home and fate.home not in (home, OUR_HOME) and not fate.problems
-        ),
-    ]
+    """What an update to ours, with the volume at `home` moved, would destroy and may hold data; one sentence each."""
+    found = []
+    for each in workspaces:
+        # Terraform cannot read it either, and an update ends with that.
+        with contextlib.suppress(_UnreadableError):
+            holding = [one for one in _resources(each.state) if not HARMLESS.fullmatch(one["type"])]
+            # Two cannot be led to one.
+            kept = [one for one in holding if _is_kept(one, home)][:1]
+            found += [
+                f"{each.title}: {_address(one)} would be destroyed, and nothing leads it to ours"
+                for one in holding
+                if one not in kept
+            ]
+    return found
+
+
+def _is_kept(resource: Mapping[str, Any], home: str) -> bool:
+    # Terraform itself takes the first of a `count` for the one without.
+    (first, *more) = resource["instances"]
+    return _address(resource) in (home, OUR_HOME) and not more and first.get("index_key", 0) == 0
 
 
 def _fate(workspace: Workspace, ours: frozenset[str]) -> Fate:

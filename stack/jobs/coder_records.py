@@ -185,7 +185,7 @@ def _problem(called: str, answers: Mapping[str, Sequence[str]], *, gone: bool, h
     if why := adoption.endangered([adoption.workspace(each) for each in answers["foreign"]], home):
         told = "\n".join(f"  - {each}" for each in why)
         return (
-            f"an update of workspaces of the template {called} to ours would destroy or lose files, so it is not "
+            f"an update of workspaces of the template {called} to ours would destroy what may hold files, so it is not "
             f"sent:\n{told}\n`make adopt` looks again; what still stands against it is to be deleted in the "
             "dashboard, after `make import` has copied its home"
         )

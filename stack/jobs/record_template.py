@@ -39,7 +39,8 @@ def _archive(api: coder.Api, template_id: str) -> None:
 
 def _bring(api: coder.Api, template_id: str, before_ms: int, now_ms: int) -> None:
     for workspace in coder.workspaces(api):
-        if workspace["template_id"] == template_id and workspace.get("ttl_ms") == before_ms:
+        # None of its own, and none of an adopted template: these two are the same.
+        if workspace["template_id"] == template_id and (workspace.get("ttl_ms") or 0) == before_ms:
             api.call("PUT", f"/api/v2/workspaces/{workspace['id']}/ttl", {"ttl_ms": now_ms})
 
 

@@ -239,6 +239,11 @@ def _is_foreign(live: Record | None, recorded: str | None) -> bool:
     return bool(live and recorded and live["Id"] != recorded)
 
 
+def _is_gone(key: str, declared: Declared, live: Mapping[str, Record], record: Record) -> bool:
+    recorded = (record.get("containers") or {}).get(declared.containers[key]["name"])
+    return key not in live or _is_foreign(live[key], recorded)
+
+
 def compare(declared: Declared, live: Mapping[str, Record], record: Record) -> dict[str, list[str]]:
     """What differs, by the logical name of the part; nothing for a pilot that was never up."""
     recorded = record.get("containers") or {}
@@ -409,7 +414,8 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
     if "workspaces" not in different and "workspaces" in found:
         answer["joined"] = [each["Name"] for each in found["workspaces"]["Containers"].values()]
     # Whoever is made anew gets what its image's tag stands for now: the state may name one that the engine has no more.
-    for key in different.keys() | {f"{key}-image" for key in declared.containers.keys() & different.keys()}:
+    gone = {key for key in declared.containers.keys() & different.keys() if _is_gone(key, declared, found, record)}
+    for key in different.keys() | {f"{key}-image" for key in gone}:
         answer["generations"][key] = answer["generations"].get(key, 0) + 1
     if ensure:
         _make_way(declared, found, record, different)

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.e2e.pilot_fixture import Pilot, docker, free_port
 from tests.e2e.retirement_fixture import checksum, command, furnished, left_over
 from tests.e2e.seed_fixture import TEMPLATE, Seed, compose_pilot
 from tests.e2e.workspace_fixture import inside
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture
@@ -55,7 +58,8 @@ def update(pilot: Pilot, workspace: str) -> None:
 def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting: Pilot, seed: Seed) -> None:
     adopting.write_config(adminUsername="me", adminEmail="me@framework.local")
     template = seed.push()
-    parked, running = (seed.workspace(template, name) for name in ("parked", "running"))
+    with ThreadPoolExecutor() as pool:
+        parked, running = pool.map(lambda name: seed.workspace(template, name), ("parked", "running"))
     for name in ("parked", "running"):
         seed.furnish(name)
     seed.stop(parked)
@@ -75,7 +79,9 @@ def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting:
         (template, "code-server")
     }
     for each in (parked, running):
-        update(adopting, each)
+        assert adopting.workspace(each)["ttl_ms"] == 2 * 3600 * 1000
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: update(adopting, each), (parked, running)))
     found = adopting.call("GET", "/api/v2/workspaces")["workspaces"]
     assert {each["id"] for each in found} == {parked, running}
     assert seed.homes() == homes
@@ -143,7 +149,7 @@ def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_g
     assert "me/spoiled: its Terraform state cannot be read" in looked
     assert re.search(r"me/failed +start failed +docker_volume.home_volume", looked)
     assert "`pulumi config set adminUsername me` and `pulumi config set adminEmail me@framework.local`" in looked
-    assert len(list((adopting.data / "backups").glob("*.dump"))) == 1
+    assert Path(re.findall(r"dumped to (.*)", looked)[0]).stat().st_size
     said = adopting.up(check=False)
     assert "its owners are me (me@framework.local): run `pulumi config set adminEmail me@framework.local`" in said
     adopting.write_config(adminEmail="me@framework.local")
@@ -267,6 +273,8 @@ def test_a_project_comes_whole_from_a_folder_a_volume_and_a_container(
     assert len(sums) <= 2
     assert checksum(demo["id"]) == home
     assert inside(pilot, demo, "ls -A ~ | grep import || true") == ""
+    copied(pilot, f"coder-{demo['id']}-home:/", "--to", "whole", "--yes")
+    assert inside(pilot, demo, "diff -r ~/kept ~/whole/kept; ls -A ~/whole | grep import || true") == ""
     assert "is no folder" in copied(pilot, str(folder), "--to", "kept/marker", "--yes", check=False)
     assert "no container and no volume" in copied(pilot, "nothing:/x", "--yes", check=False)
     assert "there is no folder" in copied(pilot, str(tmp_path / "nothing"), "--yes", check=False)

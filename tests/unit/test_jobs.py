@@ -646,6 +646,14 @@ def test_a_new_idle_time_reaches_the_workspaces_that_have_the_earlier_one(
     }  # fmt: skip
 
 
+def test_workspaces_of_a_template_that_had_no_idle_time_get_ours_when_it_becomes_ours(
+    record: Callable[[int], list[tuple[str, object]]], tmp_path: Path
+) -> None:
+    pilot_file.update(str(tmp_path), default_ttl_ms=0)
+    assert record(HOUR_MS) == [("PUT /api/v2/workspaces/never-stopped/ttl", {"ttl_ms": HOUR_MS})]
+    assert record(HOUR_MS) == []
+
+
 def test_a_template_that_somebody_changed_is_set_back_and_what_is_not_declared_stays(
     record: Callable[[int], list[tuple[str, object]]], changed: dict[str, object]
 ) -> None:
@@ -699,7 +707,7 @@ def test_a_home_that_nothing_leads_to_ours_stops_an_up_before_anything_is_sent(
     row = {"title": "me/demo", "id": "w1", "transition": "stop", "status": "succeeded", "state": state, "started": None}
     world = World(running=dict(BOTH), foreign=[row])
     told = str(look(world, "ensure")["problem"])
-    assert "me/demo: its home is docker_volume.home_volume, which nothing leads to ours" in told
+    assert "me/demo: docker_volume.home_volume would be destroyed, and nothing leads it to ours" in told
     pilot_file.update(str(tmp_path), adoption={"template": "theirs", "home": "docker_volume.home_volume"})
     assert look(world, "ensure")["problem"] is None
 
