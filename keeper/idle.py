@@ -72,12 +72,12 @@ def why_it_stays(each: Workspace, idle_s: float, even_s: float = float("inf")) -
     if each.started_s < idle_s:
         return "it was just started"
     if each.unused_s < idle_s:
-        return f"it was used {_minutes(each.unused_s)} ago"
+        return f"it was used {duration(each.unused_s)} ago"
     # A rest this short may be one between two turns.
     if (rest := _REST.match(each.claude)) and int(rest[1]) * 60 < idle_s:
         return f"its Claude {each.claude}" if each.claude.startswith("waits") else f"its Claude is {each.claude}"
     if even_s < idle_s:
-        return f"the clock was set, or nobody watched it, {_minutes(max(even_s, 0))} ago"
+        return f"the clock was set, or nobody watched it, {duration(max(even_s, 0))} ago"
     if not each.container_id:
         return "it has no container that could give memory back"
     return ""
@@ -105,9 +105,7 @@ def size(mib: float) -> str:
 
 def duration(seconds: float) -> str:
     """A time as a person reads it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes = int(seconds // 60)
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)

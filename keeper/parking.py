@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,8 +44,8 @@ class Parking:
     stopping: Stopping | None = None
     in_the_way: list[str] = field(default_factory=list)
     """A line for each workspace that stayed at the last look."""
-    _in_use: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """By workspace id: until when somebody who was found inside counts, as uptime, and as what."""
+    _left: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """By workspace id: until when it is left alone, as uptime, and why."""
 
     def park_one(self, wanted_mib: float, even_s: float) -> bool:
         """Ask for the stop of the one that goes next; whether there is one.
@@ -57,27 +58,35 @@ class Parking:
         found = census.workspaces(self.engine, self.stack, self.coder.running())
         self.in_the_way = idle.in_the_way(found, self.idle_s, even_s)
         for each in idle.order(found, self.idle_s, even_s):
-            reason = self._reason_inside(each, up_s)
-            if reason:
-                self.in_the_way.append(f"{each.title}: {reason}")
-                continue
-            self._ask(each, memory, wanted_mib)
-            return True
+            reason = self._reason_inside(each, up_s) or self._ask(each, memory, wanted_mib)
+            if not reason:
+                return True
+            self.in_the_way.append(f"{each.title}: {reason}")
         return False
 
     def _reason_inside(self, each: idle.Workspace, up_s: float) -> str:
-        until_s, reason = self._in_use.get(each.id, (0.0, ""))
+        until_s, reason = self._left.get(each.id, (0.0, ""))
         if up_s < until_s:
             return reason
-        if reason := probe.why_it_stays(self.engine, each.container_id):
-            self._in_use[each.id] = up_s + self.idle_s, reason
-            self.say(f"{each.title} stays: {reason}")
+        reason = probe.why_it_stays(self.engine, each.container_id)
+        return self._leave(each, reason) if reason else ""
+
+    def _leave(self, each: idle.Workspace, reason: str) -> str:
+        """Leave it alone for as long as one that was just used."""
+        self._left[each.id] = host.uptime_s() + self.idle_s, reason
+        self.say(f"{each.title} stays: {reason}")
         return reason
 
-    def _ask(self, each: idle.Workspace, memory: host.Memory, wanted_mib: float) -> None:
+    def _ask(self, each: idle.Workspace, memory: host.Memory, wanted_mib: float) -> str:
+        """Ask for the stop; why Coder does not stop this one, "" where it does."""
         has = "" if each.ram_mib is None else f", has {idle.size(each.ram_mib)}"
         figures = f"{idle.size(memory.available)} of memory available, wanted are {idle.size(wanted_mib)}"
-        build_id = self.coder.stop(each.id)
+        try:
+            build_id = self.coder.stop(each.id)
+        except CoderError as error:
+            if error.status in (0, http.HTTPStatus.UNAUTHORIZED):
+                raise
+            return self._leave(each, str(error))
         self.stopping = Stopping(
             title=each.title, build_id=build_id, asked_s=host.uptime_s(), ram_mib=each.ram_mib,
             available_mib=memory.available,
@@ -90,6 +99,7 @@ class Parking:
         # The stop is asked for: with a full disk only the verdict will not know why.
         with contextlib.suppress(OSError):
             journal.append(self.stops, record)
+        return ""
 
     def follow(self) -> str | None:
         """What became of the stop, None while it goes on, "" where it went well.

@@ -1,5 +1,6 @@
 # Run in a workspace right before it would be stopped: what Coder's own record of it, up to two minutes old, cannot say.
 # Prints a line for each reason to leave it alone, and "looked" at the end.
+set -u
 agent=''
 for directory in /proc/[0-9]*; do
   { read -r name <"$directory/comm"; } 2>/dev/null || continue

@@ -80,6 +80,8 @@ class Keeper(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
+                # Not from a Postgres that is refused: the database has looked at its data by then.
+                depends_on=[database.role_password],
                 replacement_trigger=world.generation("keeper-image"),
                 hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook("explain-keeper", _explain)]),
             ),

@@ -225,6 +225,7 @@ def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_pa
     assert metadata["Claude"].startswith("idle for ")
     assert "/4 GiB" in metadata["Memory"]
     assert "/2 cores" in metadata["CPU"]
+    assert "GiB" in metadata["Host memory"]
     assert "GiB" in metadata["Home disk"]
     pilot.transition(workspace["id"], "delete")
 

@@ -17,7 +17,7 @@ CREATE TEMP TABLE model AS
     app.id AS app, stop.id AS stop, stop.job_id AS stop_job
   FROM workspace_builds wb JOIN workspaces w ON w.id = wb.workspace_id AND w.name = 'parked'
   JOIN workspace_resources wr ON wr.job_id = wb.job_id JOIN workspace_agents wa ON wa.resource_id = wr.id
-  JOIN workspace_apps app ON app.agent_id = wa.id
+  JOIN workspace_apps app ON app.agent_id = wa.id AND app.slug = 'code-server'
   JOIN workspace_builds stop ON stop.workspace_id = w.id AND stop.build_number = 2 WHERE wb.build_number = 1;
 
 -- The build that follows the ones there are. `job` says what differs in its job, `more` in itself.

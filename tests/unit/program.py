@@ -36,6 +36,7 @@ WORLD = {"generations": {}, "differences": [], "coder_started_at": "", "joined":
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 RECORD = json.dumps({"incomplete": []})
 TOKEN = "token-of-the-admin"  # what the mock of the job prints
+KEEPERS_TOKEN = "token-of-the-keeper"
 
 
 def defaults() -> dict[str, str]:
@@ -116,7 +117,10 @@ class _Mocks(mocks.Mocks):
         if args.typ == "docker:index/remoteImage:RemoteImage":
             outputs["imageId"] = f"sha256:{args.name}"
         if args.typ == "command:local:Command":
-            printed = {"admin-account": TOKEN, "serve": json.dumps(TAILNET), "workspace-image-record": RECORD}
+            printed = {
+                "admin-account": TOKEN, "keeper-token": KEEPERS_TOKEN, "serve": json.dumps(TAILNET),
+                "workspace-image-record": RECORD,
+            }  # fmt: skip
             outputs["stdout"] = printed.get(args.name, "{}")
         return f"{args.name}-id", outputs
 

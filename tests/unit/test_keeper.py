@@ -144,6 +144,7 @@ class Box:
     stopped: list[str] = field(default_factory=list)
     status: str = "succeeded"
     refuses: int = 0
+    unstoppable: str = ""
     answers: bool = True
 
     def add(self, name: str, unused_s: float, claude: str = "idle for 600 min", inside: str = "looked\n") -> None:
@@ -205,6 +206,8 @@ def coder(box: Box) -> Iterator[Coder]:
                 offset = int(self.path.partition("offset=")[2] or 0)
                 running = [each for name, each in box.workspaces.items() if name not in box.stopped]
                 self.answer(200, {"workspaces": running[offset : offset + 25]})
+            elif path[0] == "workspaces" and path[1] == box.unstoppable:
+                self.answer(400, {"message": "Unable to validate parameters"})
             elif path[0] == "workspaces":
                 box.stopped.append(path[1])
                 self.answer(201, {"id": f"build-{path[1]}"})
@@ -318,6 +321,17 @@ def test_a_workspace_that_does_not_stop_is_told_and_the_next_one_goes(box: Box, 
     box.status = "succeeded"
     watched.run(10)
     assert box.stopped == ["stuck", "other"]
+
+
+def test_a_workspace_whose_stop_coder_refuses_is_left_alone_and_the_next_one_goes(box: Box, watched: Watched) -> None:
+    box.add("refused", 9 * HOUR)
+    box.add("other", HOUR)
+    box.unstoppable = "refused"
+    watched.run(PATIENCE_S + 10)
+    assert box.stopped == ["other"]
+    assert "admin/refused stays: Coder refused, 400: Unable to validate parameters" in watched.said
+    watched.run(LOOK_AGAIN_S)
+    assert "admin/refused: Coder refused, 400: Unable to validate parameters" in watched.pressure.parking.in_the_way
 
 
 def test_a_stop_that_never_ends_is_given_up(box: Box, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from tests.unit.program import ALIVE, CHECKOUT, LOCAL, TOKEN, Declared, Registration, declare, is_secret
+from stack.keeper import BUNDLE
+from tests.unit.program import ALIVE, CHECKOUT, KEEPERS_TOKEN, LOCAL, TOKEN, Declared, Registration, declare, is_secret
 
 DECLARATION_S_MAX = 1.5
 CONTAINER = "docker:index/container:Container"
@@ -81,7 +84,7 @@ def test_every_docker_name_derives_from_the_setting_name() -> None:
 
 
 def test_every_place_that_carries_a_secret_is_marked(pilot: Declared) -> None:
-    values = ("password-of-postgres-password", "password-of-admin-password", TOKEN)
+    values = ("password-of-postgres-password", "password-of-admin-password", TOKEN, KEEPERS_TOKEN)
     for each in pilot.resources:
         for key, value in each.inputs.items():
             if any(secret in json.dumps(value) for secret in values):
@@ -134,6 +137,32 @@ def test_containers_follow_the_house_rules(pilot: Declared) -> None:
 
 def test_the_health_of_postgres_is_asked_by_tcp(pilot: Declared) -> None:
     assert "--host 127.0.0.1" in pilot.one("postgres").inputs["healthcheck"]["tests"][1]
+
+
+def test_the_keeper_is_reached_by_nobody_and_writes_as_the_owner_of_the_data(pilot: Declared) -> None:
+    keeper = pilot.one("keeper")
+    assert [each["name"] for each in keeper.inputs["networksAdvanced"]] == ["coder-control"]
+    assert not keeper.inputs.get("ports")
+    # The data directory is not there yet: it will be whose `up` is.
+    assert keeper.inputs["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert {each["source"] for each in keeper.inputs["mounts"]} == {"/srv/pilot", "/dev/null"}
+    assert _environment(keeper)["CODER_TOKEN"] == KEEPERS_TOKEN
+    # Postgres's image declares these as volumes.
+    assert {"/var/lib/postgresql", "/var/lib/postgresql/data"} == keeper.inputs["tmpfs"].keys()
+
+
+def test_the_keeper_is_the_first_to_go_when_the_pilot_is_retired(pilot: Declared) -> None:
+    retire = [each for each in pilot.one("keeper").request.dependencies if each.endswith("::retire")]
+    assert len(retire) == 1
+
+
+def test_another_postgres_or_another_program_makes_another_keeper() -> None:
+    def inputs(image: str) -> object:
+        return declare({**LOCAL, "postgresImage": image}).one("keeper-image").inputs["build"]["buildArgs"]["BASE"]
+
+    assert inputs("example/postgres:17") == "example/postgres:17"
+    triggers = declare(dict(LOCAL)).one("keeper-image").inputs["triggers"]
+    assert triggers["inputs"] == hashlib.sha256(f"{BUNDLE.digest()}\0sha256:postgres-image".encode()).hexdigest()
 
 
 def test_postgres_data_is_a_bind_mount_at_its_volume(pilot: Declared) -> None:

@@ -21,7 +21,7 @@ OWNER = "/home/me/coder-pilot:local"
 RECORD = {
     "owner": OWNER,
     "docker_host": "unix:///var/run/docker.sock",
-    "containers": {"coder-server": "c1", "coder-postgres": "p1"},
+    "containers": {"coder-server": "c1", "coder-postgres": "p1", "coder-keeper": "k1"},
     "networks": {"coder-control": "n1", "coder-workspaces": "n2"},
 }
 Change = Callable[[dict[str, Any]], object]
@@ -66,11 +66,19 @@ def live(tmp_path: Path) -> dict[str, Any]:
     return {
         "coder": container("coder-server", "c1", 2048, 2, _joined(control=["c1"], workspaces=["coder", "c1"])),
         "postgres": postgres,
+        "keeper": container("coder-keeper", "k1", 256, 1, _joined(control=["k1"])),
         "control": {"Id": "n1", "Name": "coder-control", "Internal": True, "Labels": labels, "Containers": {}},
         "workspaces": {"Id": "n2", "Name": "coder-workspaces", "Internal": False, "Labels": labels, "Containers": {}},
         "coder-image": {},
         "postgres-image": {},
+        "keeper-image": {},
     }
+
+
+def test_a_pilot_of_before_the_keeper_lacks_nothing(wanted: Declared, live: dict[str, Any]) -> None:
+    del live["keeper"], live["keeper-image"]
+    before = {**RECORD, "containers": {"coder-server": "c1", "coder-postgres": "p1"}}
+    assert world.compare(wanted, live, before) == {}
 
 
 def test_a_pilot_that_is_whole_shows_no_difference(wanted: Declared, live: dict[str, Any]) -> None:
@@ -86,6 +94,13 @@ def test_a_pilot_that_is_whole_shows_no_difference(wanted: Declared, live: dict[
             {"coder": "coder-server is gone", "coder-image": "its image example/coder:v1 is gone"},
         ),
         (lambda live: live.pop("coder-image"), {}),
+        (lambda live: live["keeper"]["State"].update(Running=False), {"keeper": "coder-keeper is stopped"}),
+        # What starts those is in alive.py.
+        (lambda live: live["coder"]["State"].update(Running=False), {}),
+        (
+            lambda live: (live.pop("keeper"), live.pop("keeper-image")),
+            {"keeper": "coder-keeper is gone", "keeper-image": "its image localhost/coder-keeper:latest is gone"},
+        ),
         (lambda live: live["coder"].update(Id="c2"), {"coder": "coder-server was made by somebody else"}),
         (lambda live: live["coder"]["HostConfig"].update(Memory=1), {"coder": "coder-server has another memory limit"}),
         (
@@ -365,7 +380,7 @@ def test_containers_that_nobody_noted_and_that_carry_our_mark_are_noted_by_an_up
     run("look")
     assert pilot_file.containers(str(tmp_path)) == {}
     run("ensure", change=strange)
-    assert pilot_file.containers(str(tmp_path)) == {"coder-postgres": "p1"}
+    assert pilot_file.containers(str(tmp_path)) == {"coder-postgres": "p1", "coder-keeper": "k1"}
     pilot_file.update(str(tmp_path), containers=None)
     run("ensure")
     assert pilot_file.containers(str(tmp_path)) == RECORD["containers"]
