@@ -185,7 +185,7 @@ def test_after_its_next_start_the_workspace_knows_the_domain(box: Box, workspace
     assert "starting it with the active version" in command(box.pilot, "workspace", "demo")
     assert "another address" not in command(box.pilot, "status")
     found = box.pilot.workspace(workspace["id"])
-    (editor,) = agent_of(found)["apps"]
+    (editor,) = [each for each in agent_of(found)["apps"] if each["slug"] == "code-server"]
     assert editor["subdomain"]
 
 
