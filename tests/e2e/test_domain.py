@@ -19,7 +19,7 @@ from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import command, identity
 from tests.e2e.tailnet_fixture import Tailnet, issue_certificate, leading, tailnet
-from tests.e2e.workspace_fixture import agent_of, container_of
+from tests.e2e.workspace_fixture import agent_of, container_of, trust
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
@@ -185,7 +185,7 @@ def test_after_its_next_start_the_workspace_knows_the_domain(box: Box, workspace
     assert "starting it with the active version" in command(box.pilot, "workspace", "demo")
     assert "another address" not in command(box.pilot, "status")
     found = box.pilot.workspace(workspace["id"])
-    (editor,) = agent_of(found)["apps"]
+    (editor,) = [each for each in agent_of(found)["apps"] if each["slug"] == "code-server"]
     assert editor["subdomain"]
 
 
@@ -195,6 +195,8 @@ def test_the_editor_opens_and_survives_the_renewal_of_the_certificate(
     page = signed_in.new_page()
     page.goto(EDITOR)
     drawn(page)
+    # Until then its question stands before everything.
+    trust(page)
     assert page.evaluate("isSecureContext") is True
     page.screenshot(path=artifacts / "editor-below-a-domain.png")
     page.evaluate("window.never_reloaded = true")
