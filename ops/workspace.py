@@ -126,8 +126,8 @@ def main(command: str = "", name: str = "", repository: str = "", *more: str) ->
     found = workspaces()
     if command in ("up", "down") and name not in found:
         sys.exit(f"error: there is no home of {name}; there are: {', '.join(sorted(found)) or 'none'}")
-    if command in ("up", "new") and run("docker", "ps", "--quiet", f"--filter=name=^{PILOT['stack']}-server$"):
-        sys.exit("error: Coder runs, and the homes are its own: start the workspace there, or `make leave` first")
+    if command in ("up", "new") and run("docker", "ps", "--all", "--quiet", f"--filter=name=^{PILOT['stack']}-server$"):
+        sys.exit("error: Coder is there, and the homes are its own: start the workspace there, or `make leave` first")
     if command == "new":
         if not re.fullmatch("[A-Za-z0-9]+(-[A-Za-z0-9]+)*", name) or len(name) > 32:
             sys.exit(f"error: {name!r} is no name: give up to 32 letters, digits and single hyphens")

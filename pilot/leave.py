@@ -170,6 +170,9 @@ def take_back(session: Session) -> None:
         PilotError: the `up` after it would be refused.
         engine.JobError: the engine refused.
     """
+    if pilot_file.containers(session.settings.site.data_dir):
+        # A pilot that lives took them back when it came up, and the script starts nothing beside one.
+        return
     form = f'{{{{.Names}}}}|{{{{.Label "{SCRIPT_LABEL}"}}}}'
     chosen = [f"--filter=label={names.STACK_LABEL}={session.settings.site.name}", f"--filter=label={SCRIPT_LABEL}"]
     found = engine.docker("ps", "--all", *chosen, "--format", form).splitlines()

@@ -30,7 +30,7 @@ DOCKER = """#!/bin/sh
 echo "$@" >>{folder}/calls
 case "$1 $2" in
   "volume ls") cat {folder}/volumes ;;
-  "ps --quiet") cat {folder}/server ;;
+  "ps --all") cat {folder}/server ;;
   "image ls") echo image ;;
   "port "*) cat {folder}/port ;;
   "ps -aq") cat {folder}/port ;;
@@ -135,7 +135,7 @@ def test_bad_input_is_refused_and_touches_nothing(
 def test_while_coder_runs_nothing_is_started(script: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "server").write_text("1234\n")
     for words in (("up", "demo"), ("new", "another")):
-        assert "Coder runs, and the homes are its own" in script(*words)
+        assert "Coder is there, and the homes are its own" in script(*words)
     assert "run --detach" not in (tmp_path / "calls").read_text()
 
 
