@@ -220,7 +220,6 @@ def test_a_week_with_nothing_but_an_up_gives_a_verdict(used: Kept) -> None:
     file.write_text("".join(f"{json.dumps(each)}\n" for each in week))
     told = json.loads(command(pilot, "verdict", "--json"))["verdict"]
     assert told["outcome"] in ("keep", "retire"), told["line"]
-    assert [each["met"] for each in told["checks"] if each["met"] is None] == []
 
 
 @pytest.mark.usefixtures("used")

@@ -6,6 +6,7 @@ Rows are cumulative: each fresh pilot has all that was changed before.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,8 @@ class Row:
     secret: bool = False
 
 
-COPIES = f"{NAME_PREFIX}-copies"
+# Of this run alone: another one at the same time takes its own away.
+COPIES = f"{NAME_PREFIX}-copies-{os.getpid()}"
 
 
 def _copy_of(image: str) -> Callable[[Pilot], str]:
