@@ -1,8 +1,8 @@
 """Say what `up` would change; changes nothing.
 
 With --plan the plan goes to a file as JSON, for `python3 -m ci.plan_words` and `python3 -m ci.plan_policy`. With
---fresh the stack is taken for one that does not exist yet: no state is read, no passphrase is needed and encrypted
-settings are left out, so that a reviewer without access to the box can see what the program declares.
+--fresh the stack is taken for one that does not exist yet: no state is read and no engine asked, no passphrase is needed
+and encrypted settings are left out, so that a reviewer without access to the box can see what the program declares.
 """
 
 from __future__ import annotations
@@ -59,8 +59,11 @@ def fresh_session(stack: str, folder: Path) -> Session:
         raise PilotError(f"no state could be made for the preview: {done.stderr.strip()}")
     config_file = folder / committed.name
     made, own = configuration.document(config_file), configuration.document(committed)
+    # No engine either: a pilot of the same name that lives on this one is not the stack that does not exist yet.
+    nowhere = {f"{names.PROJECT}:dockerHost": f"unix://{folder}/docker.sock"}
+    config = {**configuration.without_encrypted(own.get("config") or {}), **nowhere}
     # JSON is YAML.
-    config_file.write_text(json.dumps({**made, "config": configuration.without_encrypted(own.get("config") or {})}))
+    config_file.write_text(json.dumps({**made, "config": config}))
     settings = configuration.settings(stack)
     return Session(stack=stack, settings=settings, environment=variables, config_file=config_file, published=published)
 

@@ -271,6 +271,10 @@ def test_the_readmes_lines_for_pulumi_alone_work_on_a_fresh_checkout(tmp_path: P
     assert "pulumi install && " in found[1]
     typed = found[1].replace("pulumi install && ", "").replace("pulumi up ", "pulumi preview ")
     with cloned(tmp_path, "alone") as clone:
+        # A pilot that lives on this machine may have the box's name.
+        with (clone.directory / "Pulumi.framework.yaml").open("a") as config:
+            config.write(f"  coder-pilot:name: {clone.name}\n")
+        clone.git("-c", "user.name=x", "-c", "user.email=x@y.z", "commit", "--all", "--quiet", "--message=name")
         (Path(clone.variables["HOME"]) / "coder-pilot.passphrase").write_text("a passphrase of mine")
 
         def shell(script: str) -> subprocess.CompletedProcess[str]:
