@@ -101,7 +101,7 @@ def test_every_command_works_on_this_stack(clone: Clone, values: dict[str, str],
     down = clone.make("down", check=False)
     assert f"{data} with the database and all backups" in down.stdout
     assert "nothing was done" in down.stdout
-    assert _running(clone) == 2
+    assert _running(clone) == 3
 
 
 def test_down_ends_it_in_a_form_that_no_one_reads_line_by_line(clone: Clone, values: dict[str, str], up: str) -> None:

@@ -317,7 +317,7 @@ def published(pilot: Pilot) -> set[tuple[str, int]]:
     """Address and port of everything that the engine publishes for this pilot's containers, workspaces too."""
     names = docker("ps", "--quiet", "--filter", f"label=coder-pilot.stack={pilot.name}").split()
     shown = json.loads(docker("container", "inspect", *names))
-    assert len(shown) == 3, "Postgres, Coder, the workspace"
+    assert len(shown) == 4, "Postgres, Coder, the keeper, the workspace"
     ports = [each["NetworkSettings"]["Ports"] or {} for each in shown]
     bindings = [binding for of_one in ports for of_port in of_one.values() for binding in of_port or []]
     return {(binding["HostIp"], int(binding["HostPort"])) for binding in bindings}

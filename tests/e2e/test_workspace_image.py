@@ -232,7 +232,8 @@ def test_a_changed_script_builds_anew_and_the_old_image_goes_with_its_last_user(
 
     def images() -> set[str]:
         label = f"label=coder-pilot.stack={pilot.name}"
-        return set(docker("image", "ls", "--filter", label, "--format", "{{.Repository}}:{{.Tag}}").splitlines())
+        found = docker("image", "ls", "--filter", label, "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+        return {each for each in found if "-workspace:" in each}
 
     # A running workspace has the old one, and a parked one starts with it.
     pilot.up()
