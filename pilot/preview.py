@@ -1,7 +1,7 @@
 """Say what `up` would change; changes nothing.
 
 With --plan the plan goes to a file as JSON, for `python3 -m ci.plan_words` and `python3 -m ci.plan_policy`. With
---fresh the stack is taken for one that does not exist yet: no state is read and no engine asked, no passphrase is needed
+--fresh the stack is taken for one that does not exist yet: no state is read, no engine asked, no passphrase is needed
 and encrypted settings are left out, so that a reviewer without access to the box can see what the program declares.
 """
 
