@@ -83,6 +83,8 @@ class Dumps:
     def _is_due(self, up_s: float) -> bool:
         now_s = time.time()
         due_s = due_since(self._at, now_s)
+        # Somebody may have moved it away, with all that was in it.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         last = newest((each.name for each in self._folder.iterdir()), now_s)
         if last[1] >= due_s if last else self._since_s > due_s:
             return False

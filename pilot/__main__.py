@@ -36,6 +36,14 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="; ".join(
         f"{name}: {what}" for name, what in COMMANDS.items()))  # fmt: skip
     name = parser.parse_args(words[:1]).command
+    try:
+        return _run(name, words[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, words: Sequence[str]) -> int:
     # Only the module of the command: `up` of a fresh machine must not need what `status` needs.
     module = importlib.import_module(f"pilot.{name.replace('-', '_')}")
     own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
@@ -45,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     from stack.jobs.engine import JobError
     from toolchain.paths import PULUMI_HOME
 
-    arguments = own.parse_args(words[1:])
+    arguments = own.parse_args(words)
     homes = {PULUMI_HOME, processes.home()}
     try:
         # Before, too: what a killed `pulumi` left may still be at work.
@@ -57,9 +65,6 @@ def main(words: Sequence[str]) -> int:
             raise
         print(f"error: {_told(str(error), arguments.stack)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     finally:
         for home in homes:
             processes.end_left_behind(home)

@@ -48,6 +48,7 @@ from pilot.session import (
     select_engine,
     with_state,
 )
+from stack import account_check
 from stack.jobs import certificate, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
 from stack.jobs.port import holder
@@ -456,6 +457,9 @@ def _declared(subject: Subject) -> Iterator[Finding]:
         found, _, fix = refused.partition("nothing was touched. ")
         yield Finding(check="declared", level="problem", found=found.rstrip(" ;."), fix=fix)
         return
+    if refused := account_check.refusal(subject.settings):
+        found, _, fix = refused.partition(": run ")
+        yield Finding(check="accounts", level="problem", found=found, fix=fix.strip("`"))
     for each in drift.differences(subject.settings, subject.stack):
         yield Finding(check="declared", level="warning", found=each, fix=world.make("up", subject.stack))
 
@@ -490,9 +494,8 @@ def _keeper(subject: Subject) -> Iterator[Finding]:
     troubles = list(keeper.troubles(subject.settings))
     for each in troubles:
         found, _, fix = each.partition(": run `") if ": run `" in each else each.partition("; run `")
-        yield Finding(
-            check="keeper", level="warning", found=found, fix=fix.rstrip("`") or world.make("up", subject.stack)
-        )
+        advice = f"docker logs {site.keeper_container}, then docs/runbooks.md"
+        yield Finding(check="keeper", level="warning", found=found, fix=fix.rstrip("`") or advice)
     if not troubles:
         yield Finding(check="keeper", level="ok", found=keeper.work_line(site))
 

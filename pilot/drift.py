@@ -44,6 +44,7 @@ def differences(settings: Settings, stack: str) -> list[str]:
         live = world.live(parts)
         different = world.compare(parts, live, pilot_file.read(site.data_dir))
         found += [text for texts in different.values() for text in texts]
+        found += [f"{each} is paused" for each in world.paused(parts, live)]
         seen = coder(site, world.started_at(live))
         found += [*seen["differences"], *([seen["problem"]] if seen["problem"] else [])]
     return found

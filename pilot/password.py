@@ -12,15 +12,18 @@ from pilot.session import open_session
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
-    parser.add_argument("--who", choices=("admin",), help="admin: the administrator's, for an emergency")
+    parser.add_argument("--who", default="", help="admin: the administrator's, for an emergency")
 
 
 def run(arguments: argparse.Namespace) -> int:
     outputs = open_session(arguments.stack).outputs(secret=True)
-    email, password = ("adminEmail", "adminPassword") if arguments.who else ("email", "password")
+    if arguments.who not in ("", "admin", outputs.get("username")):
+        raise PilotError(f"WHO={arguments.who} is no account of `up`: leave it out for yours, or WHO=admin")
+    of_admin = arguments.who == "admin"
+    email, password = ("adminEmail", "adminPassword") if of_admin else ("email", "password")
     if password not in outputs:
         raise PilotError(f"the stack {arguments.stack} is not up: run `make up STACK={arguments.stack}`")
-    if arguments.who:
+    if of_admin:
         # Nothing else shows it.
         print(f"sign in as {outputs[email]} with", file=sys.stderr, flush=True)
     print(outputs[password])

@@ -137,7 +137,12 @@ def _containers(name: str) -> list[dict[str, str]]:
 def _memory(identifiers: Sequence[str]) -> dict[str, str]:
     if not identifiers:
         return {}
-    return {each["ID"]: each["MemUsage"] for each in _docker("stats", "--no-stream", *identifiers)}
+    try:
+        shown = _docker("stats", "--no-stream", *identifiers)
+    except PilotError:
+        # One that ends meanwhile, as a workspace at its deadline does, spoils the answer for all.
+        return {}
+    return {each["ID"]: each["MemUsage"] for each in shown}
 
 
 def _home_sizes() -> dict[str, str]:

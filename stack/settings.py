@@ -336,7 +336,7 @@ def memory_mb(text: str) -> int:
     match = _MEMORY.fullmatch(text.strip())
     total_mb = int(match[1]) * (1024 if match[2] == "GiB" else 1) if match else 0
     if total_mb < 64:
-        raise ValueError('at least 64MiB, written "512MiB" or "4GiB"')
+        raise ValueError('at least 64MiB, whole MiB or GiB, written "512MiB" or "4GiB"')
     return total_mb
 
 
@@ -349,7 +349,7 @@ def _reserve(text: str) -> str:
     try:
         return str(memory_mb(text))
     except ValueError:
-        raise ValueError('a size, written "8GiB", a share of the memory, written "10%", or 0') from None
+        raise ValueError('a size, written "8GiB", a share of the memory from 1% to 99%, or 0') from None
 
 
 def _time_of_day(text: str) -> str:

@@ -63,6 +63,8 @@ def look(config: settings.Settings) -> World:
             raise pulumi.RunError(str(answer["problem"]))
         for each in answer["differences"]:
             pulumi.log.warn(f"{each}: it is made anew")
+        for each in answer["paused"]:
+            pulumi.log.warn(f"{each} is paused: it goes on")
         return site.docker_host
 
     return World(

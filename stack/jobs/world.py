@@ -7,8 +7,8 @@ with the world.
     python3 -m stack.jobs.world ensure    notes what is to be made anew, and removes what stands in its place
 
 Prints one JSON object:
-    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "coder_started_at": "2026-01-01T12:00:00Z",
-     "joined": ["coder.admin.demo"], "problem": str or null}
+    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "paused": ["coder-keeper"],
+     "coder_started_at": "2026-01-01T12:00:00Z", "joined": ["coder.admin.demo"], "problem": str or null}
 A part's generation is one more than the last where the part differs, and so has it replaced. `coder_started_at` is ""
 unless Coder runs, and `joined` are the containers on the workspaces' network: alive.py goes on with both, so that an
 `up` asks the engine once. A problem is no failure here, see alive.py.
@@ -332,6 +332,11 @@ def _record_unknown(declared: Declared, live: Mapping[str, Record]) -> None:
             pilot_file.record_container(declared.data_directory, live[key], declared.owner, declared.docker_host)
 
 
+def paused(declared: Declared, live: Mapping[str, Record]) -> list[str]:
+    """Containers that were paused, by their names; `ensure` wakes them."""
+    return [each["name"] for key, each in declared.containers.items() if key in live and live[key]["State"]["Paused"]]
+
+
 def started_at(live: Mapping[str, Record]) -> str:
     """When Coder was started, "" unless it runs."""
     state = live["coder"]["State"] if "coder" in live else {}
@@ -384,8 +389,8 @@ def main() -> None:
     declared = Declared(**json.loads(program.variable("DECLARED")))
     record = pilot_file.read(declared.data_directory)
     answer: dict[str, Any] = {
-        "generations": dict(record.get("generations") or {}), "differences": [], "coder_started_at": "",
-        "joined": [], "problem": None,
+        "generations": dict(record.get("generations") or {}), "differences": [], "paused": [],
+        "coder_started_at": "", "joined": [], "problem": None,
     }  # fmt: skip
     try:
         _compare(declared, record, answer, ensure=ensure)
@@ -407,9 +412,11 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
         last = pilot_file.token_generation(declared.data_directory)
         pilot_file.update(declared.data_directory, token_generation=last + 1, owner=declared.owner)
     different = compare(declared, found, record)
-    if workspace_secrets.is_lost(declared.data_directory):
+    # A pilot that is retired has none.
+    if record.get("containers") and workspace_secrets.is_lost(declared.data_directory):
         different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
+    answer["paused"] = paused(declared, found)
     answer["coder_started_at"] = started_at(found)
     if "workspaces" not in different and "workspaces" in found:
         answer["joined"] = [each["Name"] for each in found["workspaces"]["Containers"].values()]

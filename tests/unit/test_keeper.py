@@ -628,6 +628,13 @@ def test_the_halves_of_a_keeper_that_was_killed_go_and_those_of_others_stay(nigh
     assert night.files == ["20260101T000000.000Z.partial"]
 
 
+def test_the_folder_of_dumps_is_made_anew_where_somebody_moved_it_away(night: Night) -> None:
+    (night.data / backups.FOLDER).rmdir()
+    night.turn(dumps.OVERDUE_DELAY_S)
+    assert night.settle() == ""
+    assert len(night.files) == 1
+
+
 def test_dumps_made_under_a_wrong_clock_do_not_push_out_the_newest_one(night: Night) -> None:
     for year in (2090, 2091, 2092):
         (night.data / backups.FOLDER / f"{year}0101T000000.000Z.dump").touch()

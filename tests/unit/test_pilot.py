@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from pilot import (
     down,
     drift,
     new_state,
+    password,
     preview,
     restore,
     server,
@@ -750,6 +752,38 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 SOUND = {"differences": [], "problem": None}
 
 
+def test_doctor_tells_what_up_refuses_of_the_accounts(
+    project: Path, looked: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked(None, {}, SOUND)
+    refused = "email is a@x.y, but the address of dev is b@x.y: run `pulumi config set email b@x.y`"
+    monkeypatch.setattr(doctor.account_check, "refusal", lambda _: refused)
+    (found,) = doctor._declared(_subject())
+    assert (found.level, found.fix) == ("problem", "pulumi config set email b@x.y")
+
+
+def test_a_container_that_ends_while_memory_is_measured_costs_the_figures_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(*_: object) -> Any:
+        raise PilotError("`docker stats` failed: EOF")
+
+    monkeypatch.setattr(status, "_docker", gone)
+    assert status._memory(["a", "b"]) == {}
+
+
+@pytest.mark.parametrize(("who", "printed"), [("", "p1"), ("dev", "p1"), ("admin", "p2")])
+def test_a_password_is_ones_own_or_the_administrators(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], who: str, printed: str
+) -> None:
+    outputs = {"username": "dev", "email": "d@x.y", "password": "p1", "adminEmail": "a@x.y", "adminPassword": "p2"}
+    monkeypatch.setattr(password, "open_session", lambda _: SimpleNamespace(outputs=lambda **_: outputs))
+    password.run(argparse.Namespace(stack="x", who=who))
+    assert capsys.readouterr().out.strip() == printed
+    with pytest.raises(PilotError, match="WHO=bob is no account of `up`"):
+        password.run(argparse.Namespace(stack="x", who="bob"))
+
+
 @pytest.mark.parametrize(
     ("refused", "different", "coder", "told"),
     [
@@ -790,7 +824,7 @@ def test_status_goes_on_where_the_engine_refuses_to_say_which_postgres_runs(
     monkeypatch.setattr(session.Session, "outputs", lambda *_, **__: {"adminEmail": "me@example.org", "apiToken": "t"})
     monkeypatch.setattr(status, "_workspaces", lambda _: [])
     monkeypatch.setattr(status.health, "troubles", lambda _: [])
-    monkeypatch.setattr(status.samples, "claude", lambda *_: {})
+    monkeypatch.setattr(status.census, "claude", lambda *_: {})
     monkeypatch.setattr(status.proof, "coder_version", lambda _: "2.38.8")
     monkeypatch.setattr(status.proof, "postgres_version", refuse)
     monkeypatch.setattr(status.drift, "differences", lambda *_: ["coder-postgres is paused"])

@@ -194,8 +194,8 @@ def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by
     assert run("look", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("look")[0] == {
-        "generations": {"workspaces": 1}, "differences": [], "coder_started_at": "2026-01-01T12:00:00Z", "joined": [],
-        "problem": None,
+        "generations": {"workspaces": 1}, "differences": [], "paused": [],
+        "coder_started_at": "2026-01-01T12:00:00Z", "joined": [], "problem": None,
     }  # fmt: skip
     assert pilot_file.read(str(tmp_path))["generations"] == {"workspaces": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 2}
@@ -225,14 +225,24 @@ def _foreign(live: dict[str, Any]) -> None:
 def test_what_stands_in_the_place_of_a_part_goes_and_nobody_on_a_network_is_stopped(
     run: Callable[..., tuple[dict[str, Any], list[str]]],
 ) -> None:
+    assert run("look")[0]["paused"] == []
     answer, done = run("look", change=_foreign)
-    assert (answer["joined"], done) == ([], [])
+    assert (answer["joined"], answer["paused"], done) == ([], ["coder-server"], [])
     answer, done = run("ensure", change=_foreign)
     assert answer["joined"] == []
     assert done == [
         "unpause coder-server", "stop --time 60 coder-server", "rm --force coder-server",
         "network disconnect --force n9 w1", "network rm n9",
     ]  # fmt: skip
+
+
+def test_the_file_of_secrets_is_missed_while_the_pilot_lives_and_not_once_it_is_retired(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path
+) -> None:
+    pilot_file.update(str(tmp_path), secrets=True)
+    assert run("look")[0]["differences"] == ["the file with the secrets of workspaces is gone"]
+    pilot_file.update(str(tmp_path), containers=None)
+    assert run("look")[0]["differences"] == []
 
 
 OTHER = "/home/me/second:local"
