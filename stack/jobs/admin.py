@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from stack.jobs import accounts, coder, engine, pilot_file, postgres, program
+from stack.jobs import accounts, api_token, coder, engine, pilot_file, postgres, program
 from stack.jobs.accounts import User
 from stack.jobs.pilot_file import Account
-
-NANOSECONDS_PER_HOUR = 3600 * 10**9
 
 
 def taken(username: str, before: str) -> str:
@@ -120,26 +118,6 @@ def _refuse_intruder(account: Account) -> None:
         )
 
 
-def _token(api: coder.Api, name: str, prefix: str) -> str:
-    # An expired one keeps its name, and newer servers than 2.30 list it only when asked to.
-    tokens = api.call("GET", "/api/v2/users/me/keys/tokens?include_expired=true")
-    for token in tokens if isinstance(tokens, list) else []:
-        if str(token["token_name"]).startswith(prefix):
-            api.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
-    answer = api.call(
-        "POST", "/api/v2/users/me/keys/tokens",
-        {
-            "token_name": name,
-            "scope": "all",
-            "lifetime": int(program.variable("TOKEN_LIFETIME_H")) * NANOSECONDS_PER_HOUR,
-        },
-    )  # fmt: skip
-    key = str(answer["key"]) if isinstance(answer, dict) and answer.get("key") else ""
-    if not key:
-        raise engine.JobError("Coder answered the request for an API token without one")
-    return key
-
-
 def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
     """The token."""
     email, username = program.variable("ADMIN_EMAIL"), program.variable("ADMIN_USERNAME")
@@ -175,7 +153,8 @@ def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
             if error.status != 409:
                 raise
             raise engine.JobError(taken(username, account.username)) from None
-    key = _token(api, f"{prefix}{generation}", prefix)
+    lifetime_h = int(program.variable("TOKEN_LIFETIME_H"))
+    key = api_token.replace(api, f"{prefix}{generation}", prefix, lifetime_h, scope="all")
     coder.Api(url=anonymous.url, token=key).call("GET", "/api/v2/users/me")
     api.call("POST", "/api/v2/users/logout")
     applied = Account(
