@@ -14,6 +14,7 @@ from pilot import configuration
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import select_engine
+from pilot.status import table
 from stack.jobs import adoption, backups, data_directory, engine, names, pilot_file, postgres, upgrade_guard
 from stack.jobs.adoption import Fate
 from stack.jobs.names import DATABASE, ROLE
@@ -99,11 +100,7 @@ def _addresses() -> frozenset[str]:
 def _table(fates: Sequence[Fate]) -> str:
     if not fates:
         return f"the template {names.TEMPLATE} has no workspaces"
-    rows = [HEADS, *map(_row, fates)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADS))]
-    return "\n".join(
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return table(HEADS, [_row(fate) for fate in fates])
 
 
 def _row(fate: Fate) -> tuple[str, ...]:
