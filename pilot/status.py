@@ -62,8 +62,8 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     sizes = _home_sizes() if homes else {}
     claude: dict[str, str] = {}
     with contextlib.suppress(EngineError):
-        engine = Engine(host=session.settings.site.docker_host)
-        claude = census.claude(engine, census.running(engine, session.settings.site.name))
+        ours = Engine(host=session.settings.site.docker_host)
+        claude = census.claude(ours, census.running(ours, session.settings.site.name))
     rows = [
         [
             f"{each['owner_name']}/{each['name']}",

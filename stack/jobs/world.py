@@ -36,7 +36,7 @@ WORDS = {"TAKE_OVER": "CODER_PILOT_TAKE_OVER", "NEW_DATABASE": "CODER_PILOT_NEW_
 """The owner's words for what is refused without them, and the variables in which `make up` hands them over."""
 
 _FIELDS = (
-    "{{.ID}}", "{{.Names}}", f'{{{{.Label "{names.STACK_LABEL}"}}}}', f'{{{{.Label "{names.OWNER_LABEL}"}}}}',
+    "{{.ID}}", "{{.Names}}", f'{{{{.Label "{names.STACK_LABEL}"}}}}',
     f'{{{{.Label "{names.WORKSPACE_LABEL}"}}}}', "{{.State}}", "{{.Networks}}",
 )  # fmt: skip
 
@@ -50,7 +50,6 @@ class Listed:
     identifier: str
     name: str
     stack: str
-    owner: str
     workspace: str
     state: str
     networks: tuple[str, ...]
@@ -87,7 +86,7 @@ def listed() -> list[Listed]:
         *texts, networks = line.split("\t")
         rows.append(
             Listed(
-                **dict(zip(("identifier", "name", "stack", "owner", "workspace", "state"), texts, strict=True)),
+                **dict(zip(("identifier", "name", "stack", "workspace", "state"), texts, strict=True)),
                 networks=tuple(networks.split(",")),
             )
         )

@@ -431,8 +431,8 @@ def look(
                 world.joined.append(arguments[3])
             if arguments[0] == "ps":
                 world.listings += 1
-                rows = [f"1\t{name}\tcoder\t\tw\t{shown}" for name, shown in world.containers.items()]
-                return "\n".join([*rows, "2\tother.admin.demo\tother\t\tw\trunning\tbridge"])
+                rows = [f"1\t{name}\tcoder\tw\t{shown}" for name, shown in world.containers.items()]
+                return "\n".join([*rows, "2\tother.admin.demo\tother\tw\trunning\tbridge"])
             if "psql" not in arguments:
                 return ""
             return "\n".join(

@@ -193,9 +193,9 @@ def test_what_is_not_in_the_state_goes_and_no_workspace_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: list[str], removed: list[str]
 ) -> None:
     rows = [
-        ["c1", "coder-server", "coder", "me", "", "running", "coder-workspaces"],
-        ["w1", "coder-admin-demo", "coder", "", "1234", "running", "coder-workspaces"],
-        ["d1", "other-server", "other", "me", "", "running", "other-workspaces"],
+        ["c1", "coder-server", "coder", "", "running", "coder-workspaces"],
+        ["w1", "coder-admin-demo", "coder", "1234", "running", "coder-workspaces"],
+        ["d1", "other-server", "other", "", "running", "other-workspaces"],
     ]
     networks = {
         "n1": {"Id": "n1", "Name": "coder-control", "Containers": {}},
