@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext
 
 from tests.e2e import hostile_page
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import command, identity
 from tests.e2e.tailnet_fixture import Tailnet, issue_certificate, leading, tailnet
-from tests.e2e.workspace_fixture import agent_of, container_of, trust
+from tests.e2e.workspace_fixture import agent_of, container_of, go_to_editor, trust
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
@@ -125,10 +125,6 @@ def sign_in(context: BrowserContext, box: Box, email: str, password: str) -> Non
     page.close()
 
 
-def drawn(page: Page) -> None:
-    page.locator(".monaco-workbench .explorer-folders-view").wait_for()
-
-
 def serial_served(box: Box) -> str:
     """The serial number of the certificate that Coder answers with."""
     port = int(box.pilot.config["port"]) + 1
@@ -193,8 +189,7 @@ def test_the_editor_opens_and_survives_the_renewal_of_the_certificate(
     box: Box, signed_in: BrowserContext, artifacts: Path
 ) -> None:
     page = signed_in.new_page()
-    page.goto(EDITOR)
-    drawn(page)
+    go_to_editor(page, EDITOR)
     # Until then its question stands before everything.
     trust(page)
     assert page.evaluate("isSecureContext") is True

@@ -16,7 +16,7 @@ from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.parts import WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import NAME_PREFIX, docker, eventually, request
-from tests.e2e.workspace_fixture import agent_of, trust
+from tests.e2e.workspace_fixture import agent_of, go_to_editor, trust
 from toolchain.pins import version
 
 EMAIL = "dev@framework.local"
@@ -250,8 +250,7 @@ def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
     assert urlsplit(page.url).netloc == urlsplit(url).netloc == f"code-server--second--dev.localhost:{clone.port}"
     # Signed in already, it leads there at once.
     again = page.context.new_page()
-    again.goto(url)
-    again.locator(".monaco-workbench .explorer-folders-view").wait_for()
+    go_to_editor(again, url)
     # A quiet first visit: nothing beside the explorer, no chat that asks for an account elsewhere.
     assert page.get_by_text("Build with Agent").count() == 0
     assert page.locator(".auxiliarybar").is_hidden()

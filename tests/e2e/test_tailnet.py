@@ -25,7 +25,7 @@ from playwright.sync_api import TimeoutError as StillOpen
 from tests.e2e.browser_fixture import chromium
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request
 from tests.e2e.tailnet_fixture import Node, Tailnet, tailnet
-from tests.e2e.workspace_fixture import trust
+from tests.e2e.workspace_fixture import go_to_editor, trust
 
 T = TypeVar("T")
 
@@ -183,8 +183,7 @@ def open_preview(page: Page, base: str) -> None:
     page.goto("about:blank")
     kept = {"origin": base, "storageTypes": "indexeddb,local_storage"}
     page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
-    page.goto(f"{base}/@admin/{WORKSPACE}.main/apps/code-server/?folder={PROJECT}")
-    page.locator(".monaco-workbench").wait_for()
+    go_to_editor(page, f"{base}/@admin/{WORKSPACE}.main/apps/code-server/?folder={PROJECT}")
     trust(page)
     page.get_by_role("treeitem", name="README.md").dblclick()
     page.locator(".view-lines").get_by_text(HEADING).wait_for()

@@ -136,8 +136,16 @@ def member_session(pilot: Pilot) -> str:
 def visit_editor(pilot: Pilot, workspace: Mapping[str, Any], page: Page) -> None:
     """Open the editor as the owner and wait until it is drawn."""
     sign_in(pilot, page.context)
-    page.goto(editor_url(pilot, workspace), timeout=60_000)
-    page.wait_for_selector(".monaco-workbench .explorer-folders-view", timeout=60_000)
+    go_to_editor(page, editor_url(pilot, workspace), timeout_ms=60_000)
+
+
+def go_to_editor(page: Page, url: str, timeout_ms: float | None = None) -> None:
+    """Open this URL of an editor and wait until it is drawn.
+
+    Not for the page's `load`: an editor was drawn and never reached it, three times, on a busy machine.
+    """
+    page.goto(url, wait_until="commit")
+    page.locator(".monaco-workbench .explorer-folders-view").wait_for(timeout=timeout_ms)
 
 
 def trust(page: Page) -> None:
