@@ -55,6 +55,7 @@ def update(pilot: Pilot, workspace: str) -> None:
     pilot.wait_workspace(workspace)
 
 
+@pytest.mark.drill
 def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting: Pilot, seed: Seed) -> None:
     adopting.write_config(adminUsername="me", adminEmail="me@framework.local")
     template = seed.push()

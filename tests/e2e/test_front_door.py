@@ -145,6 +145,7 @@ def test_a_workspace_whose_container_is_gone_or_stopped_is_started_again_at_once
     assert docker("exec", container, "cat", "/home/coder/note.txt") == "kept"
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("up")
 def test_a_home_that_is_gone_is_told_before_a_new_empty_one_is_made(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")
@@ -228,6 +229,7 @@ def test_review_tells_what_a_change_replaces_and_what_breaks_the_policy(clone: C
     assert "`make down`, `sudo mv -T" in move
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("up")
 def test_the_weekly_look_finds_a_limit_that_somebody_changed(clone: Clone) -> None:
     def limit(memory_mb: int) -> None:

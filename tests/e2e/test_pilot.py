@@ -328,6 +328,7 @@ def test_a_changed_coder_setting_replaces_only_that_container(pilot: Pilot) -> N
     assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
 
 
+@pytest.mark.drill
 def test_a_new_idle_time_reaches_the_workspaces_that_have_the_earlier_one(pilot: Pilot) -> None:
     followed, own = pilot.create_workspace("followed"), pilot.create_workspace("own")
     pilot.call("PUT", f"/api/v2/workspaces/{own['id']}/ttl", {"ttl_ms": 5 * HOUR_MS})
@@ -411,6 +412,7 @@ def test_a_data_directory_that_cannot_be_made_is_named_with_its_setting(pilot: P
     pilot.up("--expect-no-changes")
 
 
+@pytest.mark.drill
 def test_a_taken_port_is_named_and_another_pilot_comes_up_beside_this_one(
     pilot: Pilot, make_pilot: Callable[..., Pilot]
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_destroyed_pilot_comes_back_whole_with_a_new_state_and_new_passwords(
     assert docker("exec", container_of(workspace["id"]), "cat", "/home/coder/kept/marker") == "marker"
 
 
+@pytest.mark.drill
 def test_with_the_token_revoked_down_retires_through_coder_and_ends_before_containers_go_where_it_cannot_dump(
     pilot: Pilot, owned: Belongings
 ) -> None:
@@ -224,6 +225,7 @@ def test_with_coder_dead_for_good_down_ends_and_the_pilot_comes_back(
     assert_whole(pilot, owned)
 
 
+@pytest.mark.drill
 def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends(
     pilot: Pilot, owned: Belongings
 ) -> None:

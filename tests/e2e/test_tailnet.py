@@ -279,6 +279,7 @@ def test_a_websocket_over_https_lives_for_a_minute(net: Tailnet, box: Switched, 
     assert again(lived, "code-server's websocket") or again(lived, "code-server's second websocket")
 
 
+@pytest.mark.drill
 def test_the_same_page_over_plain_http_has_no_webview(
     net: Tailnet, box: Switched, context: BrowserContext, artifacts: Path
 ) -> None:
@@ -413,6 +414,7 @@ def test_another_machine_name_than_expected_is_refused(box: Switched) -> None:
         box.pilot.write_config(tailnetName="framework")
 
 
+@pytest.mark.drill
 def test_another_port_takes_the_place_of_the_one_before(net: Tailnet, box: Switched) -> None:
     box.pilot.write_config(port=str(free_port()))
     box.pilot.up()

@@ -402,6 +402,7 @@ def test_an_unreachable_repository_and_failing_dotfiles_are_in_the_log_of_a_work
     pilot.transition(workspace["id"], "delete")
 
 
+@pytest.mark.drill
 def test_a_git_host_is_trusted_at_first_and_refused_when_its_key_changes(pilot: Pilot, tmp_path: Path) -> None:
     repositories = tmp_path / "host"
     with ssh_host(repositories, gateway_of(pilot)) as host:

@@ -132,6 +132,7 @@ def test_a_base_that_does_not_exist_is_refused_by_its_name(pilot: Pilot) -> None
     assert world(pilot) == before
 
 
+@pytest.mark.drill
 def test_a_market_that_is_down_costs_the_extension_alone_until_the_next_up(
     pilot: Pilot, site: ReleaseSite, base: Callable[[str], str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_market_that_is_down_costs_the_extension_alone_until_the_next_up(
     pilot.up("--expect-no-changes")
 
 
+@pytest.mark.drill
 def test_tools_that_a_base_lacks_are_named_and_a_download_that_failed_is_tried_again(
     pilot: Pilot, site: ReleaseSite, base: Callable[[str], str]
 ) -> None:
@@ -219,6 +221,7 @@ def test_an_image_that_was_removed_by_hand_is_built_again(pilot: Pilot) -> None:
     assert docker("inspect", "--format", "{{.Config.Image}}", container_of(pilot, workspace)) == image
 
 
+@pytest.mark.drill
 def test_a_changed_script_builds_anew_and_the_old_image_goes_with_its_last_user(pilot: Pilot) -> None:
     (workspace,) = pilot.call("GET", "/api/v2/workspaces")["workspaces"]
     pilot.write_config(workspaceImages=WORKSPACE_IMAGE)
