@@ -414,3 +414,19 @@ def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatc
     assert environment["CODER_TOKEN"] == TOKEN
     words = ["--stack", "local", "--days", "3", "--sources", "--html", str(Path("page.html").absolute())]
     assert command[1:] == ["-m", "pilot.verdict", *words]
+
+
+def test_a_verdict_that_does_not_come_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[Any], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, verdict.VERDICT_TIMEOUT_S)
+
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(verdict, "CHECKOUT", tmp_path)
+    opened = Session(stack="local", settings=None, environment={}, config_file=tmp_path, published=True)  # type: ignore[arg-type]
+    monkeypatch.setattr(verdict, "open_session", lambda stack: opened)
+    monkeypatch.setattr(verdict, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
+    monkeypatch.setattr(verdict.subprocess, "run", hang)
+    with pytest.raises(configuration.PilotError, match="no verdict within 15 minutes"):
+        verdict.run(argparse.Namespace(stack="local", days=7, sources=False, json=False, html=None))
