@@ -5,14 +5,13 @@ It has the time since boot beside the wall clock, to distinguish a clock that wa
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from keeper import census, host
-from keeper.engine import Counters, Engine, EngineError
+from keeper.engine import Engine
 from stack.jobs import names
 
 INTERVAL_S = 60
@@ -74,30 +73,22 @@ class Sampler:
         parts = part_of(self.stack)
         ram_mib, cpu_percent, workspace_ram_mib = {}, {}, {}
         seen: dict[str, tuple[float, int]] = {}
-
-        def measure(container_id: str) -> tuple[Counters | None, float | None]:
-            # A container that ended after the listing must not lose the others.
-            with contextlib.suppress(EngineError):
-                if counters := self.engine.counters(container_id):
-                    now_s = host.uptime_s()
-                    before_s, before_ns = self._before.get(container_id, (now_s, 0))
-                    seen[container_id] = now_s, counters.cpu_ns
-                    passed_ns = (now_s - before_s) * 1e9
-                    return counters, 100 * (counters.cpu_ns - before_ns) / passed_ns if passed_ns else None
-            return None, None
-
-        measured = [(self.standalone, STANDALONE, "")] if self.standalone else []
+        measured = {self.standalone: (STANDALONE, "")} if self.standalone else {}
         for container in containers:
             name, workspace = container["Names"][0].removeprefix("/"), container["Labels"].get(names.WORKSPACE_LABEL)
             if workspace or name in parts:
-                measured.append((container["Id"], parts.get(name, ""), workspace or ""))
-        for container_id, part, workspace in measured:
-            counters, percent = measure(container_id)
-            if counters and part:
+                measured[container["Id"]] = parts.get(name, ""), workspace or ""
+        # A container that ended after the listing must not lose the others.
+        for container_id, counters in self.engine.counters(measured):
+            (part, workspace), now_s = measured[container_id], host.uptime_s()
+            before_s, before_ns = self._before.get(container_id, (now_s, 0))
+            seen[container_id] = now_s, counters.cpu_ns
+            if part:
                 ram_mib[part] = round(counters.ram_mib, 1)
-                if percent is not None and percent >= 0:
+                percent = 100 * (counters.cpu_ns - before_ns) / ((now_s - before_s) * 1e9) if now_s > before_s else -1
+                if percent >= 0:
                     cpu_percent[part] = round(percent, 2)
-            elif counters:
+            else:
                 workspace_ram_mib[workspace] = round(counters.ram_mib, 1)
         self._before = seen
         memory = host.memory()

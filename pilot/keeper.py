@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,8 +40,8 @@ def even_s(site: Site) -> float:
     return host.Clock(host.moments(newest), now_s, up_s, host.boot()).even_s(now_s, up_s)
 
 
-def memory_line(settings: Settings, api: Api) -> str:
-    """The host's memory, the reserve, and who would be stopped next."""
+def memory_line(settings: Settings, api: Api, claude: Mapping[str, str]) -> str:
+    """The host's memory, the reserve, and who would be stopped next; `claude` is what the watchers say."""
     memory, text = host.memory(), settings.keeper.memory_reserve
     told = f"Host's memory: {idle.size(memory.available)} of {idle.size(memory.total)} available"
     if text == "0":
@@ -50,7 +50,7 @@ def memory_line(settings: Settings, api: Api) -> str:
     site = settings.site
     ours = parking(settings, api.token, print)
     try:
-        found = census.workspaces(ours.engine, site.name, ours.coder.running())
+        found = census.workspaces(ours.engine, site.name, ours.coder.running(), claude)
     except (CoderError, EngineError) as error:
         return f"{told}; who would be stopped next cannot be told: {error}"
     chosen = idle.order(found, ours.idle_s, even_s(site))

@@ -18,7 +18,7 @@ from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.server import admin
 from pilot.session import Session, open_session
-from stack.jobs import disk, engine
+from stack.jobs import coder, disk, engine
 from stack.jobs.coder import Api
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL, home_volume
 from stack.jobs.workspace_world import World
@@ -51,19 +51,19 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
         return 1
     rows = [[each["Names"], each["Status"], memory.get(each["ID"], "")] for each in sorted(servers, key=_name)]
     print(table(["CONTAINER", "STATE", "MEMORY"], rows))
+    claude: dict[str, str] = {}
+    with contextlib.suppress(EngineError):
+        ours = Engine(host=session.settings.site.docker_host)
+        claude = census.claude(ours, census.running(ours, session.settings.site.name))
     try:
         with admin(session) as api:
-            workspaces, troubles = _workspaces(api), health.troubles(api)
-            memory_line = keeper.memory_line(session.settings, api)
+            workspaces, troubles = coder.workspaces(api), health.troubles(api)
+            memory_line = keeper.memory_line(session.settings, api, claude)
             proved = _proved(session.settings.site, api)
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
         return 1
     sizes = _home_sizes() if homes else {}
-    claude: dict[str, str] = {}
-    with contextlib.suppress(EngineError):
-        ours = Engine(host=session.settings.site.docker_host)
-        claude = census.claude(ours, census.running(ours, session.settings.site.name))
     rows = [
         [
             f"{each['owner_name']}/{each['name']}",
@@ -73,7 +73,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
             claude.get(each["id"], ""),
             *([sizes.get(home_volume(each["id"]), "none")] if homes else []),
         ]
-        for each in workspaces
+        for each in sorted(workspaces, key=lambda each: str(each["name"]))
     ]
     print()
     heads = ["WORKSPACE", "STATE", "STOPS", "MEMORY", "CLAUDE", *(["HOME"] if homes else [])]
@@ -123,11 +123,6 @@ def deadline(build: Mapping[str, Any], now: datetime.datetime) -> str:
     if left_min < 0:
         return "now"
     return f"in {left_min // 60} h {left_min % 60:02} min" if left_min >= 60 else f"in {left_min} min"
-
-
-def _workspaces(api: Api) -> list[dict[str, Any]]:
-    answer = api.call("GET", "/api/v2/workspaces?limit=0")
-    return sorted(answer["workspaces"], key=lambda each: str(each["name"])) if isinstance(answer, dict) else []
 
 
 def _containers(name: str) -> list[dict[str, str]]:

@@ -13,7 +13,8 @@ from pilot.server import admin
 from pilot.session import open_session
 from toolchain.paths import CHECKOUT
 
-VERDICT_TIMEOUT_S = 120
+VERDICT_TIMEOUT_S = 900
+"""Two questions to Coder for each workspace, so the time grows with their number."""
 DAYS_MAX = 366
 FLAGS = {
     "sources": "print every figure with its source, not only the key figures",
@@ -39,10 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     words += ["--html", str(arguments.html.absolute())] if arguments.html else []
     with admin(session) as api:
         # The token is not an argument: every user of the box can read those.
-        return subprocess.run(
-            [python, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env={**os.environ, "CODER_TOKEN": api.token},
-            check=False, timeout=VERDICT_TIMEOUT_S,
-        ).returncode  # fmt: skip
+        try:
+            return subprocess.run(
+                [python, "-m", "pilot.verdict", *words], cwd=CHECKOUT, env={**os.environ, "CODER_TOKEN": api.token},
+                check=False, timeout=VERDICT_TIMEOUT_S,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise PilotError(
+                f"there was no verdict within {VERDICT_TIMEOUT_S // 60} minutes; run `make doctor`"
+            ) from None
 
 
 def _days(text: str) -> int:

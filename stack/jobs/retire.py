@@ -27,7 +27,11 @@ from stack.jobs import backups, coder, data_directory, engine, names, postgres, 
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
 SETTLE_TIMEOUT_S = 300
+"""Without any that ends; how long all of them take depends on their number."""
 POLL_INTERVAL_S = 0.25
+LOOKING_MAX = 0.2
+"""The share of time that looking may take: with hundreds of workspaces Coder is busy for a second to answer."""
+REMOVED_AT_ONCE = 16
 WITHOUT_DUMP = "CODER_PILOT_WITHOUT_DUMP"
 BUILDING = ("pending", "running", "canceling")
 EVERY_WORKSPACE = """
@@ -53,11 +57,9 @@ class Settling:
     """Workspace's title to what Coder said."""
     cancelled: set[str] = field(default_factory=set)
 
-    def step(self, found: list[coder.Workspace]) -> bool:
-        """Ask for what is still to be asked; whether every workspace is settled or failed."""
-        # A list: `all` over a generator would ask for the second only when the first is done.
-        settled = [self._one(each) for each in found]
-        return all(settled)
+    def step(self, found: list[coder.Workspace]) -> int:
+        """Ask for what is still to be asked; how many workspaces are neither settled nor failed."""
+        return sum(not self._one(each) for each in found)
 
     def _one(self, workspace: coder.Workspace) -> bool:
         build = workspace["latest_build"]
@@ -106,16 +108,21 @@ def settle(
     Raises:
         coder.ApiError: Coder cannot be asked at all.
     """
-    settling = Settling(api, transition)
+    settling, looked_s = Settling(api, transition), 0.0
     found = coder.workspaces(api)
     if found:
         say(f"workspaces to {transition}: {', '.join(map(title, found))}")
-    deadline_s = time.monotonic() + timeout_s
-    while not settling.step(found):
-        if time.monotonic() > deadline_s:
-            return [f"Coder did not {transition} every workspace within {timeout_s:.0f} s"]
-        time.sleep(interval_s)
+    deadline_s, fewest = time.monotonic() + timeout_s, len(found)
+    while left := settling.step(found):
+        now_s = time.monotonic()
+        if left < fewest:
+            deadline_s, fewest = now_s + timeout_s, left
+        if now_s > deadline_s:
+            return [f"Coder did not {transition} every workspace: {left} left, and none ended for {timeout_s:.0f} s"]
+        time.sleep(max(interval_s, looked_s * (1 / LOOKING_MAX - 1)))
+        began_s = time.monotonic()
         found = coder.workspaces(api)
+        looked_s = time.monotonic() - began_s
     return [f"Coder could not {transition} {name}: {reason}" for name, reason in settling.failed.items()]
 
 
@@ -150,7 +157,7 @@ def _remove_stragglers(stack: str) -> list[str]:
     found = engine.docker("ps", "--all", *chosen, "--format", "{{.Names}}").splitlines()
     if not found:
         return []
-    with ThreadPoolExecutor(len(found)) as pool:
+    with ThreadPoolExecutor(REMOVED_AT_ONCE) as pool:
         list(pool.map(engine.remove_container, found))
     return [f"stopped without Coder: {', '.join(found)}; a start in Coder brings each back with its home"]
 

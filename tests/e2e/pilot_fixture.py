@@ -59,9 +59,11 @@ def eventually(check: Callable[[], Any], *, timeout_s: float, what: str, interva
     raise AssertionError(f"not within {timeout_s:.0f} s: {what}") from last
 
 
-def docker(*arguments: str, check: bool = True, stdin: str = "") -> str:
+def docker(*arguments: str, check: bool = True, stdin: str = "", timeout_s: float = 120) -> str:
     """The standard output of a `docker` command."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=120, input=stdin)
+    done = subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, check=False, timeout=timeout_s, input=stdin
+    )
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
 

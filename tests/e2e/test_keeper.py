@@ -107,11 +107,10 @@ def test_an_up_and_nothing_else_gives_the_verdict_its_samples(kept: Kept) -> Non
 
 
 def test_the_keeper_is_small_and_leaves_no_volume_behind(kept: Kept, figures: Callable[[str, object], None]) -> None:
-    found = Engine(host="unix:///var/run/docker.sock").counters(_keeper(kept.pilot))
+    ((_, found),) = Engine(host="unix:///var/run/docker.sock").counters([_keeper(kept.pilot)])
     volumes = docker("inspect", "--format", '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}}{{end}}{{end}}',
                      _keeper(kept.pilot))  # fmt: skip
     assert volumes == ""
-    assert found is not None
     figures("keeper's memory", f"{found.ram_mib:.1f} MiB")
     assert found.ram_mib <= 25
 

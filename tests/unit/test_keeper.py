@@ -9,9 +9,11 @@ import json
 import os
 import random
 import signal
+import socketserver
 import stat
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -170,11 +172,13 @@ class FakeEngine(Engine):
             for name in self.box.workspaces
         ]
 
-    def file(self, container_id: str, path: str) -> str:
-        return f"{self.box.workspaces[container_id]['claude']}\n"
-
-    def get(self, path: str) -> Any:
-        return {"memory_stats": {"usage": 512 << 20}, "cpu_stats": {"cpu_usage": {"total_usage": 1}}}
+    def side_by_side(
+        self, paths: Mapping[str, str], at_once: int, limit_bytes: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        used = {"memory_stats": {"usage": 512 << 20}, "cpu_stats": {"cpu_usage": {"total_usage": 1}}}
+        for name, path in paths.items():
+            status = _tar(b"status", b"0", f"{self.box.workspaces[name]['claude']}\n".encode())
+            yield name, status if "/archive?" in path else json.dumps(used).encode()
 
     def run(self, container_id: str, command: list[str]) -> str:
         return self.box.inside[container_id]
@@ -449,11 +453,13 @@ def test_cpu_time_is_told_from_the_second_sample_on(tmp_path: Path, monkeypatch:
                 {"Id": "b", "Names": ["/s-other"], "State": "running", "Labels": {}},
             ]
 
-        def get(self, path: str) -> Any:
+        def side_by_side(
+            self, paths: Mapping[str, str], at_once: int, limit_bytes: int | None = None
+        ) -> Iterator[tuple[str, bytes]]:
             memory = {"usage": 200 << 20, "stats": {"inactive_file": 50 << 20}}
-            if "/beside/" in path:
-                return {"memory_stats": memory, "cpu_stats": {"cpu_usage": {"total_usage": 0}}}
-            return {"memory_stats": memory, "cpu_stats": {"cpu_usage": {"total_usage": next(used_ns)}}}
+            for key in paths:
+                used = {"total_usage": 0 if key == "beside" else next(used_ns)}
+                yield key, json.dumps({"memory_stats": memory, "cpu_stats": {"cpu_usage": used}}).encode()
 
     sampler = Sampler(engine=One(host=""), stack="s", standalone="beside", answers=lambda: True)
     monkeypatch.setattr(host, "uptime_s", lambda: 50.0)
@@ -461,6 +467,39 @@ def test_cpu_time_is_told_from_the_second_sample_on(tmp_path: Path, monkeypatch:
     assert (first.ram_mib, first.cpu_percent) == ({"standalone": 150, "coder": 150}, {})
     monkeypatch.setattr(host, "uptime_s", lambda: 110.0)
     assert sampler.take().cpu_percent == {"standalone": 0, "coder": 2}
+
+
+@contextlib.contextmanager
+def _engine(folder: Path, answer: Callable[[str], tuple[int, object]]) -> Iterator[Engine]:
+    """An engine on a socket, which answers many at a time."""
+
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802  http.server's name
+            self.answer(*answer(self.path))
+
+    class Server(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+    with Server(str(folder / "docker.sock"), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield Engine(host=f"unix://{folder}/docker.sock", timeout_s=10)
+        server.shutdown()
+
+
+def test_what_many_containers_use_is_asked_side_by_side_and_one_that_has_ended_loses_no_other(tmp_path: Path) -> None:
+    count = 40
+    all_are_there = threading.Barrier(count, timeout=10)
+
+    def answer(path: str) -> tuple[int, object]:
+        number = all_are_there.wait()
+        if path.startswith("/containers/c7/"):
+            return 404, {"message": "No such container: c7"}
+        return 200, {"memory_stats": {"usage": 1 << 20}, "cpu_stats": {"cpu_usage": {"total_usage": number}}}
+
+    with _engine(tmp_path, answer) as engine:
+        found = dict(engine.counters(f"c{number}" for number in range(count)))
+    assert found.keys() == {f"c{number}" for number in range(count) if number != 7}
 
 
 def _tar(name: bytes, kind: bytes, content: bytes) -> bytes:

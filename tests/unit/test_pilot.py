@@ -822,7 +822,7 @@ def test_status_goes_on_where_the_engine_refuses_to_say_which_postgres_runs(
     container = {"ID": "1", "Names": "coder-server", "State": "running", "Status": "Up", "Labels": ""}
     monkeypatch.setattr(status, "_docker", lambda command, *_, **__: [container] if command == "ps" else [])
     monkeypatch.setattr(session.Session, "outputs", lambda *_, **__: {"adminEmail": "me@example.org", "apiToken": "t"})
-    monkeypatch.setattr(status, "_workspaces", lambda _: [])
+    monkeypatch.setattr(status.coder, "workspaces", lambda _: [])
     monkeypatch.setattr(status.health, "troubles", lambda _: [])
     monkeypatch.setattr(status.census, "claude", lambda *_: {})
     monkeypatch.setattr(status.proof, "coder_version", lambda _: "2.38.8")

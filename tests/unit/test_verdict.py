@@ -26,7 +26,7 @@ import pytest
 from pilot import configuration, verdict
 from pilot.session import Session
 from pilot.verdict import __main__ as program
-from pilot.verdict import report, terminal
+from pilot.verdict import collect, report, terminal
 from pilot.verdict.builds import Start
 from pilot.verdict.figures import Figures, compute
 from pilot.verdict.memory import Bounds
@@ -183,6 +183,18 @@ def test_a_deleted_workspace_is_found_by_its_builds(run: Run) -> None:
     assert "admin/gone (deleted)" in shown
     assert "long-gone" not in shown
     assert not any("long-gone" in path for _, path in server.requests)
+
+
+def test_a_deleted_workspace_is_found_however_many_builds_there_were_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "JOBS", 2)
+    gone = Workspace("gone", deleted=True).start(_ago(30)).build("delete", _ago(20), seconds=0)
+    busy = Workspace("busy")
+    for hours in range(19, 1, -2):
+        busy = busy.start(_ago(hours)).build("stop", _ago(hours - 1))
+    with serve(busy, gone) as server:
+        asking = collect.Asking(Api(url=server.url, token=TOKEN))
+        found = collect._deleted(asking, ["o"], {"id-busy"}, _ago(48))
+    assert [each["name"] for each in found] == ["gone"]
 
 
 def test_every_question_is_a_get_and_is_listed(run: Run) -> None:
@@ -402,3 +414,19 @@ def test_the_front_door_hands_the_token_over_in_the_environment_alone(monkeypatc
     assert environment["CODER_TOKEN"] == TOKEN
     words = ["--stack", "local", "--days", "3", "--sources", "--html", str(Path("page.html").absolute())]
     assert command[1:] == ["-m", "pilot.verdict", *words]
+
+
+def test_a_verdict_that_does_not_come_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[Any], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, verdict.VERDICT_TIMEOUT_S)
+
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(verdict, "CHECKOUT", tmp_path)
+    opened = Session(stack="local", settings=None, environment={}, config_file=tmp_path, published=True)  # type: ignore[arg-type]
+    monkeypatch.setattr(verdict, "open_session", lambda stack: opened)
+    monkeypatch.setattr(verdict, "admin", lambda session: contextlib.nullcontext(Api(url="", token=TOKEN)))
+    monkeypatch.setattr(verdict.subprocess, "run", hang)
+    with pytest.raises(configuration.PilotError, match="no verdict within 15 minutes"):
+        verdict.run(argparse.Namespace(stack="local", days=7, sources=False, json=False, html=None))

@@ -184,7 +184,8 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
             parts = urlsplit(self.path)
             query = parse_qs(parts.query)
             offset = int(query.get("offset", ["0"])[0])
-            end = offset + int(query.get("limit", ["1000000"])[0])
+            # Of 0, as of none, there is no limit.
+            end = offset + (int(query.get("limit", ["0"])[0]) or 1_000_000)
             match parts.path.removeprefix("/api/v2/").split("/"):
                 case ["users", "me"]:
                     return {"created_at": _text(born or at(30)), "organization_ids": ["o"]}
@@ -193,12 +194,12 @@ def serve(*workspaces: Workspace, born: datetime | None = None) -> Iterator[Serv
                 case ["workspaces"]:
                     return {"workspaces": [each.record() for each in workspaces if not each.deleted][offset:end]}
                 case ["organizations", "o", "provisionerjobs"]:
-                    template = {"created_at": _text(UNTIL), "metadata": {"template_name": "project"}}
-                    return [template] + [
+                    jobs = [{"created_at": _text(UNTIL), "metadata": {"template_name": "project"}}] + [
                         {"created_at": build["created_at"], "metadata": {"workspace_id": each.id}}
                         for each in workspaces
                         for build in each.builds
                     ]
+                    return sorted(jobs, key=lambda job: str(job["created_at"]), reverse=True)[:end]
                 case ["workspaces", key] if query.get("include_deleted") == ["true"]:
                     return known[key].record()
                 case ["workspaces", key, "builds"]:
