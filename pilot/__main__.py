@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     try:
         return _run(name, words[1:])
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; the same command again goes on", file=sys.stderr)
         return 130
 
 
@@ -49,25 +50,29 @@ def _run(name: str, words: Sequence[str]) -> int:
     own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
     module.configure(own)
     from pilot.configuration import PilotError
-    from stack.jobs import disk, processes
+    from stack.jobs import commands, disk, processes
     from stack.jobs.engine import JobError
     from toolchain.paths import PULUMI_HOME
 
     arguments = own.parse_args(words)
     homes = {PULUMI_HOME, processes.home()}
-    try:
-        # Before, too: what a killed `pulumi` left may still be at work.
-        for home in homes:
-            processes.end_left_behind(home)
-        return int(module.run(arguments))
-    except (PilotError, JobError, OSError) as error:
-        if isinstance(error, OSError) and not disk.is_meant(str(error)):
-            raise
-        print(f"error: {_told(str(error), arguments.stack)}", file=sys.stderr)
-        return 1
-    finally:
-        for home in homes:
-            processes.end_left_behind(home)
+    with (
+        contextlib.redirect_stdout(commands.speaker(sys.stdout, arguments.stack)),
+        contextlib.redirect_stderr(commands.speaker(sys.stderr, arguments.stack)),
+    ):
+        try:
+            # Before, too: what a killed `pulumi` left may still be at work.
+            for home in homes:
+                processes.end_left_behind(home)
+            return int(module.run(arguments))
+        except (PilotError, JobError, OSError) as error:
+            if isinstance(error, OSError) and not disk.is_meant(str(error)):
+                raise
+            print(f"error: {_told(str(error), arguments.stack)}", file=sys.stderr)
+            return 1
+        finally:
+            for home in homes:
+                processes.end_left_behind(home)
 
 
 def _told(error: str, stack: str) -> str:

@@ -225,7 +225,7 @@ def test_review_tells_what_a_change_replaces_and_what_breaks_the_policy(clone: C
     assert "- retire: purgeOnDestroy is on" in purge.partition("### Against the policy\n")[2]
     # As `up` would: it refuses before there is a plan.
     assert moved != 0
-    assert "`make down`, `sudo mv -T" in move
+    assert f"`make down STACK={STACK}`, `sudo mv -T" in move
 
 
 @pytest.mark.usefixtures("up")

@@ -408,7 +408,7 @@ def test_a_preview_works_where_there_is_no_tailnet(box: Switched) -> None:
 def test_another_machine_name_than_expected_is_refused(box: Switched) -> None:
     box.pilot.write_config(tailnetName="frame")
     try:
-        assert "not frame: run `pulumi config set tailnetName framework`" in box.pilot.up(check=False)
+        assert "not frame: run `pulumi config set tailnetName framework" in box.pilot.up(check=False)
     finally:
         box.pilot.write_config(tailnetName="framework")
 
