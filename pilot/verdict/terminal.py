@@ -20,7 +20,7 @@ STYLES: Final = {"keep": "bold green", "retire": "bold red", "too early": "bold 
 PIPE_WIDTH: Final = 100
 """For a file or a pipe, which has no width of its own."""
 PIPE_WIDTH_SOURCES: Final = 200
-MORE: Final = "All figures and their sources: `make verdict ARGS=--sources`; plots: `ARGS='--html FILE'`."
+MORE: Final = "All figures: `make verdict ARGS=--sources`; plots: `ARGS='--html FILE'`."
 
 
 def console(stream: IO[str], *, sources: bool) -> Console:
