@@ -37,11 +37,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="; ".join(
         f"{name}: {what}" for name, what in COMMANDS.items()))  # fmt: skip
     name = parser.parse_args(words[:1]).command
-    try:
-        return _run(name, words[1:])
-    except KeyboardInterrupt:
-        print("interrupted; the same command again goes on", file=sys.stderr)
-        return 130
+    return _run(name, words[1:])
 
 
 def _run(name: str, words: Sequence[str]) -> int:
@@ -65,6 +61,10 @@ def _run(name: str, words: Sequence[str]) -> int:
             for home in homes:
                 processes.end_left_behind(home)
             return int(module.run(arguments))
+        except KeyboardInterrupt:
+            back = ", `make up` goes back" if name in ("down", "leave") else ""
+            print(f"interrupted; the same command again goes on{back}", file=sys.stderr)
+            return 130
         except (PilotError, JobError, OSError) as error:
             if isinstance(error, OSError) and not disk.is_meant(str(error)):
                 raise

@@ -64,6 +64,28 @@ def test_each_command_of_the_front_door_speaks_of_its_own_stack(
     assert said.err == "error: run `pulumi config set port 1 --stack framework`\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("up", "interrupted; the same command again goes on"),
+        *(
+            (each, "interrupted; the same command again goes on, `make up STACK=framework` goes back")
+            for each in ("down", "leave")
+        ),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(
+    command: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"pilot.{command}.run", interrupted)
+    monkeypatch.setattr("stack.jobs.processes.end_left_behind", lambda _: None)
+    assert front_door.main([command, "--stack", "framework"]) == 130
+    assert capsys.readouterr().err == f"{told}\n"
+
+
 def test_the_commands_of_the_front_door_are_those_that_are_about_a_stack() -> None:
     assert set(commands.TARGETS) == set(front_door.COMMANDS)
 
