@@ -17,7 +17,7 @@ CONSEQUENCES: Final[Mapping[str, str]] = {
     "coder": "Coder is away for some seconds; running workspaces go on and reconnect",
     "postgres": "Postgres and Coder are away for some seconds; the data directory stays",
     "template": "the next start of a workspace uses the new version",
-    "admin-password": "the admin's password changes: `make password`",
+    "admin-password": "the admin's password changes: `make password WHO=admin`",
     "postgres-password": "Postgres and Coder restart with a new password",
     "control": "Postgres and Coder are replaced with it",
     "workspaces": "Coder is replaced with it; running workspaces go on and are let into the new one",

@@ -19,7 +19,9 @@ from pathlib import Path
 
 PILOT = json.loads(r"""{}""")  # `make leave` fills it in.
 HOME, INNER = "/home/coder", 8080
-LISTED = '{{.Name}}|{{.Label "coder-pilot.stack"}}|{{.Label "coder.workspace_name"}}'
+LABELS = {"stack": "coder-pilot.stack", "id": "coder.workspace_id", "owner": "coder.owner",
+          "name": "coder.workspace_name", "folder": "coder-pilot.folder"}  # fmt: skip
+LISTED = "|".join(["{{.Name}}", *(f'{{{{.Label "{label}"}}}}' for label in LABELS.values())])
 os.environ.setdefault("DOCKER_HOST", PILOT.get("docker_host", ""))
 
 
@@ -33,11 +35,10 @@ def run(*words: str, check: bool = True) -> str:
 def workspaces() -> dict[str, dict]:
     """Each home that is there by its workspace's name, with the owner's before it where two have the same."""
     found = []
-    rows = [line.split("|") for line in run("docker", "volume", "ls", "--format", LISTED).splitlines()]
-    for volume, stack, name in rows:
-        known = PILOT["workspaces"].get(volume, {})
-        if known or (stack == PILOT["stack"] and name):
-            found.append({**PILOT["defaults"], "volume": volume, "name": name, **known})
+    for volume, *values in (line.split("|") for line in run("docker", "volume", "ls", "--format", LISTED).splitlines()):
+        told = {key: value for key, value in zip(LABELS, values, strict=True) if value}
+        if volume in PILOT["workspaces"] or (told.get("stack") == PILOT["stack"] and "name" in told):
+            found.append({**PILOT["defaults"], "volume": volume, **told, **PILOT["workspaces"].get(volume, {})})
     names = [each["name"] for each in found]
     return {f"{each['owner']}/" * (names.count(each["name"]) > 1) + each["name"]: each for each in found}
 
@@ -71,14 +72,14 @@ def password_file(workspace: dict) -> str:
 
 
 def labels(workspace: dict) -> list[str]:
-    told = {"coder.workspace_id": workspace["volume"][6:-5], "coder.workspace_name": workspace["name"]}
-    return [f"--label={key}={value}" for key, value in {"coder-pilot.stack": PILOT["stack"], **told}.items()]
+    told = {**workspace, "stack": PILOT["stack"], "id": workspace["volume"][6:-5]}
+    return [f"--label={label}={told[key]}" for key, label in LABELS.items()]
 
 
 def tell(name: str, workspace: dict, port: int) -> None:
     folder = f"?folder={workspace['folder']}"
     print(f"editor    http://{workspace['name'].lower()}.localhost:{port}/{folder}")
-    print(f"over SSH  ssh -L {port}:localhost:{port} {socket.gethostname()}  (no other port)")
+    print(f"over SSH  ssh -L {port}:localhost:{port} {socket.gethostname()}")
     print(f"password  cut -d= -f2- {password_file(workspace)}\nto park   {sys.argv[0]} down {name}")
     if tailscale := PILOT["tailscale"]:
         run(*tailscale, "serve", "--bg", f"--https={port}", f"http://127.0.0.1:{port}")
@@ -133,10 +134,9 @@ def main(command: str = "", name: str = "", repository: str = "", *more: str) ->
             sys.exit(f"error: {name!r} is no name: give up to 32 letters, digits and single hyphens")
         if name.lower() in {each["name"].lower() for each in found.values()}:
             sys.exit(f"error: {name} is there already: `{sys.argv[0]} up {name}`")
-        folder = re.split("[/:]", repository.rstrip("/").removesuffix(".git"))[-1] or name
-        made = {"volume": f"coder-{uuid.uuid4()}-home", "name": name, "folder": f"{HOME}/{folder}"}
-        found[name] = {**PILOT["defaults"], **made}
-        run("docker", "volume", "create", *labels(found[name]), made["volume"])
+        folder = f"{HOME}/{re.split('[/:]', repository.rstrip('/').removesuffix('.git'))[-1] or name}"
+        found[name] = {**PILOT["defaults"], "volume": f"coder-{uuid.uuid4()}-home", "name": name, "folder": folder}
+        run("docker", "volume", "create", *labels(found[name]), found[name]["volume"])
     if command == "ls":
         for called, each in sorted(found.items()):
             print(f"{called:32}  {f'127.0.0.1:{port}' if (port := port_of(each)) else 'parked'}")

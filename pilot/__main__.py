@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,11 +37,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="; ".join(
         f"{name}: {what}" for name, what in COMMANDS.items()))  # fmt: skip
     name = parser.parse_args(words[:1]).command
-    try:
-        return _run(name, words[1:])
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return _run(name, words[1:])
 
 
 def _run(name: str, words: Sequence[str]) -> int:
@@ -49,25 +46,33 @@ def _run(name: str, words: Sequence[str]) -> int:
     own = argparse.ArgumentParser(prog=f"python3 -m pilot {name}", description=module.__doc__)
     module.configure(own)
     from pilot.configuration import PilotError
-    from stack.jobs import disk, processes
+    from stack.jobs import commands, disk, processes
     from stack.jobs.engine import JobError
     from toolchain.paths import PULUMI_HOME
 
     arguments = own.parse_args(words)
     homes = {PULUMI_HOME, processes.home()}
-    try:
-        # Before, too: what a killed `pulumi` left may still be at work.
-        for home in homes:
-            processes.end_left_behind(home)
-        return int(module.run(arguments))
-    except (PilotError, JobError, OSError) as error:
-        if isinstance(error, OSError) and not disk.is_meant(str(error)):
-            raise
-        print(f"error: {_told(str(error), arguments.stack)}", file=sys.stderr)
-        return 1
-    finally:
-        for home in homes:
-            processes.end_left_behind(home)
+    with (
+        contextlib.redirect_stdout(commands.speaker(sys.stdout, arguments.stack)),
+        contextlib.redirect_stderr(commands.speaker(sys.stderr, arguments.stack)),
+    ):
+        try:
+            # Before, too: what a killed `pulumi` left may still be at work.
+            for home in homes:
+                processes.end_left_behind(home)
+            return int(module.run(arguments))
+        except KeyboardInterrupt:
+            back = ", `make up` goes back" if name in ("down", "leave") else ""
+            print(f"interrupted; the same command again goes on{back}", file=sys.stderr)
+            return 130
+        except (PilotError, JobError, OSError) as error:
+            if isinstance(error, OSError) and not disk.is_meant(str(error)):
+                raise
+            print(f"error: {_told(str(error), arguments.stack)}", file=sys.stderr)
+            return 1
+        finally:
+            for home in homes:
+                processes.end_left_behind(home)
 
 
 def _told(error: str, stack: str) -> str:

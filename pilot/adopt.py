@@ -15,10 +15,10 @@ from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import select_engine
 from pilot.status import table
-from stack.jobs import adoption, backups, data_directory, engine, names, pilot_file, postgres, upgrade_guard
+from stack.jobs import accounts, adoption, backups, data_directory, engine, names, pilot_file, postgres, upgrade_guard
 from stack.jobs.adoption import Fate
 from stack.jobs.names import DATABASE, ROLE
-from stack.settings import Admin, Settings
+from stack.settings import Settings
 from toolchain.paths import CHECKOUT
 
 OWNERS = "SELECT username, email FROM users WHERE NOT deleted AND 'owner' = ANY (rbac_roles) ORDER BY created_at;"
@@ -68,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
             pilot_file.update(site.data_dir, template_id=None, default_ttl_ms=None)
         print(_answer(stays, ours=ours))
         problems += stays if ours else []
-    for each in [*problems, *_owner(container, settings.admin)]:
+    for each in [*problems, *([] if own else _owner(container, settings))]:
         print(f"- {each}")
-    print(f"- then {'' if own else '`docker compose down`, without --volumes, and '}`make up STACK={arguments.stack}`")
+    print(f"- then {'' if own else '`docker compose down`, without --volumes, and '}`make up`")
     return 1 if problems else 0
 
 
@@ -157,9 +157,26 @@ def _problems(container: str, settings: Settings) -> list[str]:
     return found
 
 
-def _owner(container: str, admin: Admin) -> list[str]:
+def _owner(container: str, settings: Settings) -> list[str]:
+    """Which settings name the owner, and how he goes on."""
+    admin, dev = settings.admin, settings.member
     owners = [row.split("|", 1) for row in postgres.query(container, ROLE, DATABASE, OWNERS)]
-    if [admin.username, admin.email] in owners or not owners:
+    if not owners:
         return []
-    username, email = owners[0]
-    return [f"its owner: `pulumi config set adminUsername {username}` and `pulumi config set adminEmail {email}`"]
+    username, email = next((each for each in owners if each == [admin.username, admin.email]), owners[0])
+    told = []
+    if accounts.is_me(username):
+        told.append(
+            f"its owner is called {username}, and Coder opens no app of a user of that name: `up` renames him to "
+            f"{admin.username}; for another name, `pulumi config set adminUsername <name>`"
+        )
+    elif username != admin.username:
+        told.append(f"its owner: `pulumi config set adminUsername {username}`")
+    if email != admin.email:
+        told.append(f"its owner's address: `pulumi config set adminEmail {email}`")
+    return [
+        *told,
+        f"the owner stays what he is, with his workspaces: sign in as {email} with what `make password WHO=admin` "
+        f"prints. Beside him `up` makes an account for every day, {dev.username}, which the box at its end names: "
+        "docs/adoption.md, step 4, says how that becomes you",
+    ]

@@ -33,8 +33,7 @@ def back_up(session: Session) -> Path:
     site, name = session.settings.site, backups.timestamp()
     if not postgres.ready(site.postgres_container, ROLE, DATABASE):
         raise PilotError(
-            f"the database of the stack {session.stack} does not run, and only it can be dumped: "
-            f"run `make up STACK={session.stack}`"
+            f"the database of the stack {session.stack} does not run, and only it can be dumped: run `make up`"
         )
     dump = backups.dump(site.postgres_container, ROLE, DATABASE, site.data_dir, name=name)
     file = dump.with_name(f"{name}{backups.STATE_SUFFIX}")

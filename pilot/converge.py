@@ -32,7 +32,7 @@ def refuse_other_owner(session: Session) -> None:
     wanted = drift.wanted(session.settings, session.stack)
     other = world.other_owner(wanted, world.live(wanted))
     if other and os.environ.get(world.WORDS["TAKE_OVER"]) != "yes":
-        raise PilotError(world.refusal_of_owner(other, wanted.owner))
+        raise PilotError(world.refusal_of_owner(other))
 
 
 def refuse_whatever_up_refuses(session: Session) -> None:

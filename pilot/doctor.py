@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import contextlib
 import dataclasses
 import getpass
 import grp
@@ -32,11 +31,11 @@ from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
 from pilot.session import (
     BUILT_IMAGE_PREFIX,
+    GIVE_UP,
     PASSPHRASE,
     PASSPHRASE_VARIABLES,
     STACKS,
     STATE,
-    give_up,
     has_passphrase,
     images_of,
     open_session,
@@ -49,7 +48,7 @@ from pilot.session import (
     with_state,
 )
 from stack import account_check
-from stack.jobs import certificate, disk, engine, names, workspace_world
+from stack.jobs import certificate, commands, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
 from stack.jobs.port import holder
 from stack.settings import Settings, SettingsError, parse
@@ -129,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"{'':21} -> {each.fix}")
     works = not any(each.level == "problem" for each in findings)
     if not arguments.json:
-        print(f"\n`make up STACK={arguments.stack}` {'would work' if works else 'would fail: fix the problems first'}")
+        print(f"\n`make up` {'would work' if works else 'would fail: fix the problems first'}")
     return 0 if works else 1
 
 
@@ -146,7 +145,11 @@ def examine(stack: str) -> list[Finding]:
         checks = [*(partial(check, subject) for check in _CHECKS_OF_SETTINGS), *checks]
     with concurrent.futures.ThreadPoolExecutor(len(checks)) as pool:
         examined = pool.map(lambda check: list(check()), checks)
-        return [*_python(), *told, *(each for findings in examined for each in findings)]
+        findings = [*_python(), *told, *(each for found in examined for each in found)]
+    return [
+        dataclasses.replace(each, found=commands.for_stack(each.found, stack), fix=commands.for_stack(each.fix, stack))
+        for each in findings
+    ]
 
 
 def _call(command: list[str], variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
@@ -174,7 +177,7 @@ def _settings(stack: str) -> tuple[Settings | None, list[Finding]]:
     except SettingsError as error:
         pairs = [problem.rpartition(" run `")[::2] for problem in error.problems]
         return None, [
-            Finding(check="settings", level="problem", found=text.rstrip(":"), fix=f"{fix.rstrip('`')} --stack {stack}")
+            Finding(check="settings", level="problem", found=text.rstrip(":"), fix=fix.rstrip("`"))
             for text, fix in pairs
         ]
     except PilotError as error:
@@ -248,7 +251,7 @@ def _engine(subject: Subject) -> Iterator[Finding]:
     else:
         yield Finding(check="docker", level="ok", found=f"engine {shown}")
     if not socket_path.is_socket():
-        fix = f"pulumi config set dockerSocket <path> --stack {subject.stack}"
+        fix = "pulumi config set dockerSocket <path>"
         yield Finding(check="socket", level="problem", found=f"{socket_path} is no socket", fix=fix)
     else:
         yield Finding(check="socket", level="ok", found=f"{socket_path}, group {socket_path.stat().st_gid}")
@@ -326,7 +329,7 @@ def _port(subject: Subject, port: int) -> Finding:
     # Not by `docker ps`, which makes one range of ports that follow each other.
     if any(each.endswith(f"-> 127.0.0.1:{port}") for each in (subject.docker("port", name) or "").splitlines()):
         return Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
-    fix = f"pulumi config set port <port> --stack {subject.stack}, or end that"
+    fix = "`pulumi config set port <port>`, or end that"
     found = f"{port} is taken by {holder(port, site.docker_host)}"
     return Finding(check="port", level="problem", found=found, fix=fix)
 
@@ -437,7 +440,7 @@ def _health(subject: Subject) -> Iterator[Finding]:
             troubles = health.troubles(api)
             proved = proof.told(subject.settings.site, proof.servers(subject.settings.site, api))
     except (PilotError, engine.JobError) as error:
-        yield Finding(check="health", level="warning", found=str(error), fix=f"make up STACK={stack}")
+        yield Finding(check="health", level="warning", found=str(error), fix="make up")
         return
     for each in troubles:
         yield Finding(check="health", level="warning", found=each, fix="docs/runbooks.md, Coder's health")
@@ -461,7 +464,7 @@ def _declared(subject: Subject) -> Iterator[Finding]:
         found, _, fix = refused.partition(": run ")
         yield Finding(check="accounts", level="problem", found=found, fix=fix.strip("`"))
     for each in drift.differences(subject.settings, subject.stack):
-        yield Finding(check="declared", level="warning", found=each, fix=world.make("up", subject.stack))
+        yield Finding(check="declared", level="warning", found=each, fix="make up")
 
 
 def _workspaces(subject: Subject) -> Iterator[Finding]:
@@ -471,17 +474,28 @@ def _workspaces(subject: Subject) -> Iterator[Finding]:
     except engine.JobError:
         # Nothing runs, or not yet.
         return
-    for told, fix in world.findings(found, subject.settings, subject.stack):
+    for told, fix in world.findings(found, subject.settings):
         alone = re.fullmatch("`([^`]*)`", fix)
         yield Finding(check="workspaces", level="warning", found=told, fix=alone[1] if alone else fix)
     if of_administrators := [each.title for each in found.workspaces if each.of_administrator]:
         told = f"{', '.join(of_administrators)} belong to an administrator: pages in them may be shown with his rights"
         fix = "docs/runbooks.md, From the administrator's account to one for every day"
         yield Finding(check="workspaces", level="warning", found=told, fix=fix)
-    site, claude = subject.settings.site, dict[str, str]()
-    with contextlib.suppress(EngineError):
-        ours = Engine(host=site.docker_host)
-        claude = census.claude(ours, census.running(ours, site.name))
+    for owner in sorted({each.owner for each in found.workspaces if each.of_suspended}):
+        stopped = ", ".join(each.name for each in found.workspaces if each.owner == owner)
+        told = f"the account {owner} is suspended in Coder, which stops its workspaces and starts none: {stopped}"
+        fix = "activate it in the dashboard, Admin settings, Users"
+        if owner == subject.settings.member.username:
+            fix = "make up"
+        yield Finding(check="workspaces", level="warning", found=told, fix=fix)
+
+
+def _keep_alive(subject: Subject) -> Iterator[Finding]:
+    ours = Engine(host=subject.settings.site.docker_host)
+    try:
+        claude = census.claude(ours, census.running(ours, subject.settings.site.name))
+    except EngineError:
+        return
     if KEEP_ALIVE_REFUSED in claude.values():
         fix = "move deadlines in the dashboard; docs/claude.md tells what keep-alive does"
         yield Finding(check="keep-alive", level="warning", found=KEEP_ALIVE_REFUSED, fix=fix)
@@ -489,9 +503,12 @@ def _workspaces(subject: Subject) -> Iterator[Finding]:
 
 def _keeper(subject: Subject) -> Iterator[Finding]:
     site = subject.settings.site
+    if wrong := keeper.wrong_reserve(subject.settings):
+        found, _, fix = wrong.partition("; run `")
+        yield Finding(check="keeper", level="problem", found=found, fix=fix.rstrip("`"))
     if not keeper.is_declared(site):
         return
-    troubles = list(keeper.troubles(subject.settings))
+    troubles = [each for each in keeper.troubles(subject.settings) if each != wrong]
     for each in troubles:
         found, _, fix = each.partition(": run `") if ": run `" in each else each.partition("; run `")
         advice = f"docker logs {site.keeper_container}, then docs/runbooks.md"
@@ -512,7 +529,7 @@ def _passphrase(stack: str) -> Iterator[Finding]:
         yield Finding(check="passphrase", level="ok", found=f"in {file}")
     elif chosen or with_state():
         fix = (
-            f"put your copy of it there, mode 0600, or set ${PASSPHRASE_VARIABLES[1]}; without one, `{give_up(stack)}` "
+            f"put your copy of it there, mode 0600, or set ${PASSPHRASE_VARIABLES[1]}; without one, `{GIVE_UP}` "
             "keeps all but the state"
         )
         yield Finding(check="passphrase", level="problem", found=f"{file} is missing", fix=fix)
@@ -528,7 +545,7 @@ def _secrets(stack: str) -> Iterator[Finding]:
         return
     if not passphrase_fits(stack, salted_file(stack), variables):
         found = "wrong: it does not open the secrets of the state"
-        fix = f"put your copy of the right one there; without one, `{give_up(stack)}` keeps all but the state"
+        fix = f"put your copy of the right one there; without one, `{GIVE_UP}` keeps all but the state"
         yield Finding(check="passphrase", level="problem", found=found, fix=fix)
 
 
@@ -543,7 +560,7 @@ def _stack(stack: str) -> Iterator[Finding]:
         return
     latest = json.loads(file.read_text())["checkpoint"].get("latest") or {}
     found = f"{stack}, {len(latest.get('resources') or [])} resources"
-    repair = f"make up STACK={stack}"
+    repair = "make up"
     if pending := latest.get("pending_operations"):
         found += f", {len(pending)} interrupted in the middle"
         yield Finding(check="stack", level="warning", found=found, fix=repair)
@@ -566,7 +583,7 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _origins, _certificate, _health, _declared,
-    _workspaces, _keeper,
+    _workspaces, _keep_alive, _keeper,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
     if new_state.is_begun(arguments.stack):
-        raise PilotError(f"the pilot is not taken over yet: run `make up STACK={arguments.stack}` to its end first")
+        raise PilotError("the pilot is not taken over yet: run `make up` to its end first")
     converge.refuse_other_owner(session)
     if state.resources(session):
         converge.recover(session)
@@ -57,10 +57,10 @@ def _destroy(session: Session) -> int:
     kept = not purges(session)
     code = session.pulumi("destroy", "--yes", "--skip-preview", "--suppress-outputs")
     if code == 0 and kept:
-        password = "" if session.settings.admin.password else " and a new `make password`"
+        password = "" if session.settings.member.password else " and a new `make password`"
         print(
-            f"retired; homes, database and backups are kept: `make up STACK={session.stack}` brings all of it back, "
-            f"with stopped workspaces{password}"
+            f"retired; homes, database and backups are kept: `make up` brings all of it back, with stopped workspaces"
+            f"{password}. Leave out Pulumi's `pulumi stack rm` above: it deletes Pulumi.{session.stack}.yaml"
         )
     return code
 

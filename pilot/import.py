@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from pilot import archive, state, world
+from pilot import archive, state
 from pilot.archive import Contents
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
     with admin(session) as api:
         workspace = _workspace(coder.workspaces(api), arguments.name)
-    home = _home(workspace, session.stack)
+    home = _home(workspace)
     if arguments.editor:
         return _editor(session, arguments, workspace, home)
     return _project(session, arguments, workspace, home)
@@ -117,11 +117,11 @@ def _workspace(found: Sequence[coder.Workspace], name: str) -> coder.Workspace:
     return chosen[0]
 
 
-def _home(workspace: coder.Workspace, stack: str) -> str:
+def _home(workspace: coder.Workspace) -> str:
     home = names.home_volume(workspace["id"])
     if not engine.inspect(home):
         name = workspace["name"]
-        raise PilotError(f"{name} has no home yet: start it once, `{world.make(f'workspace NAME={name}', stack)}`")
+        raise PilotError(f"{name} has no home yet: start it once, `make workspace NAME={name}`")
     return home
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from keeper import census, dumps, host, idle, journal, reserve
+from keeper import census, dumps, host, idle, journal, probe, reserve
 from keeper.coder import Coder, CoderError
 from keeper.engine import Engine, EngineError
 from keeper.parking import Parking, stops_file
@@ -40,25 +40,36 @@ def even_s(site: Site) -> float:
     return host.Clock(host.moments(newest), now_s, up_s, host.boot()).even_s(now_s, up_s)
 
 
-def memory_line(settings: Settings, api: Api, claude: Mapping[str, str]) -> str:
-    """The host's memory, the reserve, and who would be stopped next; `claude` is what the watchers say."""
+def wrong_reserve(settings: Settings) -> str:
+    """Why the setting `memoryReserve` cannot be on this machine, with what to type; "" where it can."""
+    return reserve.problem(settings.keeper.memory_reserve, host.memory().total)
+
+
+def memory_lines(settings: Settings, api: Api, claude: Mapping[str, str]) -> list[str]:
+    """The host's memory, the reserve, who would be stopped next, and why the others stay; `claude` is what the watchers say."""
     memory, text = host.memory(), settings.keeper.memory_reserve
     told = f"Host's memory: {idle.size(memory.available)} of {idle.size(memory.total)} available"
     if text == "0":
-        return f"{told}; memoryReserve is 0, so nothing is stopped for it"
+        return [f"{told}; memoryReserve is 0, so nothing is stopped for it"]
     told += f", memoryReserve {idle.size(reserve.mib(text, memory.total))}"
     site = settings.site
     ours = parking(settings, api.token, print)
     try:
         found = census.workspaces(ours.engine, site.name, ours.coder.running(), claude)
     except (CoderError, EngineError) as error:
-        return f"{told}; who would be stopped next cannot be told: {error}"
-    chosen = idle.order(found, ours.idle_s, even_s(site))
-    if not chosen:
-        return f"{told}; no workspace could be stopped now"
-    first = chosen[0]
-    has = "" if first.ram_mib is None else f", {idle.size(first.ram_mib)}"
-    return f"{told}; the first to be stopped: {first.title}{has}, unused for {idle.duration(first.rest_s)}"
+        return [f"{told}; who would be stopped next cannot be told: {error}"]
+    even = even_s(site)
+    stays = idle.in_the_way(found, ours.idle_s, even)
+    next_ = "no workspace could be stopped now"
+    for each in idle.order(found, ours.idle_s, even):
+        # As right before a stop: Coder's record is up to two minutes old.
+        if reason := probe.why_it_stays(ours.engine, each.container_id):
+            stays.append(f"{each.title}: {reason}")
+            continue
+        has = "" if each.ram_mib is None else f", {idle.size(each.ram_mib)}"
+        next_ = f"the first to be stopped: {each.title}{has}, unused for {idle.duration(each.rest_s)}"
+        break
+    return [f"{told}; {next_}", *(f"  stays: {each}" for each in stays)]
 
 
 def work_line(site: Site) -> str:
@@ -81,7 +92,7 @@ def sample_age_s(site: Site) -> float | None:
 def troubles(settings: Settings) -> Iterator[str]:
     """What is wrong: what it says itself, and that it says nothing."""
     site = settings.site
-    if wrong := reserve.problem(settings.keeper.memory_reserve, host.memory().total):
+    if wrong := wrong_reserve(settings):
         yield wrong
     age_s = sample_age_s(site)
     if is_declared(site) and age_s is not None and age_s > LATE_S:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pilot import converge, down, state, world
+from pilot import converge, down, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import engine, names, pilot_file, postgres
+from stack.jobs import commands, engine, names, pilot_file, postgres
 from stack.settings import Encrypted, Settings
 from toolchain.paths import CHECKOUT
 
@@ -56,20 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
     if down.purges(session):
         raise PilotError(
             "purgeOnDestroy is true, which would delete the homes: `pulumi config set purgeOnDestroy false`, then "
-            f"`{world.make('up', session.stack)}` and this again"
+            "`make up` and this again"
         )
     if not postgres.ready(site.postgres_container, names.ROLE, names.DATABASE):
-        raise PilotError(
-            f"the database, which knows the workspaces, does not run: `{world.make('up', session.stack)}` first"
-        )
-    script = write(session.settings, contents(session.settings))
+        raise PilotError("the database, which knows the workspaces, does not run: `make up` first")
+    script = write(session.settings, contents(session.settings), session.stack)
     state.say(f"wrote {script}")
     if code := down.run(arguments):
         return code
     print(
         f"Coder is left. The homes go on with {script}, which needs nothing of this checkout; for example:\n"
         f"  sudo install {script} /usr/local/bin/{NAME} && {NAME} ls\n"
-        f"`{world.make('up', session.stack)}` takes everything back"
+        f"`make up` takes everything back"
     )
     return 0
 
@@ -147,14 +145,14 @@ def _tailscale(settings: Settings) -> list[str]:
     return ["tailscale", *([f"--socket={settings.tailnet.socket}"] if settings.tailnet.socket else [])]
 
 
-def write(settings: Settings, known: Mapping[str, Any]) -> Path:
+def write(settings: Settings, known: Mapping[str, Any], stack: str) -> Path:
     """Write the script; where.
 
     Raises:
         OSError: the data directory cannot be written.
     """
     # JSON has no three quotation marks in a row.
-    source = SOURCE.read_text().replace(EMPTY, f'json.loads(r"""{json.dumps(known)}""")', 1)
+    source = commands.for_stack(SOURCE.read_text(), stack).replace(EMPTY, f'json.loads(r"""{json.dumps(known)}""")', 1)
     file = Path(settings.site.data_dir) / NAME
     partial = file.with_name(f"{NAME}.partial")
     partial.write_text(source)

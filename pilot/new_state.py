@@ -75,7 +75,7 @@ def _refuse_good_state(stack: str) -> None:
         return
     variables, _ = programs()
     if shutil.which("pulumi", path=variables["PATH"]) and passphrase_fits(stack, salted_file(stack), variables):
-        raise PilotError(f"the passphrase fits the state of {stack}, so nothing is lost: run `make up STACK={stack}`")
+        raise PilotError(f"the passphrase fits the state of {stack}, so nothing is lost: run `make up`")
 
 
 def _put_aside(stack: str, salted: Path | None) -> None:

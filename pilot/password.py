@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     of_admin = arguments.who == "admin"
     email, password = ("adminEmail", "adminPassword") if of_admin else ("email", "password")
     if password not in outputs:
-        raise PilotError(f"the stack {arguments.stack} is not up: run `make up STACK={arguments.stack}`")
+        raise PilotError(f"the stack {arguments.stack} is not up: run `make up`")
     if of_admin:
         # Nothing else shows it.
         print(f"sign in as {outputs[email]} with", file=sys.stderr, flush=True)

@@ -226,7 +226,7 @@ def prove(session: Session) -> tuple[list[Outcome], dict[str, str]]:
             took_s = time.monotonic() - began_s
             outcomes.append(Outcome(promise=SIGN_IN, kept=True, found=f"as {email}", took_s=took_s))
             with (
-                acting_for(member(session), api, session.stack) as own,
+                acting_for(member(session), api) as own,
                 _throw_away(session, own, versions["coder"]) as trial,
             ):
                 outcomes.extend(_tried(promise, attempt, trial) for promise, attempt in PROMISES.items())

@@ -25,14 +25,14 @@ def admin(session: Session) -> Iterator[Api]:
     """
     outputs = session.outputs(secret=True)
     if "apiToken" not in outputs:
-        raise PilotError(f"the stack {session.stack} is not up: run `make up STACK={session.stack}`")
+        raise PilotError(f"the stack {session.stack} is not up: run `make up`")
     api = Api(url=session.settings.site.coder_url, token=outputs["apiToken"])
     try:
         yield api
     except ApiError as error:
         if error.status == 401:
-            raise PilotError(_unknown_token(outputs["adminEmail"], session.stack)) from None
-        advice = "" if error.status else f"; run `make up STACK={session.stack}`, which starts what is stopped"
+            raise PilotError(_unknown_token(outputs["adminEmail"])) from None
+        advice = "" if error.status else "; run `make up`, which starts what is stopped"
         told = disk.explained(f"Coder at {api.url}: {error}{advice}", session.settings.site.data_dir)
         raise PilotError(told) from None
 
@@ -45,14 +45,15 @@ def member(session: Session) -> pilot_file.Account:
     """
     account = pilot_file.member(session.settings.site.data_dir)
     if account is None:
-        wanted, stack = session.settings.member.username, session.stack
-        raise PilotError(f"there is no account {wanted} for every day yet: run `make up STACK={stack}`, which makes it")
+        wanted = session.settings.member.username
+        raise PilotError(f"there is no account {wanted} for every day yet: run `make up`, which makes it")
     return account
 
 
 @contextlib.contextmanager
-def acting_for(account: pilot_file.Account, admin: Api, stack: str) -> Iterator[Api]:
-    """Coder's API as the account, with a token that goes in the end, and after an hour in any case.
+def acting_for(account: pilot_file.Account, admin: Api) -> Iterator[Api]:
+    """Coder's API as the account, with a token that goes in the end. One that is left over, because somebody killed
+    us, is good for an hour at most, and Coder deletes it a week later.
 
     The administrator's own would not do: where apps are paths, Coder shows no owner the apps of others. And a log-in
     would be shut out by wrong passwords of anybody on this machine.
@@ -70,9 +71,7 @@ def acting_for(account: pilot_file.Account, admin: Api, stack: str) -> Iterator[
     except ApiError as error:
         if not error.status:
             raise
-        raise PilotError(
-            f"the account of {account.email} cannot be used, {error}: run `make up STACK={stack}`"
-        ) from None
+        raise PilotError(_why_unusable(account, admin) or f"{account.email} cannot be used: {error}") from None
     try:
         yield own
     finally:
@@ -80,13 +79,23 @@ def acting_for(account: pilot_file.Account, admin: Api, stack: str) -> Iterator[
             admin.call("DELETE", f"{path}/{key.partition('-')[0]}")
 
 
-def _unknown_token(email: str, stack: str) -> str:
-    command = f"pulumi config set --secret adminPassword --stack {stack}"
+def _why_unusable(account: pilot_file.Account, admin: Api) -> str:
+    """What happened to the account, with what puts it right; "" for nothing that Coder's list of users shows."""
+    answer = admin.call("GET", "/api/v2/users")
+    users = answer["users"] if isinstance(answer, dict) else []
+    status = next((each["status"] for each in users if each["id"] == account.id), "deleted")
+    if status == "deleted":
+        return f"the account of {account.email} was deleted in Coder: `make up` makes it anew"
+    return f"the account of {account.email} is suspended in Coder: `make up` activates it" * (status == "suspended")
+
+
+def _unknown_token(email: str) -> str:
+    command = "pulumi config set --secret adminPassword"
     if not passphrase_variable():
         command = f"{PASSPHRASE_VARIABLES[1]}={PASSPHRASE.name} {command}"
     return (
         f"Coder does not take our API token any more: the password of {email} was changed there, the account suspended "
-        f"or the token removed. `make up STACK={stack}` makes a new one, and sets the password back to that of "
+        f"or the token removed. `make up` makes a new one, and sets the password back to that of "
         f"`make password WHO=admin`; to keep your own, first `{command}`"
     )
 

@@ -33,6 +33,12 @@ STAMP = VENV / ".pulumi-install"
 PASSPHRASE_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 INCORRECT = "incorrect passphrase"
 """Pulumi's words for a passphrase that does not fit the salt."""
+GIVE_UP = "make up NEW_STATE=yes"
+"""The command that goes on without the passphrase."""
+_WITHOUT_PASSPHRASE = (
+    f"Without one, run `{GIVE_UP}`, which puts the state aside and takes the running pilot over: data, users, "
+    "workspaces and homes stay, passwords are made anew"
+)
 SALT_KEY = "encryptionsalt"
 SALT_SUFFIX = ".salt"
 QUICK_TIMEOUT_S = 60
@@ -50,7 +56,11 @@ class Session:
     published: bool
 
     def pulumi(self, *arguments: str, timeout_s: float | None = None) -> int:
-        """Run `pulumi` on the terminal; its exit code."""
+        """Run `pulumi` on the terminal; its exit code.
+
+        Raises:
+            KeyboardInterrupt: it failed because somebody pressed Ctrl-C; nothing is to be repaired then.
+        """
         # Ctrl-C reaches `pulumi` itself, which then ends in order; to die first would kill it in the middle.
         interrupted: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
@@ -63,7 +73,9 @@ class Session:
                     raise
         finally:
             signal.signal(signal.SIGINT, before)
-        if code != 0 and not interrupted and not passphrase_fits(self.stack, self.config_file, self.environment):
+        if code != 0 and interrupted:
+            raise KeyboardInterrupt
+        if code != 0 and not passphrase_fits(self.stack, self.config_file, self.environment):
             raise PilotError(wrong_passphrase(self.stack))
         return code
 
@@ -214,7 +226,7 @@ def lost_passphrase(stacks: Sequence[str]) -> str:
     return (
         f"the passphrase is missing: there is no {PASSPHRASE.name}, and the state of {', '.join(stacks)} has one. If "
         f"it is in a file of yours, set ${PASSPHRASE_VARIABLES[1]}; if it is lost, put your copy back, mode 0600. "
-        f"{_without_passphrase(stacks[0])}"
+        f"{_WITHOUT_PASSPHRASE}"
     )
 
 
@@ -224,20 +236,8 @@ def wrong_passphrase(stack: str) -> str:
     chosen = f"${variable}" if variable else PASSPHRASE.name
     return (
         f"the passphrase is wrong: the one in {chosen} is not that of the state of {stack}. Put your copy of the right "
-        f"one there. {_without_passphrase(stack)}"
+        f"one there. {_WITHOUT_PASSPHRASE}"
     )
-
-
-def _without_passphrase(stack: str) -> str:
-    return (
-        f"Without one, run `{give_up(stack)}`, which puts the state aside and takes the running pilot over: data, "
-        "users, workspaces and homes stay, passwords are made anew"
-    )
-
-
-def give_up(stack: str) -> str:
-    """The command that goes on without the passphrase."""
-    return f"make up STACK={stack} NEW_STATE=yes"
 
 
 def open_session(stack: str, *, build: bool = False, images: bool = True) -> Session:
@@ -252,7 +252,7 @@ def open_session(stack: str, *, build: bool = False, images: bool = True) -> Ses
     configuration.file_of(stack)
     variables, published = prepare(stack, images=images) if build else programs()
     if shutil.which("pulumi", path=variables["PATH"]) is None:
-        raise PilotError(f"there is no `pulumi` yet: run `make up STACK={stack}`, which builds it")
+        raise PilotError("there is no `pulumi` yet: run `make up`, which builds it")
     settings = configuration.settings(stack)
     STATE.mkdir(exist_ok=True)
     config_file = _config_file(stack, variables)

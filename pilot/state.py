@@ -47,7 +47,7 @@ def refuse_living_lock(stack: str) -> bool:
         if host != socket.gethostname():
             raise PilotError(
                 f"process {pid} on {host} works on {stack} since {since}: wait for it, or, if you know that "
-                f"it is dead, run `pulumi cancel --stack {stack}`"
+                f"it is dead, run `pulumi cancel`"
             )
         if _is_pulumi(pid):
             raise PilotError(

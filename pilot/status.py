@@ -47,7 +47,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     of_workspace = {labels[each["ID"]].get(WORKSPACE_LABEL): each for each in containers}
     servers = [each for each in containers if WORKSPACE_LABEL not in labels[each["ID"]]]
     if not servers:
-        print(f"the stack {session.stack} has no containers: run `make up STACK={session.stack}`")
+        print(f"the stack {session.stack} has no containers: run `make up`")
         return 1
     rows = [[each["Names"], each["Status"], memory.get(each["ID"], "")] for each in sorted(servers, key=_name)]
     print(table(["CONTAINER", "STATE", "MEMORY"], rows))
@@ -58,7 +58,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     try:
         with admin(session) as api:
             workspaces, troubles = coder.workspaces(api), health.troubles(api)
-            memory_line = keeper.memory_line(session.settings, api, claude)
+            memory_lines = keeper.memory_lines(session.settings, api, claude)
             proved = _proved(session.settings.site, api)
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
@@ -82,16 +82,16 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     for line in troubles or ["ok"]:
         print(f"Coder's health: {line}")
     print(proved)
-    print(memory_line)
+    print("\n".join(memory_lines))
     print(f"Keeper: {keeper.work_line(session.settings.site)}")
     for line in keeper.troubles(session.settings):
         print(f"Keeper: {line}")
     different = drift.differences(session.settings, session.stack)
     if different:
-        print(f"\nrun `{world.make('up', session.stack)}`, which puts right:")
+        print("\nrun `make up`, which puts right:")
         print("\n".join(f"  {each}" for each in different))
     found = looked()
-    wrong = world.lines(found, session.settings, session.stack) if found else []
+    wrong = world.lines(found, session.settings) if found else []
     if wrong:
         print("\n" + "\n".join(wrong))
     if told := disk.full(session.settings.site.data_dir):

@@ -9,10 +9,11 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-from pilot import converge, leave, new_state, world
+from pilot import converge, keeper, leave, new_state, world
 from pilot.arguments import add_stack
+from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import disk
+from stack.jobs import commands, disk
 from stack.jobs.names import LOOPBACK
 from stack.jobs.world import WORDS
 
@@ -35,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.new_state:
         new_state.begin(arguments.stack)
     session = open_session(arguments.stack, build=True)
+    if wrong := keeper.wrong_reserve(session.settings):
+        raise PilotError(wrong)
     leave.take_back(session)
     # Also where an earlier one did not come to its end.
     code = new_state.take_over(session) if new_state.is_begun(arguments.stack) else converge.converge(session)
@@ -50,20 +53,21 @@ def run(arguments: argparse.Namespace) -> int:
 def welcome(session: Session) -> list[str]:
     """What a person needs now."""
     outputs = session.outputs()
-    stack = "" if session.stack == "local" else f" STACK={session.stack}"
     address = urlsplit(outputs["url"])
     lines = [
         f"Coder         {outputs['url']}",
         f"sign in as    {outputs['email']}",
-        f"password      make password{stack}",
-        f"workspace     make workspace NAME=demo{stack}",
+        f"password      {commands.for_stack('make password', session.stack)}",
+        f"workspace     {commands.for_stack('make workspace NAME=demo', session.stack)}",
     ]
     if address.hostname == LOOPBACK:
         # The browser may be on another machine, and this address is of this one alone.
         # The same port on both sides: it is in the addresses of the apps.
-        lines.append(
-            f"over SSH      ssh -L {address.port}:localhost:{address.port} {socket.gethostname()}  (no other port)"
-        )
+        another = commands.for_stack("pulumi config set port <port>", session.stack)
+        lines += [
+            f"over SSH      ssh -L {address.port}:localhost:{address.port} {socket.gethostname()}",
+            f"              where {address.port} is taken there: {another}",
+        ]
     return lines
 
 

@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     state.say(f"moved: {', '.join(tag for _, tag in moved)}" if moved else "no tag has moved")
     code = converge.converge(session, "--refresh") or prove.run(arguments)
     if moved:
-        before_it = ", ".join(f"`pulumi config set {key} {before[tag]} --stack {session.stack}`" for key, tag in moved)
+        before_it = ", ".join(f"`pulumi config set {key} {before[tag]}`" for key, tag in moved)
         state.say(
-            f"what was here before: {before_it}. `make up STACK={session.stack}` goes back to it; where a newer one "
+            f"what was here before: {before_it}. `make up` goes back to it; where a newer one "
             f"has changed the database, docs/runbooks.md, Upgrade Coder, tells the way, with {dump}"
         )
     return code

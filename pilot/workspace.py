@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             if trouble and _repaired(trouble):
                 _wait_for_editor(api, workspace)
             elif trouble and not trouble.works:
-                _start_again(api, trouble, session.stack, new_home=arguments.new_home)
+                _start_again(api, trouble, new_home=arguments.new_home)
             else:
                 _start(api, workspace)
         ready = _wait(api, workspace["id"])
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _own(session: Session, of_admin: Api) -> contextlib.AbstractContextManager[Api | None]:
     """Coder's API as the account for every day; None as long as no `up` made that."""
     account = pilot_file.member(session.settings.site.data_dir)
-    return acting_for(account, of_admin, session.stack) if account else contextlib.nullcontext()
+    return acting_for(account, of_admin) if account else contextlib.nullcontext()
 
 
 def _find(own: Api | None, of_admin: Api, name: str) -> tuple[Api, dict[str, Any] | None]:
@@ -171,7 +171,7 @@ def _repaired(trouble: Trouble) -> bool:
     return True
 
 
-def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> None:
+def _start_again(api: Api, trouble: Trouble, *, new_home: bool) -> None:
     """Start a workspace with which something is wrong, in one build.
 
     Raises:
@@ -179,12 +179,12 @@ def _start_again(api: Api, trouble: Trouble, stack: str, *, new_home: bool) -> N
     """
     workspace = trouble.workspace
     if trouble.no_image:
-        raise PilotError(f"{workspace.name}: {trouble}: run `{world.make('up', stack)}`, which builds it")
+        raise PilotError(f"{workspace.name}: {trouble}: run `make up`, which builds it")
     if trouble.no_home and not new_home:
-        again = world.make(f"workspace NAME={workspace.name} NEW_HOME=yes", stack)
         raise PilotError(
             f"{workspace.name}: {trouble} (`docker system prune --volumes`?). Put your copy of it back, "
-            f"docs/runbooks.md says how; without one, `{again}` starts with a new, empty home"
+            f"docs/runbooks.md says how; without one, `make workspace NAME={workspace.name} NEW_HOME=yes` starts with "
+            "a new, empty home"
         )
     _say(f"{workspace.name}: {trouble}: starting it{' with the active version' if trouble.updates else ''}")
     wanted: dict[str, Any] = {"transition": "start"}

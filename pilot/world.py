@@ -32,21 +32,21 @@ def report(session: Session) -> Iterator[None]:
     with looking(session) as looked:
         yield
         world = looked()
-    for line in lines(world, session.settings, session.stack) if world else ():
+    for line in lines(world, session.settings) if world else ():
         state.say(line)
 
 
-def lines(world: World, settings: Settings, stack: str) -> list[str]:
+def lines(world: World, settings: Settings) -> list[str]:
     """One line for each workspace with which something is wrong, and for each container that Coder does not know."""
-    return [f"{found} -> {fix}" for found, fix in findings(world, settings, stack)]
+    return [f"{found} -> {fix}" for found, fix in findings(world, settings)]
 
 
-def findings(world: World, settings: Settings, stack: str) -> list[tuple[str, str]]:
+def findings(world: World, settings: Settings) -> list[tuple[str, str]]:
     """The same in two parts: what was found, and what fixes it."""
     by_name = _by_name(world, settings)
     return [
         *(
-            (f"{each.workspace.title}: {each}", _fix(each, stack, by_name=each.workspace.id in by_name))
+            (f"{each.workspace.title}: {each}", _fix(each, by_name=each.workspace.id in by_name))
             for each in workspace_world.troubles(world)
         ),
         *(
@@ -54,11 +54,6 @@ def findings(world: World, settings: Settings, stack: str) -> list[tuple[str, st
             for name in workspace_world.strangers(world, settings.site.name)
         ),
     ]
-
-
-def make(command: str, stack: str) -> str:
-    """The command as a person types it."""
-    return f"make {command}" if stack == "local" else f"make {command} STACK={stack}"
 
 
 def _by_name(world: World, settings: Settings) -> set[str]:
@@ -72,15 +67,15 @@ def _by_name(world: World, settings: Settings) -> set[str]:
     return set(found.values())
 
 
-def _fix(trouble: Trouble, stack: str, *, by_name: bool) -> str:
+def _fix(trouble: Trouble, *, by_name: bool) -> str:
     if trouble.no_image:
-        return f"`{make('up', stack)}` builds it"
+        return "`make up` builds it"
     workspace = trouble.workspace
     if trouble.works:
-        address = f", until then `{make(f'workspace NAME={workspace.name}', stack)}` prints one that works"
+        address = f", until then `make workspace NAME={workspace.name}` prints one that works"
         return f"choose Update in the dashboard{address if by_name else ''}"
     if by_name:
-        return f"`{make(f'workspace NAME={workspace.name}', stack)}`"
+        return f"`make workspace NAME={workspace.name}`"
     if trouble.container_name and trouble.container == "unknown":
         return f"`docker rm --force {trouble.container_name}`, its home stays; then start it in the dashboard"
     if trouble.updates:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pulumi
-
-from stack import account_check, settings
+from stack import account_check, settings, told
 from stack.admin import Admin
 from stack.alive import Alive
 from stack.member import Member
@@ -23,4 +21,4 @@ def check(config: settings.Settings) -> None:
         pulumi.RunError: another user has a name or an address, or an account has another address.
     """
     if refused := account_check.refusal(config):
-        raise pulumi.RunError(refused)
+        raise told.refusal(refused)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pulumi
 from pulumi.output import UNKNOWN
 
-from stack import settings
+from stack import settings, told
 from stack.jobs import certificate
 from stack.jobs.engine import JobError
 
@@ -45,8 +45,8 @@ def tls(config: settings.Tailnet) -> Tls | None:
         found = certificate.read(config.certificate or "", config.key or "", config.domain)
     except JobError as error:
         if not pulumi.runtime.is_dry_run():
-            raise pulumi.RunError(f"domain: {error}") from None
-        pulumi.log.warn(f"The certificate is not good, and `pulumi up` will stop here: {error}")
+            raise told.refusal(f"domain: {error}") from None
+        told.warn(f"The certificate is not good, and `pulumi up` will stop here: {error}")
         unknown = pulumi.Output.from_input(cast(Any, UNKNOWN)).apply(str)
         return Tls(certificate=unknown, key=pulumi.Output.secret(unknown))
     return Tls(certificate=pulumi.Output.from_input(found.certificate), key=pulumi.Output.secret(found.key))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pulumi
 import pulumi_command as command
 
-from stack import job, passwords, settings
+from stack import job, passwords, settings, told
 from stack.alive import Alive
 from stack.control_plane import TOKEN_LIFETIME_H
-from stack.jobs import pilot_file
 
 
 class Admin(pulumi.ComponentResource):
@@ -27,7 +26,6 @@ class Admin(pulumi.ComponentResource):
         self.password = passwords.declare("admin-password", 24, child).result
         if config.password:
             self.password = pulumi.Output.secret(str(config.password.plain))
-        before = pilot_file.notice(site.data_dir)
         self.account = job.declare(
             "admin-account",
             "admin",
@@ -43,11 +41,6 @@ class Admin(pulumi.ComponentResource):
             },
             opts=child,
         )
-        # Not the job's standard error: on a terminal it is gone when the job is done.
-        self.account.stdout.apply(lambda _: self._show(before, pilot_file.notice(site.data_dir)))
+        told.notices(self.account, "admin", site.data_dir)
         self.token = pulumi.Output.secret(self.account.stdout)
         self.register_outputs({"username": config.username})
-
-    def _show(self, before: dict[str, str] | None, now: dict[str, str] | None) -> None:
-        if now and now != before:
-            pulumi.log.warn(now["text"], self.account)

@@ -12,7 +12,7 @@ import pulumi
 import pulumi_command as command
 from pulumi.output import UNKNOWN
 
-from stack import job
+from stack import job, told
 from stack.control_plane import SOCKET_IN_CONTAINER
 from stack.jobs import names
 from stack.world import World
@@ -63,10 +63,10 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
     def checked(answer: dict[str, Any]) -> dict[str, Any]:
         if answer["problem"]:
             if not pulumi.runtime.is_dry_run():
-                raise pulumi.RunError(str(answer["problem"]))
-            pulumi.log.warn(answer["problem"])
+                raise told.refusal(str(answer["problem"]))
+            told.warn(answer["problem"])
         for each in answer["differences"]:
-            pulumi.log.warn(each)
+            told.warn(each)
         return answer
 
     sound = found.apply(checked)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pulumi
 from pulumi.runtime import config as runtime_config
 
-from stack import settings
+from stack import settings, told
 
 
 def load() -> settings.Settings:
@@ -29,4 +29,4 @@ def load() -> settings.Settings:
         # `pulumi` runs the program in the project's folder.
         return settings.parse(values, Path.cwd())
     except settings.SettingsError as error:
-        raise pulumi.RunError(str(error)) from None
+        raise told.refusal(str(error)) from None

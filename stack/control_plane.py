@@ -8,7 +8,7 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from stack import containers, job, settings
+from stack import containers, job, settings, told
 from stack.address import Address
 from stack.database import Database
 from stack.jobs import names
@@ -37,7 +37,7 @@ def socket_group(socket: str) -> pulumi.Output[str]:
     except OSError as error:
         if pulumi.runtime.is_dry_run():
             return pulumi.Output.from_input(pulumi.output.UNKNOWN).apply(str)
-        raise pulumi.RunError(
+        raise told.refusal(
             f"the engine's socket cannot be seen: {error}; start Docker (`python3 -m toolchain engine --start`), "
             "or run `pulumi config set dockerSocket <path>`"
         ) from None
@@ -106,7 +106,7 @@ def _explain(site: settings.Site, error: str) -> bool:
     """Say what the engine's words about a taken port, which differ from version to version, mean; no second attempt."""
     if any(words in error for words in ("address already in use", "port is already allocated")):
         port = site.tls_port if f":{site.tls_port}" in error else site.port
-        pulumi.log.error(
+        told.error(
             f"port {port} of {LOOPBACK} is taken by {holder(port, site.docker_host)}: end that, or run "
             "`pulumi config set port <port>`"
         )

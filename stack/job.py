@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import pulumi
 import pulumi_command as command
 
+from stack.jobs import commands
+
 INTERPRETER = ("python3", "-S", "-E")
 """Without site packages and PYTHON* variables: jobs use the standard library alone, and start faster so."""
 
@@ -35,7 +37,7 @@ def declare(
         create=line(job),
         update=line(job),
         delete=delete,
-        environment=dict(environment),
+        environment={**environment, commands.VARIABLE: pulumi.get_stack()},
         logging=command.local.Logging.NONE,
         opts=pulumi.ResourceOptions.merge(
             opts,

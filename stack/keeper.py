@@ -10,7 +10,7 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from stack import containers, job, settings
+from stack import containers, job, settings, told
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
 from stack.control_plane import SOCKET_IN_CONTAINER, TOKEN_LIFETIME_H, socket_group
@@ -173,7 +173,7 @@ def zone(file: Path) -> str:
 
 
 def _explain(_: pulumi.ErrorHookArgs) -> bool:
-    pulumi.log.error(
+    told.error(
         "the keeper's image cannot be built: it is Postgres's with Debian's package python3; the reason is below. "
         "Everything else works without it, but nothing is sampled or dumped by night; `make up` tries again"
     )

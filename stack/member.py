@@ -5,7 +5,7 @@ from __future__ import annotations
 import pulumi
 import pulumi_command as command
 
-from stack import job, passwords, settings
+from stack import job, passwords, settings, told
 from stack.alive import Alive
 
 
@@ -38,4 +38,5 @@ class Member(pulumi.ComponentResource):
             },
             opts=child,
         )
+        told.notices(self.account, "member", site.data_dir)
         self.register_outputs({"username": config.username})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
+from stack import told
 from stack.jobs import names
 from stack.world import World
 
@@ -22,7 +23,7 @@ class Networks:
 def _explain(error: str) -> bool:
     """Say what to do where the engine has a network of the name that the state does not know; no second attempt."""
     if "already exists" in error:
-        pulumi.log.error("the state does not know the pilot that runs: run `make up`, which takes it in")
+        told.error("the state does not know the pilot that runs: run `make up`, which takes it in")
     return False
 
 

@@ -6,6 +6,7 @@ import pulumi
 
 from stack import settings
 from stack.admin import Admin
+from stack.jobs import commands
 from stack.member import Member
 from stack.network import Networks
 from stack.tailnet import Served
@@ -29,4 +30,5 @@ def export(
     pulumi.export("workspaceNetwork", networks.workspaces)
     sign_in = f"sign in as {config.member.email} (`pulumi stack output password --show-secrets`)"
     workspace = "create a workspace, or run `make workspace NAME=demo`."
-    pulumi.export("next", pulumi.Output.concat("Open ", served.url, f", {sign_in} and {workspace}", served.note))
+    do = commands.for_stack(f", {sign_in} and {workspace}", pulumi.get_stack())
+    pulumi.export("next", pulumi.Output.concat("Open ", served.url, do, served.note))

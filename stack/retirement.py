@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_command as command
 
-from stack import job, settings
+from stack import job, settings, told
+from stack.jobs import commands
 
 NOTHING = "true"
 
@@ -41,6 +42,7 @@ class Retirement(pulumi.ComponentResource):
                 "CODER_TOKEN": token,
                 "BACKUPS_KEPT": str(config.backups_kept),
                 "PURGE": str(config.purge).lower(),
+                commands.VARIABLE: pulumi.get_stack(),
             },
             # The one job that is heard: it says which workspaces it stops, and it prints no secret.
             logging=command.local.Logging.STDERR,
@@ -53,7 +55,7 @@ class Retirement(pulumi.ComponentResource):
                 command=job.line("retire", "list"),
                 environment={"STACK": site.name, "DOCKER_HOST": site.docker_host},
                 logging=command.local.Logging.NONE,
-            ).stdout.apply(lambda listed: pulumi.log.warn(_threat(listed.splitlines(), site.data_dir)))
+            ).stdout.apply(lambda listed: told.warn(_threat(listed.splitlines(), site.data_dir)))
         self.register_outputs({"purge": config.purge})
 
 

@@ -27,8 +27,7 @@ _SHARE = re.compile(r"([1-9]\d?)\s*%")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 # Coder takes `me` for whoever asks: a user of that name is made, and each of its apps answers 500 (seen on 2.30.0).
-_MEMBER_USERNAME = re.compile(r"(?!(?:new|create|me)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
-_USERNAME = re.compile(r"(?!(?:new|create)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
+_USERNAME = re.compile(r"(?!(?i:new|create|me)\Z)(?=.{1,32}\Z)[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(?::[\w.\-]+|@sha256:[0-9a-f]{64})")
 _MACHINE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ZONE = re.compile(r"[A-Za-z0-9_+\-/]+")
@@ -219,9 +218,7 @@ class Tailnet:
 class Member:
     """The account for every day: a plain member, to whom new workspaces belong."""
 
-    username: Annotated[
-        str, Key("username", _matching(_MEMBER_USERNAME, "up to 32 letters, digits and single hyphens, but not `me`"))
-    ]
+    username: Annotated[str, Key("username", _username)]
     """Your username in Coder, a part of the addresses of apps; another one renames the account."""
     name: Annotated[str, Key("fullName", _full_name)]
     """Your full name, which Git puts into commits; empty: the one in Coder, or without one the username."""
@@ -235,7 +232,7 @@ class Member:
 class Admin:
     """The administrator, whom `up` signs in as, and a person in an emergency."""
 
-    username: Annotated[str, Key("adminUsername", _matching(_USERNAME, "up to 32 letters, digits and single hyphens"))]
+    username: Annotated[str, Key("adminUsername", _username)]
     """The administrator's username; another one renames the account in Coder."""
     name: Annotated[str, Key("adminName", _full_name)]
     """The administrator's full name; empty: the one in Coder, or without one the username."""
@@ -389,6 +386,9 @@ def _domain(text: str) -> str:
     return text
 
 
+_username = _matching(
+    _USERNAME, "up to 32 letters, digits and single hyphens, but not `me`, whose apps Coder would not open"
+)
 _container = _matching(_CONTAINER, "a container's name")
 _image = _matching(_IMAGE, "an image with its tag or digest, such as postgres:17")
 

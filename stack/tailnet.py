@@ -15,7 +15,7 @@ import pulumi
 from pulumi.output import UNKNOWN
 from pulumi_command import local
 
-from stack import job, settings
+from stack import job, settings, told
 from stack.address import Address, tls
 
 
@@ -127,18 +127,18 @@ def _ask(
 def _answer(stdout: str) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(stdout)
     if "problem" in answer and not pulumi.runtime.is_dry_run():
-        raise pulumi.RunError(f"tailnet: {answer['problem']}")
+        raise told.refusal(f"tailnet: {answer['problem']}")
     return answer
 
 
 def _url_found(answer: dict[str, Any]) -> pulumi.Input[str]:
     if "problem" not in answer:
         return str(answer["url"])
-    pulumi.log.warn(f"The tailnet is not ready, and `pulumi up` will stop here: {answer['problem']}")
+    told.warn(f"The tailnet is not ready, and `pulumi up` will stop here: {answer['problem']}")
     return pulumi.Output.from_input(cast(Any, UNKNOWN))
 
 
 def _url_served(url: str, answer: dict[str, Any]) -> str:
     if lacking := answer.get("missing"):
-        pulumi.log.warn(f"The tailnet does not have {' and '.join(lacking)}; `pulumi up` sets it.")
+        told.warn(f"The tailnet does not have {' and '.join(lacking)}; `pulumi up` sets it.")
     return url

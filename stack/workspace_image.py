@@ -12,7 +12,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from stack import job, settings
+from stack import job, settings, told
 from stack.bundle import CHECKOUT, ROOT, Bundle, sources
 
 BUNDLE = Bundle(name="workspace-image", sources=sources(CHECKOUT / "workspace-image", "Dockerfile", "*.sh"))
@@ -121,13 +121,13 @@ def _attempts(bases: Sequence[str], site: settings.Site) -> pulumi.Output[dict[s
 def _warn(stdout: str) -> None:
     said = json.loads(stdout)
     for base in said["incomplete"]:
-        pulumi.log.warn(
+        told.warn(
             f"the workspace image of {base} has no Claude Code extension: the extension market did not answer. "
             "The next `up` tries again, and so does each start of a workspace"
         )
     # A preview of a new release may see what an earlier one printed.
     for base, lacking in said.get("lacking", {}).items():
-        pulumi.log.warn(
+        told.warn(
             f"the workspace image of {base} lacks these tools: {', '.join(lacking['tools'])}. "
             + (
                 f"{_log(base)} says why; the next `up` tries again"
@@ -146,7 +146,7 @@ def _on_error(hook: pulumi.ErrorHook) -> pulumi.ResourceOptions:
 
 
 def _name(base: str) -> bool:
-    pulumi.log.error(
+    told.error(
         f"the base image {base} of the setting workspaceImages cannot be pulled; the reason is below. "
         "Workspaces keep the images that they have"
     )
@@ -158,7 +158,7 @@ def _explain(base: str, log: Path) -> bool:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     said = [match[1] for line in lines if (match := re.match(r"#\d+ [\d.]+ ERROR: (.*)", line))]
     full = any(words in line.lower() for line in lines for words in DISK_FULL)
-    pulumi.log.error(
+    told.error(
         "\n".join(
             [
                 f"no workspace image could be built from {base}{': ' if said else ''}{said[-1] if said else ''}",

@@ -12,7 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_command as command
 
-from stack import declared, job, settings
+from stack import declared, job, settings, told
 from stack.jobs.world import WORDS
 
 
@@ -60,11 +60,11 @@ def look(config: settings.Settings) -> World:
 
     def docker_host(answer: Mapping[str, Any]) -> str:
         if answer["problem"]:
-            raise pulumi.RunError(str(answer["problem"]))
+            raise told.refusal(str(answer["problem"]))
         for each in answer["differences"]:
-            pulumi.log.warn(f"{each}: it is made anew")
+            told.warn(f"{each}: it is made anew")
         for each in answer["paused"]:
-            pulumi.log.warn(f"{each} is paused: it goes on")
+            told.warn(f"{each} is paused: it goes on")
         return site.docker_host
 
     return World(

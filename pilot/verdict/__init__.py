@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     python = CHECKOUT / ".venv" / "bin" / "python"
     if not python.exists():
-        raise PilotError(f"there is no virtual environment yet: `make up STACK={arguments.stack}` creates it")
+        raise PilotError("there is no virtual environment yet: `make up` creates it")
     session = open_session(arguments.stack)
     words = ["--stack", session.stack, "--days", str(arguments.days)]
     words += [f"--{each}" for each in FLAGS if getattr(arguments, each)]

@@ -11,6 +11,7 @@ could read it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -27,17 +28,23 @@ from pilot.verdict import configure, report, terminal
 from pilot.verdict.collect import Raw, Site, VerdictError, collect
 from pilot.verdict.figures import Figures, compute
 from pilot.verdict.judge import Verdict, judge
+from stack.jobs import commands
 
 
 def main(words: Sequence[str]) -> int:
     """Run; the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m pilot.verdict", description=__doc__.splitlines()[0])
     configure(parser)
-    try:
-        return _verdict(parser.parse_args(words))
-    except (PilotError, VerdictError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    arguments = parser.parse_args(words)
+    with (
+        contextlib.redirect_stdout(commands.speaker(sys.stdout, arguments.stack)),
+        contextlib.redirect_stderr(commands.speaker(sys.stderr, arguments.stack)),
+    ):
+        try:
+            return _verdict(arguments)
+        except (PilotError, VerdictError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def _verdict(arguments: argparse.Namespace) -> int:
@@ -56,13 +63,15 @@ def _verdict(arguments: argparse.Namespace) -> int:
     figures = compute(raw)
     verdict = judge(figures, settings.verdict)
     data_directory = str(site.data_directory)
-    typed = report.what_to_type(figures, verdict, settings.verdict, arguments.stack)
+    # Before it is laid out: a command that is cut by the end of a line would not be found.
+    what_to_type = report.what_to_type(figures, verdict, settings.verdict)
+    typed = [commands.for_stack(each, arguments.stack) for each in what_to_type]
     if arguments.html:
         from pilot.verdict import page  # Matplotlib takes a second to load, which only a page needs.
 
         text = page.render(figures, verdict, raw.queries, typed, purge=purge, data_directory=data_directory)
         try:
-            arguments.html.write_text(text)
+            arguments.html.write_text(commands.for_stack(text, arguments.stack))
         except OSError as error:
             raise VerdictError(f"the page cannot be written: {error}") from None
         print(f"wrote {arguments.html}", file=sys.stderr)
@@ -74,7 +83,7 @@ def _verdict(arguments: argparse.Namespace) -> int:
         if arguments.sources:
             terminal.everything(console, figures, purge=purge, data_directory=data_directory)
         else:
-            terminal.key_figures(console, figures)
+            terminal.key_figures(console, figures, arguments.stack)
         terminal.end(console, typed)
     return 0
 

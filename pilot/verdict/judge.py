@@ -79,9 +79,11 @@ def _net(figures: Figures, thresholds: settings.Verdict) -> Check:
     if net is None or figures.days <= 0:
         return Check(rule=rule, found="the RAM of Coder, Postgres or the keeper is unknown", met=None)
     daily = Bounds(low=net.low / figures.days, high=None if net.high is None else net.high / figures.days)
+    # Without the sign of one that is rounded to zero.
+    low, high = (f"{round(each or 0.0, 1) + 0.0:.1f}" for each in (daily.low, daily.high))
     if daily.known:
-        return Check(rule=rule, found=f"{daily.low:.1f} GiB·h a day net", met=daily.low >= wanted)
-    span = f"at least {daily.low:.1f}" if daily.high is None else f"{daily.low:.1f} to {daily.high:.1f}"
+        return Check(rule=rule, found=f"{low} GiB·h a day net", met=daily.low >= wanted)
+    span = f"at least {low}" if daily.high is None else f"{low} to {high}"
     met = True if daily.low >= wanted else None if daily.high is None or daily.high >= wanted else False
     return Check(rule=rule, found=f"{span} GiB·h a day net, some workspaces were never measured", met=met)
 

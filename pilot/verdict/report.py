@@ -51,7 +51,8 @@ def number(value: float | None, unit: str = "", digits: int = 1) -> str:
     """The value with its unit, or "unknown"."""
     if value is None:
         return UNKNOWN
-    return f"{value:,.{digits}f} {unit}".rstrip()
+    # Without the sign of one that is rounded to zero.
+    return f"{round(value, digits) + 0.0:,.{digits}f} {unit}".rstrip()
 
 
 def size(gib: float | None) -> str:
@@ -289,26 +290,22 @@ def check_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
     return [(each.rule, each.found, words[each.met]) for each in verdict.checks]
 
 
-def what_to_type(figures: Figures, verdict: Verdict, thresholds: settings.Verdict, stack: str) -> list[str]:
+def what_to_type(figures: Figures, verdict: Verdict, thresholds: settings.Verdict) -> list[str]:
     """What follows from the answer, as commands; docs/endings.md has the whole way of each end."""
-
-    def make(words: str) -> str:
-        return f"`make {words}{'' if stack == 'local' else f' STACK={stack}'}`"
-
     if verdict.outcome == "keep":
-        project = make("import FROM=<container>:<path> NAME=<workspace>")
         return [
-            f"Coder stays. The standalone editor can go once its projects are here: {project} for each, and then what "
-            'docs/endings.md says under "Keep"'
+            "Coder stays. The standalone editor can go once its projects are here: "
+            "`make import FROM=<container>:<path> NAME=<workspace>` for each, and then what docs/endings.md says under "
+            '"Keep"'
         ]
     if verdict.outcome == "retire":
         return [
-            f"{make('leave')} ends Coder and goes on with the homes by one script, `workspace`",
-            f"{make('down')} ends Coder and only keeps the homes; docs/endings.md says more of both",
+            "`make leave` ends Coder and goes on with the homes by one script, `workspace`",
+            "`make down` ends Coder and only keeps the homes; docs/endings.md says more of both",
         ]
     earliest = figures.since + timedelta(days=thresholds.min_days)
     if not figures.workspaces:
-        return [make("workspace NAME=demo")]
+        return ["`make workspace NAME=demo`"]
     if earliest > figures.until:
-        return [f"{make('verdict')} again, on {earliest:%Y-%m-%d} at the earliest"]
-    return [f"{make('verdict')} again once what is unknown above is known; docs/verdict.md says how"]
+        return [f"`make verdict` again, on {earliest:%Y-%m-%d} at the earliest"]
+    return ["`make verdict` again once what is unknown above is known; docs/verdict.md says how"]

@@ -14,12 +14,13 @@ from rich.text import Text
 from pilot.verdict import report
 from pilot.verdict.figures import Figures
 from pilot.verdict.judge import Verdict
+from stack.jobs import commands
 
 STYLES: Final = {"keep": "bold green", "retire": "bold red", "too early": "bold yellow"}
 PIPE_WIDTH: Final = 100
 """For a file or a pipe, which has no width of its own."""
 PIPE_WIDTH_SOURCES: Final = 200
-MORE: Final = "All figures and their sources: `make verdict ARGS=--sources`; plots: `ARGS='--html FILE'`."
+MORE: Final = "All figures: `make verdict ARGS=--sources`; plots: `ARGS='--html FILE'`."
 
 
 def console(stream: IO[str], *, sources: bool) -> Console:
@@ -44,12 +45,12 @@ def begin(out: Console, figures: Figures, verdict: Verdict) -> None:
     _table(out, "The rule: all of these", ("condition", "found", "met"), report.check_rows(verdict))
 
 
-def key_figures(out: Console, figures: Figures) -> None:
+def key_figures(out: Console, figures: Figures, stack: str) -> None:
     """Print a line for each key figure."""
     rows = [row for section in report.sections(figures) for row in section.rows if row.key]
     _table(out, "Key figures", ("", ""), [(row.name, row.value) for row in rows])
     out.print()
-    out.print(Text(MORE, style="dim"))
+    out.print(Text(commands.for_stack(MORE, stack), style="dim"))
 
 
 def everything(out: Console, figures: Figures, *, purge: bool, data_directory: str) -> None:

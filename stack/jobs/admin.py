@@ -2,17 +2,16 @@
 
 No user yet: create it. A user with another password: reset it inside the container, as Coder's own command does, with
 a notice where it was changed in Coder. `adminUsername` is another than the one that was applied last: rename the
-account; one that was renamed in the dashboard keeps its name. The same for the full name, `adminName`. `adminEmail` is
+account; one that was renamed in the dashboard keeps its name, unless that is `me`. The same for the full name,
+`adminName`. `adminEmail` is
 the address of another owner: that one is the admin from now on. Then replace every API token of ours by a new one, and
 check it: a job that printed nothing would surface as a misleading error two resources later.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 from stack.jobs import accounts, api_token, coder, engine, pilot_file, postgres, program
 from stack.jobs.accounts import User
@@ -21,10 +20,8 @@ from stack.jobs.pilot_file import Account
 
 def taken(username: str, before: str) -> str:
     """What to do where another user has the name."""
-    return (
-        f"adminUsername is {username}, which another user of this Coder is called: choose another name, or run "
-        f"`pulumi config set adminUsername {before}`"
-    )
+    back = "" if accounts.is_me(before) else f", or run `pulumi config set adminUsername {before}`"
+    return f"adminUsername is {username}, which another user of this Coder is called: choose another name{back}"
 
 
 def _first_user(api: coder.Api, email: str, username: str, name: str, password: str) -> None:
@@ -62,11 +59,15 @@ def _find(owners: Sequence[User], recorded: Account | None, email: str, username
     if found := accounts.with_email(owners, email):
         return found
     likely = next((each for each in owners if recorded and each.id == recorded.id), None)
+    known = likely is not None
     likely = likely or next((each for each in owners if each.username == username), owners[0] if owners else None)
+    told = f"run `pulumi config set adminEmail {likely.email if likely else '<address>'}`"
+    # What was applied to one that is recorded stays so.
+    if likely and not known and likely.username != username and not accounts.is_me(likely.username):
+        told += f" and `pulumi config set adminUsername {likely.username}`"
     raise engine.JobError(
         f"this Coder has no owner with the address {email}, its owners are "
-        f"{', '.join(f'{each.username} ({each.email})' for each in owners) or 'none'}: "
-        f"run `pulumi config set adminEmail {likely.email if likely else '<address>'}`"
+        f"{', '.join(f'{each.username} ({each.email})' for each in owners) or 'none'}: {told}"
     )
 
 
@@ -91,9 +92,7 @@ def _notify(account: Account, recorded: Account | None) -> None:
         f"the password of {account.username} {what} to that of `make password WHO=admin`; to keep one of your own, "
         "`pulumi config set --secret adminPassword`"
     )
-    pilot_file.update(program.variable("DATA_DIRECTORY"), notice={"at": datetime.now(UTC).isoformat(), "text": text})
-    # Shown only where the job fails after all, and the program shows no notice.
-    print(text, file=sys.stderr)
+    pilot_file.leave_notice(program.variable("DATA_DIRECTORY"), "admin", text)
 
 
 def _refuse_intruder(account: Account) -> None:
@@ -144,7 +143,8 @@ def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
         _notify(account, before)
         account = _find(_owners(), recorded, email, username)
     api = coder.Api(url=anonymous.url, token=session)
-    new_username = username if before and username not in (before.username, account.username) else None
+    changed = before and username not in (before.username, account.username)
+    new_username = username if changed or accounts.is_me(account.username) else None
     new_name = name if name != (before.name if before else "") else None
     if new_username is not None or new_name is not None:
         try:

@@ -15,6 +15,7 @@ from stack.jobs.postgres import literal
 
 # A token about to expire is replaced while everything still works.
 RENEW_BEFORE_DAYS = 14
+NO_KEEPER = "the keeper's token is gone from Coder, or expires soon: it gets a new one"
 TEMPLATE = {
     "name": "its name",
     "display_name": "its display name",
@@ -122,7 +123,7 @@ def look() -> Found:
             "template-record": int(counted.get("template-record", 0)) + bool(of_template or answers["unused"]),
             "member": int(counted.get("member", 0)) + bool(of_member),
         },
-        differences=[*of_template, *of_member],
+        differences=[*of_template, *of_member, *([] if answers["keeper-token"] or not keepers else [NO_KEEPER])],
         problem=_problem(
             called, answers, gone=bool(declared) and live is None, home=pilot_file.adopted_home(directory)
         ),

@@ -86,6 +86,8 @@ def _converge(api: coder.Api, directory: str) -> str:
     if account is None:
         _create(api, username, name, email, password)
     else:
+        if not (recorded and recorded.id == account.id):
+            _tell_of_the_change(account, next((each for each in found if recorded and each.id == recorded.id), None))
         _put_right(api, account, recorded)
     account = accounts.with_email(_users(), email)
     if account is None:
@@ -113,6 +115,17 @@ def _put_right(api: coder.Api, account: User, recorded: Account | None) -> None:
     new_name = name if name != (before.name if before else "") else None
     if new_username is not None or new_name is not None:
         accounts.rename(api, account, new_username, new_name)
+
+
+def _tell_of_the_change(account: User, last: User | None) -> None:
+    """Leave the notice that an account that was there becomes this one; `last` is the one of before, if it is there."""
+    place = f" in the place of {last.username} ({last.email}), who stays, with his workspaces" if last else ""
+    role = f", and is {', '.join(account.roles)} no more" if account.roles else ""
+    text = (
+        f"{account.username} ({account.email}), who was in this Coder already, is the account for every day from now on"
+        f"{place}; he signs in with the password of `make password`{role}"
+    )
+    pilot_file.leave_notice(program.variable("DATA_DIRECTORY"), "member", text)
 
 
 def main() -> None:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from stack.jobs import names
 
 NAME = "pilot.json"
 STATE_FOLDER = ".pulumi-state"
+NOTICES = {"admin": "notice", "member": "member_notice"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,16 @@ def _account(value: object) -> Account | None:
         return None
 
 
-def notice(data_directory: str) -> dict[str, str] | None:
-    """What the last job had to tell: its "text", and "at" which time, which makes it another than an equal one."""
-    value = read(data_directory).get("notice")
+def notice(data_directory: str, account: str) -> dict[str, str] | None:
+    """What the last job had to tell about "admin" or "member": its "text", and "at" which time, which makes it another
+    than an equal one."""
+    value = read(data_directory).get(NOTICES[account])
     return value if isinstance(value, dict) else None
+
+
+def leave_notice(data_directory: str, account: str, text: str) -> None:
+    """Leave one for the program to show."""
+    told = {"at": datetime.now(UTC).isoformat(), "text": text}
+    update(data_directory, **{NOTICES[account]: told})
+    # Shown only where the job fails after all, and the program shows no notice.
+    print(text, file=sys.stderr)

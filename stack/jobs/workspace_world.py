@@ -30,7 +30,7 @@ WITH variables AS (
 )
 SELECT json_build_object(
     'id', workspaces.id, 'owner', users.username, 'of_administrator', 'owner' = ANY (users.rbac_roles),
-    'name', workspaces.name,
+    'of_suspended', users.status = 'suspended', 'name', workspaces.name,
     'build', latest.id, 'transition', latest.transition, 'status', job.job_status,
     'completed_s', extract(epoch FROM job.completed_at),
     'version', latest.template_version_id, 'variables', own.of,
@@ -94,6 +94,8 @@ class Workspace:
     connected: bool
     of_administrator: bool = False
     """Whether it belongs to an owner of Coder, which is what Coder calls an administrator."""
+    of_suspended: bool = False
+    """Whether its owner's account is suspended: Coder stops what runs of it within a minute (seen in 2.30.0)."""
 
     @property
     def title(self) -> str:
@@ -269,6 +271,7 @@ def _workspace(row: Mapping[str, Any]) -> Workspace:
         status=row["status"], completed_s=row["completed_s"], own=_version(row["version"], row["variables"]),
         active=_version(row["active"], row["active_variables"]), image=row["image"], has_started=row["has_started"],
         connected=row["connected"], of_administrator=row["of_administrator"],
+        of_suspended=row["of_suspended"],
     )  # fmt: skip
 
 

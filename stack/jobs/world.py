@@ -109,14 +109,14 @@ def _stack(container: Record) -> str | None:
     return _labels(container).get(names.STACK_LABEL)
 
 
-def refusal_of_owner(other: str, owner: str) -> str:
+def refusal_of_owner(other: str) -> str:
     """What to say where the pilot is another checkout's."""
     folder, _, stack = other.rpartition(":")
     gone = "" if Path(folder).is_dir() else ", which is gone"
     return (
         f"this pilot belongs to the stack {stack} in {folder}{gone}; nothing was touched. Work there, choose another "
         "`name` and `dataDir` here, or take it over: "
-        f"`make up STACK={owner.rpartition(':')[2]} TAKE_OVER=yes`"
+        f"`make up TAKE_OVER=yes`"
     )
 
 
@@ -365,7 +365,7 @@ def _refusal(declared: Declared, live: Mapping[str, Record], record: Record) -> 
     taken_over, begun = (os.environ.get(variable) == "yes" for variable in WORDS.values())
     other = None if taken_over else other_owner(declared, live)
     return (
-        (refusal_of_owner(other, declared.owner) if other else None)
+        (refusal_of_owner(other) if other else None)
         or _other_name(declared, live)
         or _strangers(declared, live, record)
         or _other_place(declared, live, record)

@@ -116,7 +116,7 @@ ask_claudes() {
   done
 }
 
-# look: sets found to "working", "waiting" or "idle".
+# look: sets found to "working", "waiting", "idle", or "absent" where there is no Claude.
 look() {
   local -A parents=() own=() claudes=()
   local -A previous_statuses=() previous_trees=()
@@ -145,7 +145,7 @@ look() {
   statuses=()
   ask_claudes "${!claudes[@]}"
 
-  found=idle
+  found=absent
   for pid in "${!claudes[@]}"; do
     # What a session starts, another Claude for one, is that session's work.
     session=$pid
@@ -153,13 +153,15 @@ look() {
     tree=${claudes[$pid]}
     case ${statuses[${session:-0}]-} in
       busy) found=working ;;
-      idle) ;;
+      idle) [[ $found != absent ]] || found=idle ;;
       waiting) [[ $found == working ]] || found=waiting ;;
       *)
         # An answer that is missing once is not the end of a run.
         if [[ ${previous_statuses[$pid]-} == busy ]] ||
           ((trees[$tree] - ${previous_trees[$tree]:-0} >= interval_s * ticks_per_s * busy_percent / 100)); then
           found=working
+        elif [[ $found == absent ]]; then
+          found=idle
         fi
         ;;
     esac
@@ -204,11 +206,13 @@ watch() {
   local cap_s=$CODER_PILOT_KEEP_ALIVE_CAP_S
   local found state now since_s message run_start_s last_busy_s told refused=''
   mkdir -p "$state_dir"
-  run_start_s='' last_busy_s='' told=idle state=idle since_s=$(now_s)
-  show "idle for 0 min"
+  run_start_s='' last_busy_s='' told=idle state=absent since_s=$(now_s)
+  show "not started"
   while sleep "$interval_s"; do
     look
     now=$(now_s)
+    # One that has ended is idle since its last turn.
+    [[ $found != absent || $state == absent ]] || found=idle
     if [[ $found != "$state" ]]; then
       state=$found
       since_s=$now
@@ -232,12 +236,13 @@ watch() {
       case $state in
         working) message="Claude is working, but past the keep-alive limit" ;;
         waiting) message="Claude waits for you" ;;
-        idle) message="Claude is idle" ;;
+        idle | absent) message="Claude is idle" ;;
       esac
       case $state in
         working) show "${message#Claude is }" ;;
         waiting) show "waits for you for $(((now - since_s) / 60)) min" ;;
         idle) show "idle for $(((now - since_s) / 60)) min" ;;
+        absent) show "not started" ;;
       esac
       if [[ $told == working ]] && report idle "$message"; then told=idle; fi
     fi

@@ -175,7 +175,7 @@ def test_with_the_state_lost_and_everything_running_make_up_takes_it_in(
     pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
 ) -> None:
     new_state(pilot)
-    assert "run `make up`, which takes it in" in pilot.up(check=False)
+    assert "run `make up STACK=test`, which takes it in" in pilot.up(check=False)
     command(pilot, "up")
     assert_whole(pilot, owned)
     # Coder and Postgres were made anew; a workspace runs on meanwhile.
@@ -201,7 +201,7 @@ def test_without_its_passphrase_a_pilot_is_taken_over_with_all_that_it_has(tmp_p
         for command in ("up", "down", "preview", "password"):
             told = clone.make(command, check=False).stderr
             assert "the passphrase is missing: " in told, command
-            assert f"`make up STACK={STACK} NEW_STATE=yes`" in told, command
+            assert f"`make up NEW_STATE=yes STACK={STACK}`" in told, command
         assert ".passphrase is missing" in clone.make("doctor", check=False).stdout
         assert not passphrase.exists()
         assert salt.read_text() == before
@@ -300,7 +300,7 @@ def test_a_template_deleted_in_the_dashboard_is_made_anew_by_make_up(make_pilot:
     bare.call("DELETE", f"/api/v2/templates/{template['id']}")
     # With a refresh, the published provider keeps it, with the id of none.
     for refresh in ((), ("--refresh",), ()):
-        assert "was deleted in Coder: `make up` makes it anew" in bare.up(*refresh, check=False)
+        assert "was deleted in Coder: `make up STACK=test` makes it anew" in bare.up(*refresh, check=False)
     assert "Coder has no template code-server any more; it is made anew" in command(bare, "up")
     (made,) = bare.call("GET", "/api/v2/templates")
     assert made["id"] != template["id"]

@@ -57,7 +57,7 @@ def update(pilot: Pilot, workspace: str) -> None:
 
 @pytest.mark.drill
 def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting: Pilot, seed: Seed) -> None:
-    adopting.write_config(adminUsername="me", adminEmail="me@framework.local")
+    adopting.write_config(adminEmail="me@framework.local")
     template = seed.push()
     with ThreadPoolExecutor() as pool:
         parked, running = pool.map(lambda name: seed.workspace(template, name), ("parked", "running"))
@@ -91,6 +91,8 @@ def test_the_old_pilot_is_adopted_whole_and_an_update_keeps_every_home(adopting:
         (container,) = docker("ps", "--quiet", "--filter", f"label=coder.workspace_id={each['id']}").splitlines()
         assert docker("inspect", "--format", '{{index .Config.Labels "coder-pilot.stack"}}', container) == adopting.name
         assert volume in docker("inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}", container)
+    # The owner was called `me`, of whom Coder opens no app.
+    assert "//code-server--running--admin." in command(adopting, "workspace", "running")
     # Nobody creates from the old one any more, or goes back to it, which would destroy a home.
     adopting.up()
     assert len(adopting.call("GET", f"/api/v2/templates/{template}/versions")) == 1
@@ -142,17 +144,18 @@ def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_g
     assert "a second server would spoil it; nothing was touched" in adopting.up(check=False)
     seed.compose.down()
     said = adopting.up(check=False)
-    assert "`make adopt` says whether its workspaces can become ours" in said
+    assert "`make adopt STACK=test` says whether its workspaces can become ours" in said
     looked = command(adopting, "adopt")
     for name, (_, why) in REFUSED.items():
         assert why in looked, looked
         assert name == "moved" or re.search(rf"me/{name} +running +not offered", looked)
     assert "me/spoiled: its Terraform state cannot be read" in looked
     assert re.search(r"me/failed +start failed +docker_volume.home_volume", looked)
-    assert "`pulumi config set adminUsername me` and `pulumi config set adminEmail me@framework.local`" in looked
+    assert "Coder opens no app of a user of that name: `up` renames him to admin" in looked
+    assert "`pulumi config set adminEmail me@framework.local --stack test`" in looked
     assert Path(re.findall(r"dumped to (.*)", looked)[0]).stat().st_size
     said = adopting.up(check=False)
-    assert "its owners are me (me@framework.local): run `pulumi config set adminEmail me@framework.local`" in said
+    assert "its owners are me (me@framework.local): run `pulumi config set adminEmail me@framework.local" in said
     adopting.write_config(adminEmail="me@framework.local")
     adopting.up()
 
@@ -161,7 +164,7 @@ def test_a_template_that_cannot_become_ours_stays_beside_it_and_its_workspaces_g
     assert found["code-server"] == template
     assert (made := pilot_file.member(str(adopting.data)))
     assert {each["id"] for each in adopting.call("GET", "/api/v2/users")["users"]} == {*users, made.id}
-    assert "me/plain" in command(adopting, "doctor")
+    assert "admin/plain" in command(adopting, "doctor")
     adopting.transition(workspace, "stop")
     adopting.transition(workspace, "start")
     assert seed.homes() == homes

@@ -423,7 +423,7 @@ def test_a_taken_port_is_named_and_another_pilot_comes_up_beside_this_one(
         second = make_pilot(port=str(port))
         said = second.up(check=False)
         assert f"port {port} of 127.0.0.1 is taken by " in said
-        assert f", process {os.getpid()}: end that, or run `pulumi config set port <port>`" in said
+        assert f", process {os.getpid()}: end that, or run `pulumi config set port <port> --stack test`" in said
     second.up()
     second.up("--expect-no-changes")
     for each in (pilot, second):
@@ -486,18 +486,18 @@ def test_what_is_changed_at_the_admin_in_the_dashboard_stays_or_is_set_back_with
     said = command(pilot, "status", check=False)
     assert "the password of admin@framework.local was changed there" in said
     assert (
-        "`make up STACK=test` makes a new one, and sets the password back to that of `make password WHO=admin`; to"
-        in said
+        "`make up STACK=test` makes a new one, and sets the password back to that of "
+        "`make password WHO=admin STACK=test`; to keep" in said
     )
     said = pilot.up()
-    assert "warning: the password of chief was changed in Coder: set back to that of `make password WHO=admin`" in said
-    assert "`pulumi config set --secret adminPassword`" in said
+    assert "warning: the password of chief was changed in Coder: set back to that of `make password WHO=admin" in said
+    assert "`pulumi config set --secret adminPassword --stack test`" in said
     after = _admin(pilot)
     assert (after["id"], after["username"], after["name"]) == (before["id"], "chief", "The Chief")
     for told in (
         "the account of dev@framework.local was suspended in Coder: it is activated",
         "dev@framework.local was given a role in Coder (owner): a plain member again",
-        "the password of dev@framework.local was changed in Coder: set back to that of `make password`; to keep one of",
+        "the password of dev@framework.local was changed in Coder: set back to that of `make password STACK=test`; to",
     ):
         assert told in said
     found = pilot.call("GET", f"/api/v2/users/{_member(pilot)['id']}")
@@ -529,15 +529,15 @@ def test_the_settings_change_the_accounts_or_are_refused_before_anything_is_touc
     other = pilot.call("POST", "/api/v2/users", taken)
     # One that would replace a container stands beside what is refused.
     pilot.write_config(adminUsername="Taken", coderMemory="1900MiB")
-    assert "`pulumi config set adminUsername admin`" in pilot.up(check=False)
+    assert "`pulumi config set adminUsername admin --stack test`" in pilot.up(check=False)
     pilot.write_config(adminUsername="boss", adminEmail="boss@example.org")
-    assert f"`pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
+    assert f"`pulumi config set adminEmail {before['email']} --stack test`" in pilot.up(check=False)
     pilot.write_config(adminUsername="boss", adminEmail=before["email"], username="Taken")
-    assert "`pulumi config set username dev`" in pilot.up(check=False)
+    assert "`pulumi config set username dev --stack test`" in pilot.up(check=False)
     pilot.write_config(username="dev", email="taken@example.org")
     assert "the address of another user of this Coder, taken: choose" in pilot.up(check=False)
     pilot.write_config(email="new@example.org")
-    assert "`pulumi config set email dev@framework.local`" in pilot.up(check=False)
+    assert "`pulumi config set email dev@framework.local --stack test`" in pilot.up(check=False)
     pilot.write_config(username="ada", fullName="Ada Lovelace", email="dev@framework.local", coderMemory="2GiB")
     assert [_container(pilot, name) for name in ("server", "postgres")] == containers
     pilot.call("DELETE", f"/api/v2/users/{other['id']}")
@@ -584,7 +584,7 @@ def test_an_older_pilots_owner_becomes_a_plain_member_and_keeps_his_workspaces(p
     made = pilot.call("POST", "/api/v2/users", owner)
     pilot.write_config(adminUsername="root", adminEmail="root@example.org", username="admin", email=before["email"])
     # Not an owner yet.
-    assert f"run `pulumi config set adminEmail {before['email']}`" in pilot.up(check=False)
+    assert f"run `pulumi config set adminEmail {before['email']} --stack test`" in pilot.up(check=False)
     pilot.call("PUT", f"/api/v2/users/{made['id']}/roles", {"roles": ["owner"]})
     command(pilot, "up")
     pilot.up("--expect-no-changes")

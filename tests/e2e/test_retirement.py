@@ -192,10 +192,10 @@ def test_an_admin_that_was_renamed_in_the_dashboard_goes_on_in_every_command(pil
     assert "workspaces to stop: chief/demo" in command(pilot, "down")
     new_state(pilot)
     pilot.write_config(adminEmail="chief@example.org")
-    assert "run `pulumi config set adminEmail admin@framework.local`" in command(pilot, "up", check=False)
+    assert "run `pulumi config set adminEmail admin@framework.local" in command(pilot, "up", check=False)
     # Where nothing is recorded, as by an earlier release, the job finds the same.
     pilot_file.update(str(pilot.data), admin=None)
-    assert "run `pulumi config set adminEmail admin@framework.local`" in command(pilot, "up", check=False)
+    assert "run `pulumi config set adminEmail admin@framework.local" in command(pilot, "up", check=False)
     pilot.write_config(adminEmail="admin@framework.local")
     assert "the password of chief was another one in Coder: set to that of" in command(pilot, "up")
     assert "chief/demo" in command(pilot, "status")

@@ -53,7 +53,7 @@ ELSEWHERE = {
 ROWS = {
     "name": Row(value="another-name", refused="pulumi config set name"),
     "port": Row(value=lambda _: str(free_port())),
-    "dataDir": Row(value=lambda pilot: f"{pilot.directory}/elsewhere", refused="`make down`, `sudo mv -T"),
+    "dataDir": Row(value=lambda pilot: f"{pilot.directory}/elsewhere", refused="`make down STACK=test`, `sudo mv -T"),
     "dockerHost": Row(value="unix:///run/docker.sock", refused="pulumi config set dockerHost unix:///var/run"),
     "dockerSocket": Row(value="/run/docker.sock"),
     "postgresImage": Row(value=_copy_of(POSTGRES_IMAGE)),

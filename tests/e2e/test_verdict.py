@@ -516,7 +516,7 @@ def test_a_revoked_token_and_a_server_that_is_down_are_told(history: Pilot) -> N
     history.call("DELETE", f"/api/v2/users/me/keys/{made['key'].partition('-')[0]}")
     refused = _directly(history, made["key"])
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "does not accept the token: run `make up`" in refused.stderr
+    assert "does not accept the token: run `make up STACK=test`" in refused.stderr
     assert made["key"] not in refused.stderr
 
     docker("stop", f"{history.name}-server")

@@ -222,7 +222,8 @@ def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_pa
     started = inside(pilot, workspace, "cat ~/.local/share/code-server/logs/*/exthost*/remoteexthost.log")
     assert "_doActivateExtension Anthropic.claude-code" in started
     metadata = eventually(lambda: _shown_metadata(pilot, workspace), timeout_s=60, what="the agent's metadata")
-    assert metadata["Claude"].startswith("idle for ")
+    # The watcher looks once a minute.
+    assert metadata["Claude"].startswith(("idle for ", "not started"))
     assert "/4 GiB" in metadata["Memory"]
     assert "/2 cores" in metadata["CPU"]
     assert "GiB" in metadata["Host memory"]

@@ -167,7 +167,7 @@ def test_what_was_done_behind_its_back_is_said_and_put_right_by_a_plain_up(
 
 REFUSED = {
     "name": ("another-name", "pulumi config set name"),
-    "dataDir": ("{directory}/elsewhere", "`make down`, `sudo mv -T"),
+    "dataDir": ("{directory}/elsewhere", "`make down STACK=test`, `sudo mv -T"),
 }
 
 
@@ -199,7 +199,7 @@ def test_another_checkout_is_refused_and_named_until_it_takes_the_pilot_over(liv
     for words in (("up",), ("down",), ("up", "--new-database")):
         said = command(second, *words, check=False)
         assert f"belongs to the stack test in {pilot.directory}; nothing was touched" in said, words
-        assert "`make up STACK=test TAKE_OVER=yes`" in said, words
+        assert "`make up TAKE_OVER=yes STACK=test`" in said, words
     assert f"belongs to the stack test in {pilot.directory}" in second.up(check=False)
     assert _ids(lived) == before
 

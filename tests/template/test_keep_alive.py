@@ -185,6 +185,19 @@ def test_a_waiting_claude_is_not_reported(
     assert status_file(workspace_env).read_text() == "idle for 0 min\n"
 
 
+def test_without_a_claude_none_is_idle_and_one_that_has_ended_is(
+    start: Start, watch: Start, workspace_env: dict[str, str]
+) -> None:
+    watch()
+    samples_pass(workspace_env, 2)
+    assert status_file(workspace_env).read_text() == "not started\n"
+    claude = start("claude", WAITING)
+    wait_until(lambda: status_file(workspace_env).read_text() == "idle for 0 min\n")
+    stop(claude)
+    samples_pass(workspace_env, 2)
+    assert status_file(workspace_env).read_text() == "idle for 0 min\n"
+
+
 def test_another_busy_program_is_not_reported(
     start: Start, watch: Start, fake_coder: FakeCoder, workspace_env: dict[str, str]
 ) -> None:

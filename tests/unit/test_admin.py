@@ -59,10 +59,12 @@ def test_a_name_that_another_user_has_is_refused_before_anything_is_declared(
 ) -> None:
     monkeypatch.setattr(engine, "docker", lambda *_, **__: ADA)
     monkeypatch.setattr(pulumi.CustomResource, "__init__", lambda *_, **__: pytest.fail("something was declared"))
-    with pytest.raises(Exception, match=r"adminUsername is ada, .* run `pulumi config set adminUsername admin`"):
+    with pytest.raises(
+        Exception, match=r"adminUsername is ada, .* run `pulumi config set adminUsername admin --stack test`"
+    ):
         known(adminUsername="ada", preview=preview)
     monkeypatch.setattr(engine, "docker", lambda *_, **__: f"{ADA}\n{DEV}")
-    with pytest.raises(Exception, match=r"username is ada, .* run `pulumi config set username dev`"):
+    with pytest.raises(Exception, match=r"username is ada, .* run `pulumi config set username dev --stack test`"):
         known(username="ada", preview=preview)
 
 
@@ -111,7 +113,7 @@ def test_what_the_job_had_to_tell_is_a_warning_once(
 ) -> None:
     warned: list[str] = []
     found = iter([before, after])
-    monkeypatch.setattr(pilot_file, "notice", lambda _: next(found))
+    monkeypatch.setattr(pilot_file, "notice", lambda _, of: next(found) if of == "admin" else None)
     monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warned.append(text))
     declare(LOCAL)
     assert warned == shown

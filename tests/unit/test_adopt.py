@@ -89,3 +89,31 @@ def test_what_is_ours_already_is_looked_at_again_and_never_put_beside(look: Call
     assert pilot_file.adopted_home(str(tmp_path)) == "docker_volume.home_volume"
     assert "is ours, and an update of these would lose files" in look(BAD, ours=True, own=True)
     assert pilot_file.adopted_home(str(tmp_path)) == "docker_volume.home_volume"
+
+
+@pytest.mark.parametrize(
+    ("owners", "told"),
+    [
+        (["admin|admin@framework.local"], []),
+        (
+            ["anna|anna@x.y", "bob|bob@x.y"],
+            ["`pulumi config set adminUsername anna`", "`pulumi config set adminEmail anna@x.y`"],
+        ),
+        (
+            ["me|me@x.y"],
+            ["Coder opens no app of a user of that name: `up` renames him to admin", "adminEmail me@x.y`"],
+        ),
+    ],
+)
+def test_the_owner_is_told_which_settings_name_him_and_how_he_goes_on(
+    monkeypatch: pytest.MonkeyPatch, owners: list[str], told: list[str]
+) -> None:
+    monkeypatch.setattr(adopt.postgres, "query", lambda *_: owners)
+    *settings, last = adopt._owner("old", adopt.configuration.settings("framework"))
+    assert [wanted in said for wanted, said in zip(told, settings, strict=True)] == [True] * len(told)
+    address = owners[0].split("|")[1]
+    assert last.startswith(
+        f"the owner stays what he is, with his workspaces: sign in as {address} with what `make pass"
+    )
+    assert "an account for every day, dev, which the box at its end names" in last
+    assert not any("adminUsername me" in each for each in settings)

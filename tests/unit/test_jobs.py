@@ -192,10 +192,14 @@ OTHERS = ("b-id|ada|x|owner|active|ada@example.org", "c-id|admin|x|owner|active|
 @pytest.mark.parametrize(
     ("others", "known", "remedy"),
     [
-        ((), False, "pulumi config set adminEmail boss@example.org"),
+        (
+            (),
+            False,
+            "run `pulumi config set adminEmail boss@example.org` and `pulumi config set adminUsername boss`$",
+        ),
         # The one that was recorded, else the one with the name of the settings, else the oldest.
-        (OTHERS, True, "pulumi config set adminEmail boss@example.org"),
-        (OTHERS, False, "pulumi config set adminEmail chief@example.org"),
+        (OTHERS, True, "pulumi config set adminEmail boss@example.org`$"),
+        (OTHERS, False, "pulumi config set adminEmail chief@example.org`$"),
         (OTHERS[:1], False, "pulumi config set adminEmail boss@example.org"),
     ],
 )
@@ -222,6 +226,26 @@ def test_another_name_in_the_settings_renames_the_account_and_keeps_the_persons_
     server.calls.clear()
     admin.main()
     assert RENAME not in server.calls
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_owner_who_is_called_me_is_renamed_and_no_other_on_the_first_up(
+    server: FakeCoder, tmp_path: Path, known: bool
+) -> None:
+    server.password, server.username = PASSWORD, "Me"
+    if known:
+        server.known(tmp_path)
+    admin.main()
+    assert server.username == "admin"
+
+
+def test_an_owner_who_is_called_me_is_not_told_to_stay_so(server: FakeCoder) -> None:
+    server.password, server.username, server.email = PASSWORD, "me", "me@example.org"
+    with pytest.raises(engine.JobError, match=r"run `pulumi config set adminEmail me@example\.org`$"):
+        admin.main()
+    server.email, server.taken = "admin@framework.local", "admin"
+    with pytest.raises(engine.JobError, match=r"is called: choose another name$"):
+        admin.main()
 
 
 def test_another_full_name_in_the_settings_is_set_once_and_one_from_the_dashboard_stays(
@@ -305,7 +329,7 @@ def test_only_a_password_that_was_changed_in_coder_is_set_back_with_a_notice(
         server.known(tmp_path)
     server.password = OTHER_PASSWORD
     admin.main()
-    notice = pilot_file.notice(str(tmp_path))
+    notice = pilot_file.notice(str(tmp_path), "admin")
     assert (notice or {"text": ""})["text"].startswith(told or "")
     assert (notice is not None) == (told is not None)
     assert (told is not None) == ("pulumi config set --secret adminPassword" in capsys.readouterr().err)
@@ -313,11 +337,11 @@ def test_only_a_password_that_was_changed_in_coder_is_set_back_with_a_notice(
     assert account.password_digest == f"digest of {PASSWORD}"
     # The next job finds what this one left, and has nothing to tell.
     admin.main()
-    assert pilot_file.notice(str(tmp_path)) == notice
+    assert pilot_file.notice(str(tmp_path), "admin") == notice
     pilot_file.update(str(tmp_path), notice=None)
     server.password = "changed-once-more"
     admin.main()
-    assert pilot_file.notice(str(tmp_path)) not in (None, notice)
+    assert pilot_file.notice(str(tmp_path), "admin") not in (None, notice)
 
 
 @pytest.mark.parametrize("there", [None, OTHER_PASSWORD])

@@ -96,6 +96,12 @@ def test_the_words_of_the_templates_watcher_are_those_that_are_read() -> None:
         assert words in script
 
 
+def test_a_claude_that_never_started_keeps_no_workspace() -> None:
+    script = (CHECKOUT / "terraform-template" / "scripts" / "keep-alive.sh").read_text()
+    assert 'show "not started"' in script
+    assert idle.why_it_stays(replace(RESTING, claude="not started"), IDLE_S) == ""
+
+
 # The clock.
 
 

@@ -42,7 +42,7 @@ esac
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[..., str]:
     """Runs it with a Docker that writes down what it is asked; what it said."""
-    file = leave.write(cast(Any, SimpleNamespace(site=SimpleNamespace(data_dir=str(tmp_path)))), KNOWN)
+    file = leave.write(cast(Any, SimpleNamespace(site=SimpleNamespace(data_dir=str(tmp_path)))), KNOWN, "framework")
     assert len(file.read_text().splitlines()) <= 150
     docker = tmp_path / "docker"
     docker.write_text(DOCKER.format(folder=tmp_path))
@@ -54,7 +54,9 @@ def script(tmp_path: Path) -> Callable[..., str]:
     for name in ("server", "port"):
         (tmp_path / name).write_text("")
     # Ours, an adopted one without labels, one of `new`, and one of another pilot.
-    (tmp_path / "volumes").write_text("coder-1-home||\ncoder-2-home|coder|demo\ncoder-3-home|coder|new\nx|other|x\n")
+    (tmp_path / "volumes").write_text(
+        "coder-1-home|||||\ncoder-2-home|coder|2|me|demo|\ncoder-3-home|coder|3|ann|new|/home/coder/repo\nx|other||x|x|\n"
+    )
 
     def run(*words: str) -> str:
         done = subprocess.run(
@@ -74,8 +76,12 @@ def test_every_kept_home_is_shown_by_its_workspace_s_name(script: Callable[..., 
 
 
 def test_two_of_one_name_are_shown_with_their_owners(script: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "volumes").write_text("coder-2-home||\ncoder-3-home|coder|demo\n")
-    assert {line.split()[0] for line in script("ls").splitlines()} == {"me/demo", "workspace/demo"}
+    (tmp_path / "volumes").write_text(
+        "coder-2-home|||||\ncoder-3-home|coder|3||demo|\ncoder-4-home|coder|4|ann|demo|\n"
+    )
+    assert {line.split()[0] for line in script("ls").splitlines()} == {"me/demo", "workspace/demo", "ann/demo"}
+    script("up", "ann/demo")
+    assert "--name=coder.ann.demo" in (tmp_path / "calls").read_text()
 
 
 def test_a_start_has_limits_and_loopback_and_no_password_in_an_argument(
@@ -94,6 +100,23 @@ def test_a_start_has_limits_and_loopback_and_no_password_in_an_argument(
     assert name == "PASSWORD"
     assert len(password) >= 20
     assert password not in (tmp_path / "calls").read_text()
+
+
+def test_the_folder_and_the_owner_of_a_new_home_are_in_its_labels_and_used_again(
+    script: Callable[..., str], tmp_path: Path
+) -> None:
+    script("new", "another", "https://example.com/group/repo.git")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    (made,) = [line for line in calls if line.startswith("volume create")]
+    assert "--label=coder-pilot.folder=/home/coder/repo" in made
+    assert "--label=coder.owner=workspace" in made
+    (tmp_path / "port").write_text("127.0.0.1:7123\n")
+    assert "http://new.localhost:7123/?folder=/home/coder/repo\n" in script("up", "new")
+
+
+def test_its_commands_are_for_the_stack_that_was_left(script: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "server").write_text("1234\n")
+    assert "or `make leave STACK=framework` first" in script("up", "demo")
 
 
 def test_the_tailnet_reaches_one_that_is_up_and_no_longer_one_that_is_parked(

@@ -143,6 +143,32 @@ def test_an_account_that_was_deleted_in_the_dashboard_is_made_anew(made: FakeCod
     )
 
 
+def notice(directory: Path) -> str:
+    return (pilot_file.notice(str(directory), "member") or {"text": ""})["text"]
+
+
+def test_another_account_that_is_there_is_taken_over_with_a_line_that_says_so(
+    made: FakeCoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert notice(tmp_path) == ""
+    recorded = dataclasses.replace(RECORDED, id="b-id", username="ann", email="ann@x.y")
+    pilot_file.update(str(tmp_path), member=dataclasses.asdict(recorded))
+    assert made.member
+    made.member = dataclasses.replace(made.member, roles=("owner",))
+    member.main()
+    assert notice(tmp_path) == (
+        "dev (dev@framework.local), who was in this Coder already, is the account for every day from now on in the "
+        "place of ann (ann@x.y), who stays, with his workspaces; he signs in with the password of `make password`, and "
+        "is owner no more"
+    )
+    pilot_file.update(str(tmp_path), member=None)
+    member.main()
+    assert "from now on; he signs in with the password of `make password`" in notice(tmp_path)
+    told = pilot_file.notice(str(tmp_path), "member")
+    member.main()
+    assert pilot_file.notice(str(tmp_path), "member") == told
+
+
 def test_a_setting_renames_and_a_name_from_the_dashboard_stays(
     made: FakeCoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +264,21 @@ def test_an_up_sees_what_was_done_to_the_account_and_counts_it(
     assert [each for each, wanted in zip(found.differences, told, strict=True) if wanted not in each] == []
     # An up from before there were two accounts.
     pilot_file.update(str(tmp_path), member=None)
+    assert coder_records.look().differences == []
+
+
+def test_a_keeper_s_token_that_is_gone_is_told_unless_there_never_was_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {**ENVIRONMENT, "DATA_DIRECTORY": str(tmp_path), "TOKEN_PREFIX": "coder-pilot-"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(postgres, "query", lambda *_: [])
+    assert coder_records.look().differences == []
+    pilot_file.update(str(tmp_path), keeper_token_generation=3)
+    assert coder_records.look().differences == [
+        "the keeper's token is gone from Coder, or expires soon: it gets a new one"
+    ]
+    monkeypatch.setattr(postgres, "query", lambda *_: ["keeper-token"])
     assert coder_records.look().differences == []
 
 

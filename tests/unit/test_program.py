@@ -257,7 +257,7 @@ def test_a_preview_only_looks_and_an_up_ensures() -> None:
 
 
 def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
-    problem = "the container coder-server is gone: run `make up`"
+    problem = "the container coder-server is gone: run `make up STACK=test`"
     with pytest.raises(Exception, match=problem):
         declare(LOCAL, alive={**ALIVE, "answers": False, "problem": problem})
 

@@ -13,6 +13,7 @@ from stack.jobs.pilot_file import Account
 
 MEMBER = Account(id="m-id", username="dev", email="dev@x.y", password_digest="")
 KEYS = "/api/v2/users/m-id/keys"
+USER = {"id": "m-id", "status": "active"}
 
 
 @pytest.fixture
@@ -25,9 +26,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
         if path == f"{KEYS}/tokens":
             assert (body["scope"], body["lifetime"]) == ("all", 3600 * 10**9)
             return {"key": "anid-secret"}
-        if api.url == "suspended" and api.token == "anid-secret":
-            raise ApiError(401, "GET /api/v2/users/me: 401 suspended")
-        return {}
+        if api.url != "active" and api.token == "anid-secret":
+            raise ApiError(500, "GET /api/v2/users/me: 500 pq: Cannot create API key for deleted user")
+        users = {"active": [USER], "suspended": [{**USER, "status": "suspended"}], "deleted": []}
+        return {"users": users[api.url]} if path == "/api/v2/users" else {}
 
     monkeypatch.setattr(Api, "call", call)
     return asked
@@ -36,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_members_token_goes_in_the_end(calls: list[tuple[str, str, str]], fails: bool) -> None:
     try:
-        with server.acting_for(MEMBER, Api(url="", token="admins"), "local") as own:
+        with server.acting_for(MEMBER, Api(url="active", token="admins")) as own:
             assert own.token == "anid-secret"
             if fails:
                 raise ValueError
@@ -49,11 +51,15 @@ def test_the_members_token_goes_in_the_end(calls: list[tuple[str, str, str]], fa
     ]
 
 
-def test_an_account_that_cannot_be_used_is_told_with_what_puts_it_right(calls: list[tuple[str, str, str]]) -> None:
-    acting = server.acting_for(MEMBER, Api(url="suspended", token="admins"), "framework")
-    with (
-        pytest.raises(PilotError, match=r"dev@x\.y cannot be used, .*suspended: run `make up STACK=framework`"),
-        acting,
-    ):
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("suspended", "is suspended in Coder: `make up` activates it"), ("deleted", "was deleted in Coder: `make up`")],
+)
+def test_an_account_that_cannot_be_used_is_told_with_what_puts_it_right_and_without_the_database_s_words(
+    calls: list[tuple[str, str, str]], state: str, told: str
+) -> None:
+    acting = server.acting_for(MEMBER, Api(url=state, token="admins"))
+    with pytest.raises(PilotError, match=rf"the account of dev@x\.y {told}") as refused, acting:
         pytest.fail("it was used")
+    assert "pq:" not in str(refused.value)
     assert "secret" not in str(calls[-1][1:])

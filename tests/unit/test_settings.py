@@ -137,6 +137,8 @@ def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str
         ("dockerSocket", "docker.sock"),
         ("adminUsername", "the admin"),
         ("adminUsername", "new"),
+        ("adminUsername", "me"),
+        ("adminUsername", "Me"),
         ("adminUsername", "a" * 33),
         ("adminName", " Ada"),
         ("adminName", "Ada <ada@example.org>"),

@@ -67,7 +67,9 @@ def test_the_settings_reach_the_job_and_its_looks_alike() -> None:
     settings = {"port": "7090", "tailnetName": "framework", "tailscaleSocket": "/run/t.sock"}
     expected = {"PORT": "7090", "MACHINE": "framework", "TAILSCALE_SOCKET": "/run/t.sock", "DOMAIN": ""}
     pilot = declare({**ON, **settings})
-    assert pilot.one("serve").inputs["environment"] == {**expected, "ACCESS_URL": URL}
+    assert pilot.one("serve").inputs["environment"] == {
+        **expected, "ACCESS_URL": URL, "PULUMI_STACK": "test",
+    }  # fmt: skip
     looks = [each["environment"] for each in pilot.invokes if "stack.jobs.serve" in each["command"]]
     assert looks == [expected, expected]
 
@@ -93,7 +95,7 @@ def test_a_preview_where_the_tailnet_is_not_ready_warns_once_and_leaves_the_addr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     warnings: list[Any] = []
-    monkeypatch.setattr("pulumi.log.warn", warnings.append)
+    monkeypatch.setattr("pulumi.log.warn", lambda text, _: warnings.append(text))
     pilot = declare(ON, tailnet=REFUSED, preview=True)
     assert isinstance(pilot.one("serve").inputs["environment"]["ACCESS_URL"], Unknown)
     assert len(warnings) == 1
@@ -110,9 +112,9 @@ def test_a_preview_says_which_entry_is_missing(
     monkeypatch: pytest.MonkeyPatch, missing: list[str], warned: bool
 ) -> None:
     warnings: list[str] = []
-    monkeypatch.setattr("pulumi.log.warn", warnings.append)
+    monkeypatch.setattr("pulumi.log.warn", lambda text, _: warnings.append(text))
     declare(ON, tailnet={**TAILNET, "missing": missing}, preview=True)
-    assert warnings == (["The tailnet does not have https=443; `pulumi up` sets it."] if warned else [])
+    assert warnings == (["The tailnet does not have https=443; `pulumi up --stack test` sets it."] if warned else [])
 
 
 def test_the_address_is_no_secret(pilot: Declared) -> None:
@@ -161,6 +163,6 @@ def test_a_certificate_that_is_not_good_ends_an_up_before_anything_and_warns_in_
     with pytest.raises(Exception, match=r"^domain: .*short\.crt is for coder\.example\.com, not for \*\."):
         declare(settings)
     warnings: list[str] = []
-    monkeypatch.setattr("pulumi.log.warn", warnings.append)
+    monkeypatch.setattr("pulumi.log.warn", lambda text, _: warnings.append(text))
     declare(settings, preview=True)
-    assert [each for each in warnings if "`pulumi up` will stop here" in each]
+    assert [each for each in warnings if "`pulumi up --stack test` will stop here" in each]

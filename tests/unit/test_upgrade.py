@@ -55,7 +55,7 @@ def test_the_backup_comes_before_the_pull_and_the_proof_after_the_up(
         "looked", "backup", *(f"pull --quiet {each}" for each in TAGS.values()), "up ('--refresh',)", "prove",
     ]  # fmt: skip
     told = capsys.readouterr()
-    assert "`pulumi config set coderImage ghcr.io/coder/coder@sha256:old --stack framework`" in told.out + told.err
+    assert "`pulumi config set coderImage ghcr.io/coder/coder@sha256:old`" in told.out + told.err
     assert "postgresImage postgres@" not in told.out + told.err
 
 

@@ -131,7 +131,7 @@ def test_a_server_that_is_down_is_named_with_what_starts_it(run: Run) -> None:
 def test_a_revoked_token_is_reported_and_not_shown(run: Run) -> None:
     with serve(_week()) as server:
         said = _refused(run(server.url, token="an-old-token"))
-    assert "does not accept the token: run `make up`" in said
+    assert "does not accept the token: run `make up STACK=box`" in said
     assert "an-old-token" not in said
 
 
@@ -266,7 +266,7 @@ def _rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 def _key_figures(figures: Figures) -> list[str]:
     """The lines between the title and what follows them."""
     stream = io.StringIO()
-    terminal.key_figures(terminal.console(stream, sources=False), figures)
+    terminal.key_figures(terminal.console(stream, sources=False), figures, "framework")
     title, *lines = stream.getvalue().strip().splitlines()
     assert title.strip() == "Key figures"
     return lines[: lines.index("")]

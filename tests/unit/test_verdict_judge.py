@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from pilot.verdict import report
-from pilot.verdict.figures import compute
+from pilot.verdict.figures import Figures, compute
 from pilot.verdict.judge import Verdict, judge
+from pilot.verdict.memory import Bounds
 from stack import settings
 from tests.unit.program import LOCAL, declare
 from tests.unit.verdict_history import Workspace, at, raw, sample
@@ -38,6 +41,13 @@ def test_ram_given_back_below_the_threshold_says_retire() -> None:
     verdict = _verdict(*_week(), **_measured(256))
     assert verdict.outcome == "retire"
     assert "verdictMinNetGibHPerDay" in verdict.line
+
+
+def test_almost_nothing_is_no_negative_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report.number(-0.04, "GiB·h") == "0.0 GiB·h"
+    assert report.number(-0.06, "GiB·h") == "-0.1 GiB·h"
+    monkeypatch.setattr(Figures, "net_gib_h", Bounds(low=-0.2, high=-0.2))
+    assert _verdict(*_week()).checks[2].found == "0.0 GiB·h a day net"
 
 
 def test_workspaces_never_measured_leave_it_open_unless_even_their_limits_are_too_little() -> None:
@@ -107,18 +117,18 @@ def test_the_thresholds_are_settings_and_no_resource_depends_on_them() -> None:
     assert before.exports == after.exports
 
 
-def _typed(*workspaces: Workspace, stack: str = "framework", days: int = 7, **more: object) -> list[str]:
+def _typed(*workspaces: Workspace, days: int = 7, **more: object) -> list[str]:
     figures = compute(raw(*workspaces, days=days, **more))
-    return report.what_to_type(figures, judge(figures, GOOD), GOOD, stack)
+    return report.what_to_type(figures, judge(figures, GOOD), GOOD)
 
 
 def test_every_answer_ends_with_what_to_type() -> None:
     (first,) = _typed(*_week(), **_measured(2048))
-    assert "`make import FROM=<container>:<path> NAME=<workspace> STACK=framework`" in first
-    assert [line.split("`")[1] for line in _typed(*_week(), **_measured(256), stack="local")] == [
+    assert "`make import FROM=<container>:<path> NAME=<workspace>`" in first
+    assert [line.split("`")[1] for line in _typed(*_week(), **_measured(256))] == [
         "make leave", "make down",
     ]  # fmt: skip
-    assert _typed() == ["`make workspace NAME=demo STACK=framework`"]
+    assert _typed() == ["`make workspace NAME=demo`"]
     assert "once what is unknown above is known" in _typed(*_week())[0]
     young = {"created_at": at(3).isoformat()}
     (again,) = _typed(Workspace("demo").start(at(2)).autostop(at(1)), user=young, **_measured(9999))

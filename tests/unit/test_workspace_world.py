@@ -168,7 +168,7 @@ def test_a_stranger_is_a_workspace_container_of_this_stack_that_coder_does_not_k
     )}  # fmt: skip
     found = World(workspaces=[RUNS], containers=containers, present=ALL)
     assert workspace_world.strangers(found, "coder") == ["coder-admin-late"]
-    (line,) = world.lines(found, _settings(), "local")
+    (line,) = world.lines(found, _settings())
     assert line.endswith("`docker rm --force coder-admin-late` ends it, its home stays")
 
 
@@ -179,9 +179,9 @@ def _settings() -> Settings:
 @pytest.mark.parametrize(
     ("owner", "coder", "container", "present", "fix"),
     [
-        ("dev", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
-        ("admin", RUNS, None, ALL, "`make workspace NAME=demo STACK=framework`"),
-        ("admin", PARKED, None, ALL - {"ours:2"}, "`make up STACK=framework` builds it"),
+        ("dev", RUNS, None, ALL, "`make workspace NAME=demo`"),
+        ("admin", RUNS, None, ALL, "`make workspace NAME=demo`"),
+        ("admin", PARKED, None, ALL - {"ours:2"}, "`make up` builds it"),
         ("bob", RUNS, None, ALL, "restart it in the dashboard"),
         ("bob", dataclasses.replace(PARKED, own=OLD), None, ALL, "choose Update in the dashboard"),
     ],
@@ -190,7 +190,7 @@ def test_each_trouble_comes_with_what_fixes_it(
     owner: str, coder: Workspace, container: Container | None, present: frozenset[str], fix: str
 ) -> None:
     found = _world(dataclasses.replace(coder, owner=owner), container, present)
-    ((told, advice),) = world.findings(found, _settings(), "framework")
+    ((told, advice),) = world.findings(found, _settings())
     assert told.startswith(f"{owner}/demo: ")
     assert advice == fix
 
@@ -198,7 +198,7 @@ def test_each_trouble_comes_with_what_fixes_it(
 def test_of_two_workspaces_of_a_name_make_workspace_finds_that_of_every_day() -> None:
     both = [dataclasses.replace(RUNS, id=owner, owner=owner) for owner in ("dev", "admin")]
     found = World(workspaces=both, containers={}, present=ALL | {names.home_volume(each.id) for each in both})
-    assert [fix for _, fix in world.findings(found, _settings(), "local")] == [
+    assert [fix for _, fix in world.findings(found, _settings())] == [
         "`make workspace NAME=demo`", "restart it in the dashboard",
     ]  # fmt: skip
 
@@ -265,7 +265,7 @@ class _Coder(Api):
 def _start_again(coder: Workspace, container: Container | None, present: frozenset[str] = ALL, **options: Any) -> Any:
     trouble, api = _trouble(coder, container, present), _Coder()
     assert trouble is not None
-    workspace._start_again(api, trouble, "local", **{"new_home": False, **options})
+    workspace._start_again(api, trouble, **{"new_home": False, **options})
     return api.builds  # type: ignore[attr-defined]
 
 
@@ -346,7 +346,7 @@ def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callabl
     row = {
         **{key: getattr(RUNS, key) for key in ("id", "owner", "name", "build", "transition", "status", "completed_s")},
         "version": "new", "variables": variables, "active": "new", "active_variables": variables, "image": "base:1",
-        "has_started": True, "connected": True, "of_administrator": False,
+        "has_started": True, "connected": True, "of_administrator": False, "of_suspended": False,
     }  # fmt: skip
     container = {
         "Names": "coder-admin-demo", "State": "running", "Networks": "coder-workspaces",

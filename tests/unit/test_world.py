@@ -252,7 +252,7 @@ OTHER = "/home/me/second:local"
     ("wrong", "told"),
     [
         ({"mark": OTHER}, "belongs to the stack local in /home/me/second"),
-        ({"owner": OTHER}, "make up STACK=local TAKE_OVER=yes"),
+        ({"owner": OTHER}, "make up TAKE_OVER=yes"),
         ({"earlier": "old"}, "pulumi config set name old"),
         ({"docker_host": "unix:///other.sock"}, "pulumi config set dockerHost unix:///other.sock"),
         ({"mount": "/srv/old/postgres"}, "sudo mv -T /srv/old"),
