@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.jobs import engine, names, pilot_file, program, workspace_secrets
+from stack.jobs import engine, names, pilot_file, port, program, workspace_secrets
 
 MEBIBYTE = 1 << 20
 NANO = 10**9
@@ -66,8 +66,8 @@ class Declared:
     last_data_directory: str
     """Where the checkout had it last, "" for nowhere."""
     containers: Mapping[str, Record]
-    """Each with "name", "image", "memory_mb", "cpus", "restart", "networks", from each network to our aliases, and
-    "stays_stopped" where nothing later in `up` starts it."""
+    """Each with "name", "image", "memory_mb", "cpus", "restart", "networks", from each network to our aliases,
+    "stays_stopped" where nothing later in `up` starts it, and Coder with the "ports" that it publishes."""
     networks: Mapping[str, Record]
     """Each with "name" and "internal"."""
 
@@ -171,6 +171,17 @@ def _second_server(declared: Declared, live: Mapping[str, Record]) -> str | None
         "touched. Stop the pilot that it is of, `docker compose down` without --volumes (docs/adoption.md), then "
         "`make up`"
     )
+
+
+def _taken_port(declared: Declared, live: Mapping[str, Record]) -> str | None:
+    """Whether Coder's container would be removed for one that cannot start."""
+    coder = live.get("coder", {"State": {}})
+    bindings = (coder["HostConfig"]["PortBindings"] or {}) if coder["State"].get("Running") else {}
+    own = {each["HostPort"] for published in bindings.values() for each in published or []}
+    taken = [each for each in declared.containers["coder"]["ports"] if str(each) not in own and port.is_taken(each)]
+    if not taken:
+        return None
+    return f"{port.taken(taken[0], declared.docker_host)}; nothing was touched. {port.FIX.capitalize()}"
 
 
 def _has_database(data_directory: str) -> bool:
@@ -371,6 +382,7 @@ def _refusal(declared: Declared, live: Mapping[str, Record], record: Record) -> 
         or _other_place(declared, live, record)
         or _second_server(declared, live)
         or (None if begun else _lost_database(declared))
+        or _taken_port(declared, live)
     )
 
 

@@ -165,9 +165,10 @@ def declare(
     world: Mapping[str, object] = WORLD,
     preview: bool = False,
     secrets: tuple[str, ...] = (),
+    into: Declared | None = None,
 ) -> Declared:
-    """Run the program with `config` over the defaults of Pulumi.yaml."""
-    declared = Declared()
+    """Run the program with `config` over the defaults of Pulumi.yaml; where it is refused, `into` has what it began."""
+    declared = Declared() if into is None else into
     recorder = _Mocks(declared, alive, tailnet, world)
     # Whatever an earlier run left in Pulumi would be taken for part of this one.
     reset_options()

@@ -262,6 +262,13 @@ def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
         declare(LOCAL, alive={**ALIVE, "answers": False, "problem": problem})
 
 
+def test_an_up_on_a_machine_without_the_engines_socket_touches_nothing() -> None:
+    begun = Declared()
+    with pytest.raises(Exception, match="pulumi config set dockerSocket <path>"):
+        declare({**LOCAL, "dockerSocket": "/nowhere"}, into=begun)
+    assert [each for each in begun.resources if each.request.custom] == []
+
+
 def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot: Declared) -> None:
     """Else it asks the coderd provider for a diff before it replaces a container or network whose Coder is down."""
     for name in ("admin-account", "member-account", "coderd", "template", "template-record"):

@@ -105,6 +105,16 @@ def test_an_up_where_the_tailnet_is_not_ready_ends_with_the_problem_alone() -> N
         declare(ON, tailnet=REFUSED)
 
 
+@pytest.mark.parametrize("own", ["", "https://coder.example.com"])
+def test_an_up_where_the_tailnet_is_not_ready_touches_nothing(own: str) -> None:
+    begun = Declared()
+    with pytest.raises(Exception, match=r"^tailnet: this machine is logged out"):
+        declare({**ON, "accessUrl": own}, tailnet=REFUSED, into=begun)
+    assert {each.type for each in begun.resources if each.request.custom} <= {
+        "random:index/randomPassword:RandomPassword"
+    }
+
+
 @pytest.mark.parametrize(("missing", "warned"), [([], False), (["https=443"], True)])
 def test_a_preview_says_which_entry_is_missing(
     monkeypatch: pytest.MonkeyPatch, missing: list[str], warned: bool
