@@ -59,6 +59,12 @@ def _socket_group(socket: str) -> pulumi.Output[str]:
         ) from None
 
 
+def _ask(action: str, environment: Mapping[str, str]) -> pulumi.Output[Any]:
+    return command.local.run_output(
+        command=job.line("world", action), environment=dict(environment), logging=command.local.Logging.NONE
+    ).stdout.apply(json.loads)
+
+
 def look(config: settings.Settings, address: Address) -> World:
     """Compare what runs with what is declared; on `up`, make way for what is to be made anew.
 
@@ -69,15 +75,17 @@ def look(config: settings.Settings, address: Address) -> World:
     """
     site, mark = config.site, owner()
     group = _socket_group(site.docker_socket)
-    found = command.local.run_output(
-        command=job.line("world", "look" if pulumi.runtime.is_dry_run() else "ensure"),
-        environment={
-            "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
-            "DOCKER_HOST": site.docker_host,
-            **{variable: os.environ.get(variable, "") for variable in WORDS.values()},
-        },
-        logging=command.local.Logging.NONE,
-    ).stdout.apply(json.loads)
+    environment = {
+        "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
+        "DOCKER_HOST": site.docker_host,
+        **{variable: os.environ.get(variable, "") for variable in WORDS.values()},
+    }
+    found = _ask("look", environment)
+    if not pulumi.runtime.is_dry_run():
+        # Nothing is noted, and nothing that needs the engine begins, where nobody could reach Coder.
+        found = pulumi.Output.all(found, address.checked).apply(
+            lambda known: _ask("ensure", environment) if known[0]["to_do"] else known[0]
+        )
 
     def docker_host(answer: Mapping[str, Any]) -> str:
         if answer["problem"]:
@@ -91,8 +99,7 @@ def look(config: settings.Settings, address: Address) -> World:
     return World(
         site=site,
         owner=mark,
-        # What needs the engine does not begin either where nobody could reach Coder.
-        docker_host=pulumi.Output.all(found, address.checked).apply(lambda known: docker_host(known[0])),
+        docker_host=found.apply(docker_host),
         socket_group=group,
         running=found.apply(
             lambda answer: {"CODER_STARTED_AT": answer["coder_started_at"], "JOINED": json.dumps(answer["joined"])}

@@ -3,15 +3,17 @@
 Run by an invoke on every operation, before anything is declared: Pulumi compares the program with its state, and not
 with the world.
 
-    python3 -m stack.jobs.world look      changes nothing (previews)
+    python3 -m stack.jobs.world look      changes nothing
     python3 -m stack.jobs.world ensure    notes what is to be made anew, and removes what stands in its place
 
 Prints one JSON object:
     {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "paused": ["coder-keeper"],
-     "coder_started_at": "2026-01-01T12:00:00Z", "joined": ["coder.admin.demo"], "problem": str or null}
+     "coder_started_at": "2026-01-01T12:00:00Z", "joined": ["coder.admin.demo"], "to_do": bool,
+     "problem": str or null}
 A part's generation is one more than the last where the part differs, and so has it replaced. `coder_started_at` is ""
 unless Coder runs, and `joined` are the containers on the workspaces' network: alive.py goes on with both, so that an
-`up` asks the engine once. A problem is no failure here, see alive.py.
+`up` asks the engine once. `to_do` says whether `ensure` has anything to note or to remove. A problem is no failure, see
+alive.py.
 
 What can change in a container while it keeps its id is compared; everything else cannot, and one with another id than
 the one that `up` made is somebody else's. Only what the program declares counts.
@@ -401,7 +403,7 @@ def main() -> None:
     record = pilot_file.read(declared.data_directory)
     answer: dict[str, Any] = {
         "generations": dict(record.get("generations") or {}), "differences": [], "paused": [],
-        "coder_started_at": "", "joined": [], "problem": None,
+        "coder_started_at": "", "joined": [], "to_do": False, "problem": None,
     }  # fmt: skip
     try:
         _compare(declared, record, answer, ensure=ensure)
@@ -416,9 +418,10 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
     answer["problem"] = _refusal(declared, found, record)
     if answer["problem"]:
         return
-    if ensure and not record.get("containers"):
+    unknown, of_another = not record.get("containers"), record.get("owner", declared.owner) != declared.owner
+    if ensure and unknown:
         _record_unknown(declared, found)
-    if ensure and record.get("owner", declared.owner) != declared.owner:
+    if ensure and of_another:
         # The last owner's token has the name that ours has in our state, and not its value.
         last = pilot_file.token_generation(declared.data_directory)
         pilot_file.update(declared.data_directory, token_generation=last + 1, owner=declared.owner)
@@ -428,6 +431,7 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
         different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
     answer["paused"] = paused(declared, found)
+    answer["to_do"] = bool(unknown or of_another or different or answer["paused"])
     answer["coder_started_at"] = started_at(found)
     if "workspaces" not in different and "workspaces" in found:
         answer["joined"] = [each["Name"] for each in found["workspaces"]["Containers"].values()]

@@ -248,6 +248,9 @@ def _is_refused(lived: Lived, changes: Mapping[str, Row], told: str, *, in_a_pre
         pilot.config = kept
         file.write_text(text)
     assert (_ids(pilot), world_of(pilot)) == (ids, world)
+    # Pulumi has noted components that have nothing in them yet.
+    pilot.up()
+    assert _ids(pilot) == ids
     pilot.up("--expect-no-changes")
     _every_workspace_starts(lived)
 

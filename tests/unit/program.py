@@ -32,7 +32,10 @@ LOCAL: Mapping[str, str] = {
 # What the jobs would print; anything that looks at them is under test, they are not.
 GENERATIONS = {"token": 1, "keeper-token": 1, "template-record": 0, "member": 0}
 ALIVE = {"answers": True, "generations": GENERATIONS, "differences": [], "problem": None}
-WORLD = {"generations": {}, "differences": [], "paused": [], "coder_started_at": "", "joined": [], "problem": None}
+WORLD = {
+    "generations": {}, "differences": [], "paused": [], "coder_started_at": "", "joined": [], "to_do": False,
+    "problem": None,
+}  # fmt: skip
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 RECORD = json.dumps({"incomplete": []})
 TOKEN = "token-of-the-admin"  # what the mock of the job prints

@@ -199,7 +199,7 @@ def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("look")[0] == {
         "generations": {"workspaces": 1}, "differences": [], "paused": [],
-        "coder_started_at": "2026-01-01T12:00:00Z", "joined": [], "problem": None,
+        "coder_started_at": "2026-01-01T12:00:00Z", "joined": [], "to_do": False, "problem": None,
     }  # fmt: skip
     assert pilot_file.read(str(tmp_path))["generations"] == {"workspaces": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 2}
@@ -224,6 +224,24 @@ def _foreign(live: dict[str, Any]) -> None:
     live["coder"]["State"]["Paused"] = True
     live["workspaces"]["Id"] = "n9"
     live["workspaces"]["Containers"] = {"w1": {"Name": "coder.admin.demo"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "record", "to_do"),
+    [
+        (lambda _: None, {}, False),
+        (lambda live: live.pop("coder"), {}, True),
+        (lambda live: live["coder"]["State"].update(Paused=True), {}, True),
+        (lambda _: None, {"containers": None}, True),
+        (lambda _: None, {"owner": "/home/me/second:local"}, True),
+    ],
+)
+def test_a_look_tells_whether_an_up_has_anything_to_note_or_to_remove(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path, change: Change, record: dict[str, Any],
+    to_do: bool,
+) -> None:  # fmt: skip
+    pilot_file.update(str(tmp_path), **record)
+    assert run("look", change=change, **{world.WORDS["TAKE_OVER"]: "yes"})[0]["to_do"] == to_do
 
 
 def test_what_stands_in_the_place_of_a_part_goes_and_nobody_on_a_network_is_stopped(
