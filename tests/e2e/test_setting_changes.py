@@ -143,6 +143,7 @@ def lived(copies: None, pilot: Pilot) -> Lived:
 
 # The ways in which settings that are each allowed meet: what a workspace has and a lower cap, names and passwords.
 TOGETHER = {
+    "every setting": {key: row for key, row in ROWS.items() if not row.refused and not row.instead_of},
     "another address, and caps below what the workspaces have": {
         "port": ROWS["port"],
         "accessUrl": Row(value=""),
@@ -167,6 +168,7 @@ TOGETHER = {
     },
 }
 REFUSED_TOGETHER = {
+    "every setting": {key: row for key, row in ROWS.items() if not row.refused and not row.instead_of},
     "a port that is taken": ({"port": Row(value=lambda _: str(HELD[0]))}, "; nothing was touched. End"),
     "a weak password": ({"password": Row(value="password", secret=True)}, "Coder does not take the password"),
     "no tailnet": (
