@@ -170,7 +170,7 @@ TOGETHER = {
 REFUSED_TOGETHER = {
     "every setting": {key: row for key, row in ROWS.items() if not row.refused and not row.instead_of},
     "a port that is taken": ({"port": Row(value=lambda _: str(HELD[0]))}, "; nothing was touched. End"),
-    "a weak password": ({"password": Row(value="password", secret=True)}, "Coder does not take the password"),
+    "a weak password": ({"password": Row(value="12345678", secret=True)}, "Coder does not take the password"),
     "no tailnet": (
         {"tailnet": Row(value="true"), "tailscaleSocket": Row(value="/nowhere.sock")}, "tailscaled does not answer",
     ),
