@@ -26,7 +26,7 @@ config = configuration.load()
 site = config.site
 accounts.check(config)
 address = address_of(config)
-world = look_at_the_world(config)
+world = look_at_the_world(config, address)
 provider = docker.Provider("docker", host=world.docker_host)
 
 network = Network("network", world, provider=provider)

@@ -50,7 +50,7 @@ from pilot.session import (
 from stack import account_check
 from stack.jobs import certificate, commands, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
-from stack.jobs.port import holder
+from stack.jobs.port import is_taken
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
 from toolchain.paths import CHECKOUT
@@ -305,33 +305,15 @@ def _images(subject: Subject) -> Iterator[Finding]:
 
 
 def _ports(subject: Subject) -> Iterator[Finding]:
-    site = subject.settings.site
-    for port in (site.port, *([site.tls_port] if subject.settings.tailnet.domain else [])):
-        yield _port(subject, port)
-
-
-def _port(subject: Subject, port: int) -> Finding:
+    """Who else has one is what `up` refuses, below."""
     site = subject.settings.site
     name = site.coder_container
-    with socket.socket() as probe:
-        # As Docker binds: connections of an earlier server that linger do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except PermissionError:
-            return Finding(check="port", level="ok", found=f"{port} is below 1024, Docker may have it")
-        except OSError:
-            free = False
-        else:
-            free = True
-    if free:
-        return Finding(check="port", level="ok", found=f"{port} is free")
-    # Not by `docker ps`, which makes one range of ports that follow each other.
-    if any(each.endswith(f"-> 127.0.0.1:{port}") for each in (subject.docker("port", name) or "").splitlines()):
-        return Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
-    fix = "`pulumi config set port <port>`, or end that"
-    found = f"{port} is taken by {holder(port, site.docker_host)}"
-    return Finding(check="port", level="problem", found=found, fix=fix)
+    for port in (site.port, *([site.tls_port] if subject.settings.tailnet.domain else [])):
+        # Not by `docker ps`, which makes one range of ports that follow each other.
+        if not is_taken(port):
+            yield Finding(check="port", level="ok", found=f"{port} is free")
+        elif any(each.endswith(f"-> 127.0.0.1:{port}") for each in (subject.docker("port", name) or "").splitlines()):
+            yield Finding(check="port", level="ok", found=f"{port} is ours, {name} has it")
 
 
 def _disk(subject: Subject) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from pilot.server import acting_for, admin, agents, member
 from pilot.session import Session, open_session
 from stack.jobs import engine, pilot_file
 from stack.jobs.coder import Api, ApiError
-from stack.jobs.workspace_world import Trouble, World, troubles
+from stack.jobs.workspace_world import Trouble, Workspace, World, troubles
 
 REPOSITORY = "git_repository"
 READY_TIMEOUT_S = 10 * 60
@@ -190,13 +190,39 @@ def _start_again(api: Api, trouble: Trouble, *, new_home: bool) -> None:
     wanted: dict[str, Any] = {"transition": "start"}
     if trouble.updates and workspace.active is not None:
         wanted["template_version_id"] = workspace.active.id
-    if trouble.image_parameter:
-        _say(f"{workspace.name}: {workspace.image} is offered no more, its image is now {trouble.image_parameter}")
-        wanted["rich_parameter_values"] = [{"name": "image", "value": trouble.image_parameter}]
+        if changed := _out_of_bounds(api, workspace, workspace.active.id):
+            wanted["rich_parameter_values"] = changed
     if trouble.container == "unknown":
         # Its name is the one that the new container will have.
         engine.remove_container(trouble.container_name)
     api.call("POST", f"/api/v2/workspaces/{workspace.id}/builds", wanted)
+
+
+def _out_of_bounds(api: Api, workspace: Workspace, version: str) -> list[dict[str, str]]:
+    """Parameters of the workspace that this version refuses, such as a limit above a new cap: with what it takes."""
+    offered = api.call("GET", f"/api/v2/templateversions/{version}/rich-parameters")
+    before = api.call("GET", f"/api/v2/workspacebuilds/{workspace.build}/parameters")
+    values = {each["name"]: each["value"] for each in before} if isinstance(before, list) else {}
+    changed = []
+    for each in offered if isinstance(offered, list) else []:
+        value = values.get(each["name"])
+        allowed = value if value is None else _allowed(each, value)
+        if allowed is not None and allowed != value:
+            _say(f"{workspace.name}: {each['display_name']}: {value} is no longer allowed, it is {allowed} now")
+            changed.append({"name": each["name"], "value": allowed})
+    return changed
+
+
+def _allowed(parameter: Mapping[str, Any], value: str) -> str:
+    """The value, or what the parameter has in its place: the default of a choice, the nearest end of a range."""
+    if options := [each["value"] for each in parameter["options"]]:
+        return value if value in options else str(parameter["default_value"])
+    if parameter["type"] != "number":
+        return value
+    low, high = parameter.get("validation_min"), parameter.get("validation_max")
+    if high is not None and float(value) > high:
+        return str(high)
+    return str(low) if low is not None and float(value) < low else value
 
 
 def _wait_for_editor(api: Api, workspace: Mapping[str, Any]) -> None:

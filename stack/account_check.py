@@ -12,9 +12,11 @@ from stack.jobs.admin import taken
 
 
 def refusal(config: settings.Settings) -> str | None:
-    """Why an `up` cannot make the accounts what the settings say: another user has a name or an address, or an account
-    has another address; with what to type. None where nothing stands against it."""
-    return _of_admin(config.admin, config.site) or _of_member(config.member, config.site)
+    """Why an `up` cannot make the accounts what the settings say: another user has a name or an address, an account has
+    another address, or a password is too weak; with what to type. None where nothing stands against it."""
+    # Nothing else of the program looks at it, the provider has its own.
+    os.environ["DOCKER_HOST"] = config.site.docker_host
+    return _of_admin(config.admin, config.site) or _of_member(config.member, config.site) or _of_passwords(config)
 
 
 def _of_admin(config: settings.Admin, site: settings.Site) -> str | None:
@@ -42,10 +44,18 @@ def _of_member(config: settings.Member, site: settings.Site) -> str | None:
     return member.refusal(_users(site), account, config.username, config.email)
 
 
+def _of_passwords(config: settings.Settings) -> str | None:
+    own = {"adminPassword": config.admin.password, "password": config.member.password}
+    told = (
+        accounts.weakness(config.site.coder_container, password.plain, setting)
+        for setting, password in own.items()
+        if password and password.plain
+    )
+    return next(filter(None, told), None)
+
+
 def _users(site: settings.Site) -> Sequence[User]:
     """Coder's accounts; none where the database does not run, and the jobs have to find out."""
-    # Nothing else of the program looks at it, the provider has its own.
-    os.environ["DOCKER_HOST"] = site.docker_host
     try:
         return accounts.users(site.postgres_container, names.ROLE, names.DATABASE)
     except engine.JobError:

@@ -29,6 +29,8 @@ class Address:
     url: pulumi.Output[str]
     apps_domain: str
     """With the port; "" for paths."""
+    checked: pulumi.Output[bool]
+    """Known, in a preview too, unless something stands against this address, where an `up` ends."""
     tls: Tls | None = None
     """None where Coder speaks http, and tailscaled https where the address does."""
 

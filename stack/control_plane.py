@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
@@ -13,7 +12,7 @@ from stack.address import Address
 from stack.database import Database
 from stack.jobs import names
 from stack.jobs.names import CODER_ALIAS, DATABASE, LOOPBACK, ROLE
-from stack.jobs.port import holder
+from stack.jobs.port import FIX, taken
 from stack.network import Networks
 from stack.world import World
 
@@ -24,23 +23,6 @@ CERTIFICATE = "/home/coder/tls/certificate.pem"
 KEY = "/home/coder/tls/key.pem"
 TOKEN_LIFETIME_H = 365 * 24
 OTHER_TOKEN_LIFETIME_H = 7 * 24
-
-
-def socket_group(socket: str) -> pulumi.Output[str]:
-    """The group id of the engine's socket, which differs from box to box; unknown in a preview elsewhere.
-
-    Raises:
-        pulumi.RunError: an `up` on a machine without the socket.
-    """
-    try:
-        return pulumi.Output.from_input(str(Path(socket).stat().st_gid))
-    except OSError as error:
-        if pulumi.runtime.is_dry_run():
-            return pulumi.Output.from_input(pulumi.output.UNKNOWN).apply(str)
-        raise told.refusal(
-            f"the engine's socket cannot be seen: {error}; start Docker (`python3 -m toolchain engine --start`), "
-            "or run `pulumi config set dockerSocket <path>`"
-        ) from None
 
 
 def agent_url(site: settings.Site) -> str:
@@ -103,13 +85,13 @@ def _files(address: Address) -> list[docker.ContainerUploadArgs]:
 
 
 def _explain(site: settings.Site, error: str) -> bool:
-    """Say what the engine's words about a taken port, which differ from version to version, mean; no second attempt."""
+    """Say what the engine's words about a taken port, which differ from version to version, mean; no second attempt.
+
+    One that is taken now is refused beforehand, as far as anybody but the engine can tell.
+    """
     if any(words in error for words in ("address already in use", "port is already allocated")):
         port = site.tls_port if f":{site.tls_port}" in error else site.port
-        told.error(
-            f"port {port} of {LOOPBACK} is taken by {holder(port, site.docker_host)}: end that, or run "
-            "`pulumi config set port <port>`"
-        )
+        told.error(f"{taken(port, site.docker_host)}: {FIX}")
     return False
 
 
@@ -173,7 +155,7 @@ class ControlPlane(pulumi.ComponentResource):
                     for port in (site.port, *([site.tls_port] if address.tls else []))
                 ],
                 files=_files(address),
-                supplementary_groups=[socket_group(site.docker_socket)],
+                supplementary_groups=[world.socket_group],
                 health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{site.port}/healthz",
                 stop_grace_s=STOP_GRACE_S,
                 memory_mb=config.memory_mb,

@@ -27,6 +27,7 @@ def of(config: Settings, owner: str, checkout: Path, stack: str) -> Declared:
             "memory_mb": config.control_plane.memory_mb,
             "cpus": config.control_plane.cpus,
             "networks": {control: [], workspaces: [names.CODER_ALIAS]},
+            "ports": [site.port, *([site.tls_port] if config.tailnet.domain else [])],
         },
         "keeper": {
             "name": site.keeper_container,

@@ -13,7 +13,7 @@ import pulumi_docker as docker
 from stack import containers, job, settings, told
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, Bundle, sources
-from stack.control_plane import SOCKET_IN_CONTAINER, TOKEN_LIFETIME_H, socket_group
+from stack.control_plane import SOCKET_IN_CONTAINER, TOKEN_LIFETIME_H
 from stack.database import Database
 from stack.jobs import names
 from stack.network import Networks
@@ -124,7 +124,7 @@ class Keeper(pulumi.ComponentResource):
                 ],
                 # Postgres's image declares volumes there, and each container would leave one behind.
                 tmpfs=["/var/lib/postgresql", "/var/lib/postgresql/data"],
-                supplementary_groups=[socket_group(site.docker_socket)],
+                supplementary_groups=[world.socket_group],
                 health_command=HEALTH,
                 health_interval_s=HEALTH_INTERVAL_S,
                 stop_grace_s=STOP_GRACE_S,

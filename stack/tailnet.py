@@ -23,20 +23,22 @@ def address_of(config: settings.Settings) -> Address:
     """Where people reach Coder."""
     # What this program can tell by itself comes first.
     certificate = tls(config.tailnet)
-    own = config.control_plane.access_url
-    url = pulumi.Output.from_input(own) if own else _url(config.tailnet, config.site)
-    return Address(url=url, apps_domain=config.apps_domain, tls=certificate)
+    url, checked = _url(config.tailnet, config.site, config.control_plane.access_url)
+    return Address(url=url, apps_domain=config.apps_domain, checked=checked, tls=certificate)
 
 
-def _url(config: settings.Tailnet, site: settings.Site) -> pulumi.Output[str]:
-    """This node's https name, or loopback while the tailnet is off.
+def _url(
+    config: settings.Tailnet, site: settings.Site, own: str | None
+) -> tuple[pulumi.Output[str], pulumi.Output[bool]]:
+    """The owner's own, this node's https name, or loopback while the tailnet is off; and whether it was checked.
 
     An invoke that only reads: every precondition of `tailscale serve` is verified here, before anything is created.
     In a preview a problem is a warning and the address unknown: a machine without Tailscale can still show a plan.
     """
     if not config.enabled:
-        return pulumi.Output.from_input(site.coder_url)
-    return _ask("check", config.environment(site)).apply(_url_found)
+        return pulumi.Output.from_input(own or site.coder_url), pulumi.Output.from_input(True)
+    found = _ask("check", config.environment(site))
+    return found.apply(lambda answer: _url_found(answer, own)), found.apply(lambda _: True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +133,11 @@ def _answer(stdout: str) -> dict[str, Any]:
     return answer
 
 
-def _url_found(answer: dict[str, Any]) -> pulumi.Input[str]:
+def _url_found(answer: dict[str, Any], own: str | None) -> pulumi.Input[str]:
     if "problem" not in answer:
-        return str(answer["url"])
+        return own or str(answer["url"])
     told.warn(f"The tailnet is not ready, and `pulumi up` will stop here: {answer['problem']}")
-    return pulumi.Output.from_input(cast(Any, UNKNOWN))
+    return own or pulumi.Output.from_input(cast(Any, UNKNOWN))
 
 
 def _url_served(url: str, answer: dict[str, Any]) -> str:

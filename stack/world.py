@@ -13,6 +13,7 @@ import pulumi
 import pulumi_command as command
 
 from stack import declared, job, settings, told
+from stack.address import Address
 from stack.jobs.world import WORDS
 
 
@@ -25,6 +26,8 @@ class World:
     """The checkout and the stack that the pilot belongs to."""
     docker_host: pulumi.Output[str]
     """The engine's address, known once nothing stands against an `up`: what needs the engine waits for it."""
+    socket_group: pulumi.Output[str]
+    """The group id of the engine's socket, which differs from box to box."""
     running: pulumi.Output[Mapping[str, str]]
     """What stack/jobs/alive.py need not ask the engine again, as its variables."""
     _generations: pulumi.Output[Mapping[str, int]]
@@ -39,7 +42,30 @@ def owner() -> str:
     return f"{Path.cwd()}:{pulumi.get_stack()}"
 
 
-def look(config: settings.Settings) -> World:
+def _socket_group(socket: str) -> pulumi.Output[str]:
+    """The group id of the engine's socket, which differs from box to box; unknown in a preview elsewhere.
+
+    Raises:
+        pulumi.RunError: an `up` on a machine without the socket.
+    """
+    try:
+        return pulumi.Output.from_input(str(Path(socket).stat().st_gid))
+    except OSError as error:
+        if pulumi.runtime.is_dry_run():
+            return pulumi.Output.from_input(pulumi.output.UNKNOWN).apply(str)
+        raise told.refusal(
+            f"the engine's socket cannot be seen: {error}; start Docker (`python3 -m toolchain engine --start`), "
+            "or run `pulumi config set dockerSocket <path>`"
+        ) from None
+
+
+def _ask(action: str, environment: Mapping[str, str]) -> pulumi.Output[Any]:
+    return command.local.run_output(
+        command=job.line("world", action), environment=dict(environment), logging=command.local.Logging.NONE
+    ).stdout.apply(json.loads)
+
+
+def look(config: settings.Settings, address: Address) -> World:
     """Compare what runs with what is declared; on `up`, make way for what is to be made anew.
 
     An invoke, not a resource: it runs on every operation, and shows no change.
@@ -48,15 +74,18 @@ def look(config: settings.Settings) -> World:
         pulumi.RunError: the settings would leave the living pilot's data behind, or it is another checkout's.
     """
     site, mark = config.site, owner()
-    found = command.local.run_output(
-        command=job.line("world", "look" if pulumi.runtime.is_dry_run() else "ensure"),
-        environment={
-            "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
-            "DOCKER_HOST": site.docker_host,
-            **{variable: os.environ.get(variable, "") for variable in WORDS.values()},
-        },
-        logging=command.local.Logging.NONE,
-    ).stdout.apply(json.loads)
+    group = _socket_group(site.docker_socket)
+    environment = {
+        "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
+        "DOCKER_HOST": site.docker_host,
+        **{variable: os.environ.get(variable, "") for variable in WORDS.values()},
+    }
+    found = _ask("look", environment)
+    if not pulumi.runtime.is_dry_run():
+        # Nothing is noted, and nothing that needs the engine begins, where nobody could reach Coder.
+        found = pulumi.Output.all(found, address.checked).apply(
+            lambda known: _ask("ensure", environment) if known[0]["to_do"] else known[0]
+        )
 
     def docker_host(answer: Mapping[str, Any]) -> str:
         if answer["problem"]:
@@ -71,6 +100,7 @@ def look(config: settings.Settings) -> World:
         site=site,
         owner=mark,
         docker_host=found.apply(docker_host),
+        socket_group=group,
         running=found.apply(
             lambda answer: {"CODER_STARTED_AT": answer["coder_started_at"], "JOINED": json.dumps(answer["joined"])}
         ),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stack.jobs import coder, engine, postgres
+from stack.jobs import coder, engine, names, postgres
 from stack.jobs.pilot_file import Account
 
 OWNER = "owner"
 """Coder's word for the role of an administrator."""
+VALIDATE = "/api/v2/users/validate-password"
+WEAKNESS_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +75,33 @@ def refuse_weak(api: coder.Api, password: str, setting: str) -> None:
     Raises:
         engine.JobError: it is too weak; with the setting, and without the password.
     """
-    answer = api.call("POST", "/api/v2/users/validate-password", {"password": password})
-    if isinstance(answer, dict) and not answer.get("valid"):
+    if told := _weakness(api.call("POST", VALIDATE, {"password": password}), setting):
         # Those that we make are strong.
-        raise engine.JobError(
-            f"Coder does not take the {setting}, {answer.get('details')}: run `pulumi config set --secret {setting}`"
+        raise engine.JobError(told)
+
+
+def weakness(container: str, password: str, setting: str) -> str | None:
+    """The same before anything is touched, as what to say; None where Coder takes the password, or cannot be asked.
+
+    Asked inside of its container: where that is stopped, anybody may listen on the port.
+    """
+    ask = (
+        f"exec curl --silent --fail --max-time {WEAKNESS_TIMEOUT_S} --header 'Content-Type: application/json' "
+        f'--data @- "http://{names.LOOPBACK}:${{CODER_HTTP_ADDRESS##*:}}{VALIDATE}"'
+    )
+    try:
+        answer = engine.docker(
+            "exec", "--interactive", container, "sh", "-c", ask, stdin=json.dumps({"password": password})
         )
+        return _weakness(json.loads(answer), setting)
+    except (engine.JobError, ValueError):
+        return None
+
+
+def _weakness(answer: object, setting: str) -> str | None:
+    if isinstance(answer, dict) and not answer.get("valid"):
+        return f"Coder does not take the {setting}, {answer.get('details')}: run `pulumi config set --secret {setting}`"
+    return None
 
 
 def rename(api: coder.Api, account: Account, username: str | None, name: str | None) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from stack.jobs import accounts, api_token, coder, engine, pilot_file, postgres, program
+from stack.jobs import accounts, api_token, coder, engine, names, pilot_file, postgres, program
 from stack.jobs.accounts import User
 from stack.jobs.pilot_file import Account
 
@@ -156,6 +156,10 @@ def _converge(anonymous: coder.Api, directory: str, generation: int) -> str:
     lifetime_h = int(program.variable("TOKEN_LIFETIME_H"))
     key = api_token.replace(api, f"{prefix}{generation}", prefix, lifetime_h, scope="all")
     coder.Api(url=anonymous.url, token=key).call("GET", "/api/v2/users/me")
+    if recorded and recorded.id != account.id:
+        # The administrator of before may stay an owner, but no longer with a token in states and backups.
+        for each in (prefix, names.KEEPER_TOKEN_PREFIX):
+            api_token.remove(api, each, recorded.id)
     api.call("POST", "/api/v2/users/logout")
     applied = Account(
         id=account.id, username=username, name=name, email=account.email, password_digest=account.password_digest

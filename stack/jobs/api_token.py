@@ -17,11 +17,7 @@ def replace(api: coder.Api, name: str, prefix: str, lifetime_h: int, **power: ob
         coder.ApiError: Coder refused or did not answer.
         engine.JobError: it answered without a token.
     """
-    # An expired one keeps its name, and newer servers than 2.30 list it only when asked to.
-    tokens = api.call("GET", "/api/v2/users/me/keys/tokens?include_expired=true")
-    for token in tokens if isinstance(tokens, list) else []:
-        if str(token["token_name"]).startswith(prefix):
-            api.call("DELETE", f"/api/v2/users/me/keys/{token['id']}")
+    remove(api, prefix)
     answer = api.call(
         "POST", "/api/v2/users/me/keys/tokens",
         {"token_name": name, "lifetime": lifetime_h * NANOSECONDS_PER_HOUR, **power},
@@ -30,3 +26,16 @@ def replace(api: coder.Api, name: str, prefix: str, lifetime_h: int, **power: ob
     if not key:
         raise engine.JobError("Coder answered the request for an API token without one")
     return key
+
+
+def remove(api: coder.Api, prefix: str, user: str = "me") -> None:
+    """Delete all tokens of the user, by the id, whose names begin with `prefix`.
+
+    Raises:
+        coder.ApiError: Coder refused or did not answer.
+    """
+    # An expired one keeps its name, and newer servers than 2.30 list it only when asked to.
+    tokens = api.call("GET", f"/api/v2/users/{user}/keys/tokens?include_expired=true")
+    for token in tokens if isinstance(tokens, list) else []:
+        if str(token["token_name"]).startswith(prefix):
+            api.call("DELETE", f"/api/v2/users/{user}/keys/{token['id']}")

@@ -1,14 +1,35 @@
-"""Who listens on a port of this machine."""
+"""Whether a port of this machine is free, and who listens on it."""
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import subprocess
 
 from stack.jobs import engine
 from stack.jobs.names import LOOPBACK
 
 CALL_TIMEOUT_S = 10
+FIX = "end that, or run `pulumi config set port <port>`"
+
+
+def is_taken(port: int) -> bool:
+    """Whether Docker could not publish the TCP port on loopback because somebody has it."""
+    with socket.socket() as probe:
+        # As Docker binds: connections of an earlier server that linger do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            # Not one below 1024, which Docker may have though we may not.
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def taken(port: int, docker_host: str) -> str:
+    """What to say of a port that is taken."""
+    return f"port {port} of {LOOPBACK} is taken by {holder(port, docker_host)}"
 
 
 def holder(port: int, docker_host: str) -> str:

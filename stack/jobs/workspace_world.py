@@ -174,14 +174,6 @@ class Trouble:
             ]
         )
 
-    @property
-    def image_parameter(self) -> str:
-        """The image to choose for that start, "" where the one that it has is still offered."""
-        active, image = self.workspace.active, self.workspace.image
-        if not self.updates or active is None or image is None or image in active.bases:
-            return ""
-        return active.bases[0]
-
 
 def troubles(world: World) -> list[Trouble]:
     """What is wrong, one for each workspace with which something is."""

@@ -3,15 +3,17 @@
 Run by an invoke on every operation, before anything is declared: Pulumi compares the program with its state, and not
 with the world.
 
-    python3 -m stack.jobs.world look      changes nothing (previews)
+    python3 -m stack.jobs.world look      changes nothing
     python3 -m stack.jobs.world ensure    notes what is to be made anew, and removes what stands in its place
 
 Prints one JSON object:
     {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "paused": ["coder-keeper"],
-     "coder_started_at": "2026-01-01T12:00:00Z", "joined": ["coder.admin.demo"], "problem": str or null}
+     "coder_started_at": "2026-01-01T12:00:00Z", "joined": ["coder.admin.demo"], "to_do": bool,
+     "problem": str or null}
 A part's generation is one more than the last where the part differs, and so has it replaced. `coder_started_at` is ""
 unless Coder runs, and `joined` are the containers on the workspaces' network: alive.py goes on with both, so that an
-`up` asks the engine once. A problem is no failure here, see alive.py.
+`up` asks the engine once. `to_do` says whether `ensure` has anything to note or to remove. A problem is no failure, see
+alive.py.
 
 What can change in a container while it keeps its id is compared; everything else cannot, and one with another id than
 the one that `up` made is somebody else's. Only what the program declares counts.
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.jobs import engine, names, pilot_file, program, workspace_secrets
+from stack.jobs import engine, names, pilot_file, port, program, workspace_secrets
 
 MEBIBYTE = 1 << 20
 NANO = 10**9
@@ -66,8 +68,8 @@ class Declared:
     last_data_directory: str
     """Where the checkout had it last, "" for nowhere."""
     containers: Mapping[str, Record]
-    """Each with "name", "image", "memory_mb", "cpus", "restart", "networks", from each network to our aliases, and
-    "stays_stopped" where nothing later in `up` starts it."""
+    """Each with "name", "image", "memory_mb", "cpus", "restart", "networks", from each network to our aliases,
+    "stays_stopped" where nothing later in `up` starts it, and Coder with the "ports" that it publishes."""
     networks: Mapping[str, Record]
     """Each with "name" and "internal"."""
 
@@ -171,6 +173,17 @@ def _second_server(declared: Declared, live: Mapping[str, Record]) -> str | None
         "touched. Stop the pilot that it is of, `docker compose down` without --volumes (docs/adoption.md), then "
         "`make up`"
     )
+
+
+def _taken_port(declared: Declared, live: Mapping[str, Record]) -> str | None:
+    """Whether Coder's container would be removed for one that cannot start."""
+    coder = live.get("coder", {"State": {}})
+    bindings = (coder["HostConfig"]["PortBindings"] or {}) if coder["State"].get("Running") else {}
+    own = {each["HostPort"] for published in bindings.values() for each in published or []}
+    taken = [each for each in declared.containers["coder"]["ports"] if str(each) not in own and port.is_taken(each)]
+    if not taken:
+        return None
+    return f"{port.taken(taken[0], declared.docker_host)}; nothing was touched. {port.FIX.capitalize()}"
 
 
 def _has_database(data_directory: str) -> bool:
@@ -371,6 +384,7 @@ def _refusal(declared: Declared, live: Mapping[str, Record], record: Record) -> 
         or _other_place(declared, live, record)
         or _second_server(declared, live)
         or (None if begun else _lost_database(declared))
+        or _taken_port(declared, live)
     )
 
 
@@ -389,7 +403,7 @@ def main() -> None:
     record = pilot_file.read(declared.data_directory)
     answer: dict[str, Any] = {
         "generations": dict(record.get("generations") or {}), "differences": [], "paused": [],
-        "coder_started_at": "", "joined": [], "problem": None,
+        "coder_started_at": "", "joined": [], "to_do": False, "problem": None,
     }  # fmt: skip
     try:
         _compare(declared, record, answer, ensure=ensure)
@@ -404,9 +418,10 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
     answer["problem"] = _refusal(declared, found, record)
     if answer["problem"]:
         return
-    if ensure and not record.get("containers"):
+    unknown, of_another = not record.get("containers"), record.get("owner", declared.owner) != declared.owner
+    if ensure and unknown:
         _record_unknown(declared, found)
-    if ensure and record.get("owner", declared.owner) != declared.owner:
+    if ensure and of_another:
         # The last owner's token has the name that ours has in our state, and not its value.
         last = pilot_file.token_generation(declared.data_directory)
         pilot_file.update(declared.data_directory, token_generation=last + 1, owner=declared.owner)
@@ -416,6 +431,7 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
         different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
     answer["paused"] = paused(declared, found)
+    answer["to_do"] = bool(unknown or of_another or different or answer["paused"])
     answer["coder_started_at"] = started_at(found)
     if "workspaces" not in different and "workspaces" in found:
         answer["joined"] = [each["Name"] for each in found["workspaces"]["Containers"].values()]

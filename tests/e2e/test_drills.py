@@ -29,7 +29,7 @@ from tests.e2e import box_fixture
 from tests.e2e.box_fixture import Box
 from tests.e2e.clone_fixture import STACK, cloned
 from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
-from tests.e2e.pilot_fixture import Pilot, docker, eventually, request, sweep
+from tests.e2e.pilot_fixture import Pilot, docker, eventually, free_port, request, sweep
 from tests.e2e.retirement_fixture import (
     Belongings,
     assert_whole,
@@ -83,6 +83,41 @@ def test_a_kill_at_any_moment_of_up_and_of_destroy_is_mended_by_one_command(
     command(pilot, "down")
     assert left_over(pilot) == []
     pilot.up()
+    assert_whole(pilot, owned)
+
+
+# Each makes other parts anew, or is for Coder to change.
+CHANGES: list[dict[str, str]] = [
+    {"accessUrl": "http://coder.example", "fullName": "Ada Lovelace"},
+    {"port": str(free_port()), "keepAliveMax": "6h"},
+    {"coderMemory": "3GiB", "postgresMemory": "2GiB", "adminName": "Grace Hopper"},
+    {"username": "ada", "backupAt": "04:15", "accessUrl": ""},
+    {"workspaceMemoryCap": "8GiB", "idleTtl": "3h", "timezone": "Europe/Berlin"},
+]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_kill_at_any_moment_of_a_change_is_mended_by_one_command(pilot: Pilot, owned: Belongings, seed: int) -> None:
+    moments = random.Random(seed)  # noqa: S311  the same moments on every run
+    change = CHANGES[seed % len(CHANGES)]
+    before = {key: pilot.config.get(key, "") for key in change}
+    pilot.write_config(**change)
+    kill_at(pilot, moments.uniform(0.3, UP_TAKES_S), "up")
+    command(pilot, "up")
+    assert pilot.plugins() == []
+    pilot.variables.pop("token", None)
+    after = belongings(pilot)
+    assert (after.workspaces, after.templates, after.homes) == (owned.workspaces, owned.templates, owned.homes)
+    pilot.up("--expect-no-changes")
+    for key, value in before.items():
+        if value:
+            pilot.write_config(**{key: value})
+        else:
+            del pilot.config[key]
+            pilot.write_config()
+    kill_at(pilot, moments.uniform(0.3, UP_TAKES_S), "up")
+    command(pilot, "up")
+    assert pilot.plugins() == []
     assert_whole(pilot, owned)
 
 

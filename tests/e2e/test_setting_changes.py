@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ class Row:
     refused: str = ""
     """Of the message, where the change is refused."""
     secret: bool = False
+    instead_of: str = ""
+    """A secret setting that is taken out with the same change."""
 
 
 # Of this run alone: another one at the same time takes its own away.
@@ -48,7 +51,6 @@ def _copy_of(image: str) -> Callable[[Pilot], str]:
 
 ELSEWHERE = {
     "tailnet": "tests/e2e/test_tailnet.py switches it on and off on a pilot that lives",
-    "claudeCodeOauthToken": "excludes anthropicApiKey; tests/e2e/test_pilot.py sets and removes it",
 }
 ROWS = {
     "name": Row(value="another-name", refused="pulumi config set name"),
@@ -79,6 +81,7 @@ ROWS = {
     "serviceEnvironment": Row(value='{"PHOENIX": "http://host.docker.internal:6006"}'),
     "anthropicBaseUrl": Row(value="http://host.docker.internal:4000"),
     "anthropicApiKey": Row(value="sk-ant-of-the-tests", secret=True),
+    "claudeCodeOauthToken": Row(value="sk-ant-oat-of-the-tests", secret=True, instead_of="anthropicApiKey"),
     "tailnetName": Row(value="framework"),
     # What they do together is in tests/e2e/test_domain.py.
     "domain": Row(value="coder.example.com", refused="pulumi config set tailnet true"),
@@ -138,11 +141,61 @@ def lived(copies: None, pilot: Pilot) -> Lived:
     return Lived(pilot=pilot, running=running, parked=parked)
 
 
-def _set(pilot: Pilot, key: str, row: Row, value: str) -> None:
-    if row.secret:
-        pilot.pulumi("config", "set", "--secret", key, value)
-    else:
-        pilot.write_config(**{key: value})
+# The ways in which settings that are each allowed meet: what a workspace has and a lower cap, names and passwords.
+TOGETHER = {
+    "every setting": {key: row for key, row in ROWS.items() if not row.refused and not row.instead_of},
+    "another address, and caps below what the workspaces have": {
+        "port": ROWS["port"],
+        "accessUrl": Row(value=""),
+        "keepAliveMax": Row(value="3h"),
+        "workspaceMemory": Row(value="1GiB"),
+        "workspaceMemoryCap": Row(value="2GiB"),
+        "idleTtl": Row(value="90m"),
+    },
+    "other accounts, and both servers made anew": {
+        "username": Row(value="grace"),
+        "password": Row(value="another-Passw0rd-for-every-day", secret=True),
+        "adminUsername": Row(value="root"),
+        "adminPassword": Row(value="another-Passw0rd-of-the-owners", secret=True),
+        "coderImage": Row(value=CODER_IMAGE),
+        "postgresImage": Row(value=POSTGRES_IMAGE),
+        "memoryReserve": Row(value="2%"),
+    },
+    "what is encrypted now, and an image less": {
+        "serviceEnvironment": Row(value='{"PHOENIX": "http://host.docker.internal:6007"}', secret=True),
+        "workspaceImages": Row(value=WORKSPACE_IMAGE),
+        "timezone": Row(value=""),
+    },
+}
+REFUSED_TOGETHER = {
+    "every setting": {key: row for key, row in ROWS.items() if not row.refused and not row.instead_of},
+    "a port that is taken": ({"port": Row(value=lambda _: str(HELD[0]))}, "; nothing was touched. End"),
+    "a weak password": ({"password": Row(value="12345678", secret=True)}, "Coder does not take the password"),
+    "no tailnet": (
+        {"tailnet": Row(value="true"), "tailscaleSocket": Row(value="/nowhere.sock")}, "tailscaled does not answer",
+    ),
+    "no socket": ({"dockerSocket": Row(value="/nowhere.sock")}, "pulumi config set dockerSocket"),
+}  # fmt: skip
+HELD: list[int] = []
+"""The port that this program listens on."""
+WITH_MORE = {
+    "postgresMemory": Row(value="3GiB"),
+    "coderCpus": Row(value="3"),
+    "anthropicBaseUrl": Row(value="http://more.example"),
+    "backupAt": Row(value="05:05"),
+}
+
+
+def _set(pilot: Pilot, changes: Mapping[str, Row]) -> None:
+    for key, row in changes.items():
+        value = row.value if isinstance(row.value, str) else row.value(pilot)
+        if row.instead_of:
+            pilot.pulumi("config", "rm", row.instead_of)
+        if row.secret:
+            pilot.config.pop(key, None)
+            pilot.pulumi("config", "set", "--secret", key, value)
+        else:
+            pilot.write_config(**{key: value})
 
 
 def _ids(pilot: Pilot) -> list[tuple[str, str]]:
@@ -155,24 +208,63 @@ def _ids(pilot: Pilot) -> list[tuple[str, str]]:
 def test_a_change_leaves_the_world_of_a_fresh_pilot_or_is_refused(
     lived: Lived, make_pilot: Callable[..., Pilot], key: str
 ) -> None:
-    pilot, row = lived.pilot, ROWS[key]
-    value = row.value if isinstance(row.value, str) else row.value(pilot)
-    owned, ids, kept = belongings(pilot), _ids(pilot), pilot.config.get(key, "")
-    if row.refused:
-        _set(pilot, key, row, value)
-        for said in (pilot.pulumi("preview", check=False), pilot.up(check=False), command(pilot, "up", check=False)):
-            assert row.refused in said
-        assert _ids(pilot) == ids
-        if kept:
-            pilot.write_config(**{key: kept})
-        else:
-            del pilot.config[key]
-            pilot.write_config()
+    if ROWS[key].refused:
+        _is_refused(lived, {key: ROWS[key]}, ROWS[key].refused, in_a_preview=True)
     else:
-        _set(pilot, key, row, value)
-        command(pilot, "up")
-        pilot.variables.pop("token", None)
-        assert world_of(pilot) == _fresh(pilot, make_pilot)
+        _leaves_a_fresh_world(lived, {key: ROWS[key]}, make_pilot)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("changes", TOGETHER)
+def test_several_changes_at_once_do_too(lived: Lived, make_pilot: Callable[..., Pilot], changes: str) -> None:
+    _leaves_a_fresh_world(lived, TOGETHER[changes], make_pilot)
+
+
+@pytest.fixture(scope="module")
+def somebody_listens() -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", free_port())) as holder:
+        HELD.append(holder.getsockname()[1])
+        yield
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("somebody_listens")
+@pytest.mark.parametrize("changes", REFUSED_TOGETHER)
+def test_one_that_is_refused_keeps_all_others_from_happening(lived: Lived, changes: str) -> None:
+    refused, told = REFUSED_TOGETHER[changes]
+    _is_refused(lived, {**WITH_MORE, **refused}, told, in_a_preview="dockerSocket" not in refused)
+
+
+def _is_refused(lived: Lived, changes: Mapping[str, Row], told: str, *, in_a_preview: bool) -> None:
+    pilot = lived.pilot
+    file = pilot.directory / f"Pulumi.{pilot.stack}.yaml"
+    ids, world, kept, text = _ids(pilot), world_of(pilot), dict(pilot.config), file.read_text()
+    _set(pilot, changes)
+    try:
+        for said in (pilot.up(check=False), command(pilot, "up", check=False)):
+            assert told in said
+        assert told in pilot.pulumi("preview", check=False) or not in_a_preview
+    finally:
+        pilot.config = kept
+        file.write_text(text)
+    assert (_ids(pilot), world_of(pilot)) == (ids, world)
+    # Pulumi has noted components that have nothing in them yet.
+    pilot.up()
+    assert _ids(pilot) == ids
+    pilot.up("--expect-no-changes")
+    _every_workspace_starts(lived)
+
+
+def _leaves_a_fresh_world(lived: Lived, changes: Mapping[str, Row], make_pilot: Callable[..., Pilot]) -> None:
+    pilot = lived.pilot
+    owned = belongings(pilot)
+    _set(pilot, changes)
+    command(pilot, "up")
+    pilot.variables.pop("token", None)
+    assert world_of(pilot) == _fresh(pilot, make_pilot)
+    assert _idle_times(lived) == {pilot.call("GET", "/api/v2/templates")[0]["default_ttl_ms"]}
     pilot.up("--expect-no-changes")
     _every_workspace_starts(lived)
     after = belongings(pilot)
@@ -192,6 +284,11 @@ def _fresh(pilot: Pilot, make_pilot: Callable[..., Pilot]) -> dict[str, Any]:
     finally:
         other.write_config(purgeOnDestroy="false")
         other.remove()
+
+
+def _idle_times(lived: Lived) -> set[int]:
+    """Neither workspace has one of its own."""
+    return {lived.pilot.workspace(each["id"])["ttl_ms"] for each in (lived.running, lived.parked)}
 
 
 def _every_workspace_starts(lived: Lived) -> None:

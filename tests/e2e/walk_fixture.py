@@ -9,14 +9,27 @@ from hypothesis import strategies
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
-from tests.e2e.retirement_fixture import belongings, command, container_of, furnished, sql
+from tests.e2e.retirement_fixture import belongings, command, container_of, furnished, kill_at, sql
 from tests.e2e.workspace_fixture import editor_answers
 
 WORKSPACES_MAX = 3
 NAMES = strategies.sampled_from(["ada", "grace", "edsger", "barbara"])
 SETTINGS = strategies.sampled_from(
-    [("idleTtl", "2h"), ("idleTtl", "3h"), ("coderMemory", "2GiB"), ("coderMemory", "3GiB"), ("postgresCpus", "2")]
+    [
+        (key, value)
+        for key, values in {
+            "idleTtl": ("2h", "3h"),
+            "coderMemory": ("2GiB", "3GiB"),
+            "postgresCpus": ("1", "2"),
+            "keepAliveMax": ("6h", "12h"),
+            "timezone": ("", "Europe/Berlin"),
+            "fullName": ("Ada Lovelace", "Grace Hopper"),
+            "backupAt": ("03:30", "04:15"),
+        }.items()
+        for value in values
+    ]
 )
+UP_TAKES_S = 15
 
 
 def _server(pilot: Pilot) -> str:
@@ -122,6 +135,11 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def down(self) -> None:
         command(self.pilot, "down")
+        self.whole = False
+
+    @rule(moment_s=strategies.floats(0.3, UP_TAKES_S))
+    def up_killed(self, moment_s: float) -> None:
+        kill_at(self.pilot, moment_s, "up")
         self.whole = False
 
     @precondition(lambda self: not self.whole)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stack.jobs import workspace_secrets
-from tests.e2e.pilot_fixture import Pilot, docker, eventually
+from tests.e2e.pilot_fixture import Pilot, docker, eventually, request
 from tests.e2e.retirement_fixture import Belongings, belongings, container_of, furnished, sql
 from tests.e2e.workspace_fixture import editor_answers
 
@@ -73,7 +73,8 @@ def world_of(pilot: Pilot) -> dict[str, Any]:
         "template": _pick(template, *TEMPLATE),
         "variables": variables,
         "admin": _pick(pilot.call("GET", "/api/v2/users/me"), *USER),
-        "member": _pick(pilot.call("GET", f"/api/v2/users/{pilot.outputs()['username']}"), *USER),
+        "member": _pick(_member(pilot), *USER),
+        "secrets": (workspace_secrets.shared(str(pilot.data)) / workspace_secrets.FILE).read_text(),
     }
     text = json.dumps(world, sort_keys=True)
     own = {str(pilot.data): "DATA", str(pilot.directory): "FOLDER", pilot.name: "NAME", pilot.config["port"]: "PORT"}
@@ -82,6 +83,15 @@ def world_of(pilot: Pilot) -> dict[str, Any]:
     # The digest of a workspace image covers the pilot's name.
     text = re.sub(r"(localhost/NAME-workspace:[a-z0-9-]*-)[0-9a-f]{12}", r"\1DIGEST", text)
     found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _member(pilot: Pilot) -> dict[str, Any]:
+    """The account for every day, by whoever signs in with what `make password` prints."""
+    outputs = pilot.outputs()
+    credentials = {"email": outputs["email"], "password": outputs["password"]}
+    token = request(pilot.url, "POST", "/api/v2/users/login", credentials)["session_token"]
+    found: dict[str, Any] = pilot.call("GET", "/api/v2/users/me", token=token)
     return found
 
 

@@ -32,7 +32,10 @@ LOCAL: Mapping[str, str] = {
 # What the jobs would print; anything that looks at them is under test, they are not.
 GENERATIONS = {"token": 1, "keeper-token": 1, "template-record": 0, "member": 0}
 ALIVE = {"answers": True, "generations": GENERATIONS, "differences": [], "problem": None}
-WORLD = {"generations": {}, "differences": [], "paused": [], "coder_started_at": "", "joined": [], "problem": None}
+WORLD = {
+    "generations": {}, "differences": [], "paused": [], "coder_started_at": "", "joined": [], "to_do": False,
+    "problem": None,
+}  # fmt: skip
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 RECORD = json.dumps({"incomplete": []})
 TOKEN = "token-of-the-admin"  # what the mock of the job prints
@@ -165,9 +168,10 @@ def declare(
     world: Mapping[str, object] = WORLD,
     preview: bool = False,
     secrets: tuple[str, ...] = (),
+    into: Declared | None = None,
 ) -> Declared:
-    """Run the program with `config` over the defaults of Pulumi.yaml."""
-    declared = Declared()
+    """Run the program with `config` over the defaults of Pulumi.yaml; where it is refused, `into` has what it began."""
+    declared = Declared() if into is None else into
     recorder = _Mocks(declared, alive, tailnet, world)
     # Whatever an earlier run left in Pulumi would be taken for part of this one.
     reset_options()

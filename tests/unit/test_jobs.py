@@ -55,6 +55,7 @@ LOGIN = ("POST", "/api/v2/users/login")
 SHOW = ("GET", "/api/v2/users/an-id")
 RENAME = ("PUT", "/api/v2/users/an-id/profile")
 TOKENS = ("GET", "/api/v2/users/me/keys/tokens?include_expired=true")
+TOKENS_OF_BEFORE = ("GET", "/api/v2/users/id-of-before/keys/tokens?include_expired=true")
 MINT = ("POST", "/api/v2/users/me/keys/tokens")
 CHECK = ("GET", "/api/v2/users/me")
 LOGOUT = ("POST", "/api/v2/users/logout")
@@ -70,6 +71,7 @@ class FakeCoder:
     name: str = "Ada Lovelace"
     email: str = "admin@framework.local"
     tokens: dict[str, str] = field(default_factory=dict)
+    tokens_of_before: dict[str, str] = field(default_factory=dict)
     other_owners: tuple[str, ...] = ()
     taken: str = ""
     weak: str = ""
@@ -99,6 +101,11 @@ class FakeCoder:
             return {"session_token": "session"}
         if (method, path) == TOKENS:
             return [{"id": key, "token_name": name} for key, name in self.tokens.items()]
+        if (method, path) == TOKENS_OF_BEFORE:
+            return [{"id": key, "token_name": name} for key, name in self.tokens_of_before.items()]
+        if method == "DELETE" and path.startswith("/api/v2/users/id-of-before/"):
+            del self.tokens_of_before[path.rsplit("/", 1)[1]]
+            return None
         if method == "DELETE":
             del self.tokens[path.rsplit("/", 1)[1]]
         if (method, path) == MINT:
@@ -307,6 +314,20 @@ def test_what_was_recorded_of_an_account_that_is_gone_counts_no_more(
     assert server.username == "admin"
     assert (found := pilot_file.admin(str(tmp_path)))
     assert found.id == "another-id"
+
+
+def test_another_owner_as_the_administrator_takes_our_tokens_from_the_one_of_before(
+    server: FakeCoder, tmp_path: Path
+) -> None:
+    server.password = PASSWORD
+    before = pilot_file.Account(id="id-of-before", username="admin", email="before@x.y", password_digest="digest of it")
+    pilot_file.update(str(tmp_path), admin=dataclasses.asdict(before))
+    server.other_owners = ("id-of-before|before|digest of it|owner|active|before@x.y",)
+    server.tokens_of_before = {"a": "coder-pilot-3", "b": "coder-keeper-3", "c": "of his own"}
+    admin.main()
+    assert server.tokens_of_before == {"c": "of his own"}
+    assert (found := pilot_file.admin(str(tmp_path)))
+    assert found.id == "an-id"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from stack import account_check, settings
 from stack.jobs import accounts, coder, coder_records, engine, member, pilot_file, postgres
 from stack.jobs.accounts import User
 from stack.jobs.pilot_file import Account
+from tests.unit.program import LOCAL, defaults
 
 PASSWORD = "the-password-of-the-state"
 OTHER_PASSWORD = "one-from-the-dashboard"
@@ -294,3 +296,32 @@ def test_users_are_read_with_whatever_their_addresses_hold(monkeypatch: pytest.M
         ("admin", ("owner",), False, "admin@x.y"), ("bob", (), True, "b|ob@x.y"),
         ("c", ("auditor", "user-admin"), False, "c@x"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        ('{"valid": false, "details": "insecure password"}', True),
+        ('{"valid": true, "details": ""}', False),
+        ("404 page not found", False),
+    ],
+)
+def test_a_weak_password_is_refused_before_anything_is_declared_where_coder_can_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, refused: bool
+) -> None:
+    asked: list[tuple[tuple[str, ...], str | None]] = []
+
+    def docker(*words: str, stdin: str | None = None, **_: object) -> str:
+        asked.append((words, stdin))
+        return answer
+
+    monkeypatch.setattr(engine, "docker", docker)
+    monkeypatch.setattr(accounts, "users", lambda *_: [])
+    weak = {"password": settings.Encrypted(plain="password1")}
+    config = settings.parse({**defaults(), **LOCAL, "dataDir": str(tmp_path), **weak}, tmp_path)
+    told = "Coder does not take the password, insecure password: run `pulumi config set --secret password`"
+    assert account_check.refusal(config) == (told if refused else None)
+    ((words, stdin),) = asked
+    assert words[:3] == ("exec", "--interactive", "coder-server")
+    assert "password1" not in " ".join(words)
+    assert stdin == '{"password": "password1"}'

@@ -37,6 +37,7 @@ from pilot import (
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
 from stack.jobs import certificate, workspace_world
+from stack.jobs import port as ports
 from stack.jobs import world as engine_world
 from stack.jobs.coder import Api, ApiError
 from stack.jobs.engine import JobError
@@ -469,17 +470,17 @@ def test_doctor_finds_what_is_wrong_with_state_and_passphrase(
     assert fix in bad.fix
 
 
-def test_doctor_tells_a_port_that_another_program_has(project: Path) -> None:
+def test_doctor_tells_of_a_port_that_it_is_free_and_leaves_a_taken_one_to_what_up_refuses(project: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        port = str(other.getsockname()[1])
-        (bad,) = doctor._ports(_subject(port=port))
-    assert bad.level == "problem"
-    assert bad.found.endswith(f", process {os.getpid()}")
-    assert "pulumi config set port" in bad.fix
-    (good,) = doctor._ports(_subject(port=port))
+        number = other.getsockname()[1]
+        assert list(doctor._ports(_subject(port=str(number)))) == []
+        assert ports.is_taken(number)
+        assert ports.taken(number, "unix:///none").endswith(f", process {os.getpid()}")
+    (good,) = doctor._ports(_subject(port=str(number)))
     assert good.level == "ok"
+    assert not ports.is_taken(number)
 
 
 @pytest.mark.parametrize(

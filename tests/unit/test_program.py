@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from stack.keeper import BUNDLE
-from tests.unit.program import ALIVE, CHECKOUT, KEEPERS_TOKEN, LOCAL, TOKEN, Declared, Registration, declare, is_secret
+from tests.unit.program import (
+    ALIVE,
+    CHECKOUT,
+    KEEPERS_TOKEN,
+    LOCAL,
+    TOKEN,
+    WORLD,
+    Declared,
+    Registration,
+    declare,
+    is_secret,
+)
 
 DECLARATION_S_MAX = 1.5
 CONTAINER = "docker:index/container:Container"
@@ -245,21 +256,30 @@ def test_with_the_tailnet_off_nothing_of_it_is_declared(pilot: Declared) -> None
     assert not [each for each in pilot.resources if "tailnet" in each.type]
 
 
-def test_a_preview_only_looks_and_an_up_ensures() -> None:
-    asked = {
-        preview: {each["command"].partition("stack.jobs.")[2] for each in declare(LOCAL, preview=preview).invokes}
-        for preview in (True, False)
-    }
-    assert asked == {
-        True: {"alive look", "workspace_images look", "world look"},
-        False: {"alive ensure", "workspace_images tend", "world ensure"},
-    }
+@pytest.mark.parametrize(
+    ("preview", "to_do", "asked"),
+    [
+        (True, True, {"alive look", "workspace_images look", "world look"}),
+        (False, True, {"alive ensure", "workspace_images tend", "world look", "world ensure"}),
+        (False, False, {"alive ensure", "workspace_images tend", "world look"}),
+    ],
+)
+def test_a_preview_only_looks_and_an_up_ensures(preview: bool, to_do: bool, asked: set[str]) -> None:
+    invokes = declare(LOCAL, world={**WORLD, "to_do": to_do}, preview=preview).invokes
+    assert {each["command"].partition("stack.jobs.")[2] for each in invokes} == asked
 
 
 def test_an_up_that_cannot_reach_coder_ends_with_the_problem_alone() -> None:
     problem = "the container coder-server is gone: run `make up STACK=test`"
     with pytest.raises(Exception, match=problem):
         declare(LOCAL, alive={**ALIVE, "answers": False, "problem": problem})
+
+
+def test_an_up_on_a_machine_without_the_engines_socket_touches_nothing() -> None:
+    begun = Declared()
+    with pytest.raises(Exception, match="pulumi config set dockerSocket <path>"):
+        declare({**LOCAL, "dockerSocket": "/nowhere"}, into=begun)
+    assert [each for each in begun.resources if each.request.custom] == []
 
 
 def test_the_engine_knows_of_nothing_of_coders_that_depends_on_a_container(pilot: Declared) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pulumi.output import Unknown
 
 from tests.certificates import self_signed
-from tests.unit.program import LOCAL, TAILNET, Declared, Registration, declare, is_secret
+from tests.unit.program import LOCAL, TAILNET, WORLD, Declared, Registration, declare, is_secret
 
 ON = {**LOCAL, "tailnet": "true"}
 DOMAIN = "coder.example.com"
@@ -105,6 +105,17 @@ def test_a_preview_where_the_tailnet_is_not_ready_warns_once_and_leaves_the_addr
 def test_an_up_where_the_tailnet_is_not_ready_ends_with_the_problem_alone() -> None:
     with pytest.raises(Exception, match=r"^tailnet: this machine is logged out"):
         declare(ON, tailnet=REFUSED)
+
+
+@pytest.mark.parametrize("own", ["", "https://coder.example.com"])
+def test_an_up_where_the_tailnet_is_not_ready_touches_nothing(own: str) -> None:
+    begun = Declared()
+    with pytest.raises(Exception, match=r"^tailnet: this machine is logged out"):
+        declare({**ON, "accessUrl": own}, tailnet=REFUSED, world={**WORLD, "to_do": True}, into=begun)
+    assert not [each for each in begun.invokes if "world ensure" in each["command"]]
+    assert {each.type for each in begun.resources if each.request.custom} <= {
+        "random:index/randomPassword:RandomPassword"
+    }
 
 
 @pytest.mark.parametrize(("missing", "warned"), [([], False), (["https=443"], True)])

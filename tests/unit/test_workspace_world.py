@@ -149,17 +149,6 @@ def test_a_container_of_a_build_that_the_database_does_not_have_is_not_taken_for
     assert _trouble(RUNS, later) is None
 
 
-def test_an_image_that_is_no_longer_offered_is_chosen_anew_with_the_active_version() -> None:
-    active = dataclasses.replace(NEW, bases=("base:2", "base:3"), built={"base:2": "ours:2"})
-    parked = dataclasses.replace(PARKED, own=OLD, active=active)
-    trouble = _trouble(parked, None)
-    assert trouble is not None
-    assert trouble.image_parameter == "base:2"
-    kept = _trouble(dataclasses.replace(parked, image="base:3"), None)
-    assert kept is not None
-    assert kept.image_parameter == ""
-
-
 def test_a_stranger_is_a_workspace_container_of_this_stack_that_coder_does_not_know() -> None:
     containers = {each.workspace: each for each in (
         CONTAINER,
@@ -252,18 +241,41 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return calls
 
 
+PARAMETERS = [
+    {
+        "name": "image", "display_name": "Image", "type": "string", "default_value": "base:2",
+        "options": [{"value": "base:2"}, {"value": "base:3"}],
+    },
+    {
+        "name": "memory_mb", "display_name": "Memory (MiB)", "type": "number", "default_value": "1024", "options": [],
+        "validation_min": 512, "validation_max": 2048,
+    },
+    {"name": "git_repository", "display_name": "Git", "type": "string", "default_value": "", "options": []},
+]  # fmt: skip
+"""As the active version has them."""
+
+
 class _Coder(Api):
-    def __init__(self) -> None:
+    def __init__(self, before: dict[str, str]) -> None:
         super().__init__(url="")
         object.__setattr__(self, "builds", [])
+        object.__setattr__(self, "before", before)
 
     def call(self, method: str, path: str, body: object = None) -> object:
-        self.builds.append(body)  # type: ignore[attr-defined]
-        return {}
+        if method == "POST":
+            self.builds.append(body)  # type: ignore[attr-defined]
+            return {}
+        if path == "/api/v2/templateversions/new/rich-parameters":
+            return PARAMETERS
+        assert path == "/api/v2/workspacebuilds/b/parameters"
+        return [{"name": name, "value": value} for name, value in self.before.items()]  # type: ignore[attr-defined]
 
 
-def _start_again(coder: Workspace, container: Container | None, present: frozenset[str] = ALL, **options: Any) -> Any:
-    trouble, api = _trouble(coder, container, present), _Coder()
+def _start_again(
+    coder: Workspace, container: Container | None, present: frozenset[str] = ALL,
+    before: dict[str, str] | None = None, **options: Any,
+) -> Any:  # fmt: skip
+    trouble, api = _trouble(coder, container, present), _Coder(before or {})
     assert trouble is not None
     workspace._start_again(api, trouble, **{"new_home": False, **options})
     return api.builds  # type: ignore[attr-defined]
@@ -279,11 +291,26 @@ def test_make_workspace_takes_the_active_version_where_the_own_one_cannot_work(
 ) -> None:
     active = dataclasses.replace(NEW, bases=("base:2",), built={"base:2": "ours:2"})
     (build,) = _start_again(dataclasses.replace(PARKED, own=OLD, active=active), None)
-    assert build == {
-        "transition": "start", "template_version_id": "new",
-        "rich_parameter_values": [{"name": "image", "value": "base:2"}],
-    }  # fmt: skip
+    assert build == {"transition": "start", "template_version_id": "new"}
     assert "it names the network was-workspaces: starting it with the active version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "changed", "said"),
+    [
+        ({"image": "base:1"}, {"image": "base:2"}, "Image: base:1 is no longer allowed, it is base:2 now"),
+        ({"memory_mb": "4096"}, {"memory_mb": "2048"}, "Memory (MiB): 4096 is no longer allowed, it is 2048 now"),
+        ({"memory_mb": "64"}, {"memory_mb": "512"}, "it is 512 now"),
+        ({"image": "base:3", "memory_mb": "2048", "git_repository": "https://h/r", "gone": "x"}, {}, ""),
+    ],
+)
+def test_what_the_active_version_refuses_of_a_workspace_is_changed_to_what_it_takes(
+    asked: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str], before: dict[str, str], changed: dict[str, str],
+    said: str,
+) -> None:  # fmt: skip
+    (build,) = _start_again(dataclasses.replace(PARKED, own=OLD), None, before=before)
+    assert {each["name"]: each["value"] for each in build.get("rich_parameter_values", [])} == changed
+    assert said in capsys.readouterr().err
 
 
 def test_make_workspace_asks_before_it_makes_an_empty_home(asked: list[tuple[str, ...]]) -> None:

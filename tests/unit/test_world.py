@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stack import declared, settings
-from stack.jobs import engine, pilot_file, world
+from stack.jobs import engine, pilot_file, port, world
 from stack.jobs.world import Declared
 from tests.unit.program import LOCAL, defaults
 
@@ -54,6 +54,7 @@ def live(tmp_path: Path) -> dict[str, Any]:
                 "MemorySwap": memory_mb << 20,
                 "NanoCpus": cpus * 10**9,
                 "RestartPolicy": {"Name": "unless-stopped"},
+                "PortBindings": {"7080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "7080"}]},
                 # What the daemon adds by itself.
                 "LogConfig": {"Config": {"labels": "of daemon.json"}},
             },
@@ -153,9 +154,12 @@ def run(
     """Runs the job in a mode; what it printed, and what it had the engine do."""
 
     def job(
-        mode: str = "ensure", homes: str = "", servers: str = "", change: Change = lambda _: None, **variables: str
-    ) -> tuple[dict[str, Any], list[str]]:
+        mode: str = "ensure", homes: str = "", servers: str = "", change: Change = lambda _: None, taken: int = 0,
+        **variables: str,
+    ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         done: list[str] = []
+        monkeypatch.setattr(port, "is_taken", lambda each: each == taken)
+        monkeypatch.setattr(port, "holder", lambda *_: "nginx, process 7")
 
         def found(_: Declared) -> dict[str, Any]:
             seen = copy.deepcopy(live)
@@ -195,7 +199,7 @@ def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("look")[0] == {
         "generations": {"workspaces": 1}, "differences": [], "paused": [],
-        "coder_started_at": "2026-01-01T12:00:00Z", "joined": [], "problem": None,
+        "coder_started_at": "2026-01-01T12:00:00Z", "joined": [], "to_do": False, "problem": None,
     }  # fmt: skip
     assert pilot_file.read(str(tmp_path))["generations"] == {"workspaces": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 2}
@@ -220,6 +224,24 @@ def _foreign(live: dict[str, Any]) -> None:
     live["coder"]["State"]["Paused"] = True
     live["workspaces"]["Id"] = "n9"
     live["workspaces"]["Containers"] = {"w1": {"Name": "coder.admin.demo"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "record", "to_do"),
+    [
+        (lambda _: None, {}, False),
+        (lambda live: live.pop("coder"), {}, True),
+        (lambda live: live["coder"]["State"].update(Paused=True), {}, True),
+        (lambda _: None, {"containers": None}, True),
+        (lambda _: None, {"owner": "/home/me/second:local"}, True),
+    ],
+)
+def test_a_look_tells_whether_an_up_has_anything_to_note_or_to_remove(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path, change: Change, record: dict[str, Any],
+    to_do: bool,
+) -> None:  # fmt: skip
+    pilot_file.update(str(tmp_path), **record)
+    assert run("look", change=change, **{world.WORDS["TAKE_OVER"]: "yes"})[0]["to_do"] == to_do
 
 
 def test_what_stands_in_the_place_of_a_part_goes_and_nobody_on_a_network_is_stopped(
@@ -306,6 +328,38 @@ def test_a_second_server_on_the_database_is_refused_and_our_own_is_none(
     assert done == []
     assert run(servers="coder-postgres")[0]["problem"] is None
     assert run(servers="", change=change)[0]["problem"] is None
+
+
+@pytest.mark.parametrize("mode", ["look", "ensure"])
+@pytest.mark.parametrize(
+    ("declared_ports", "taken", "change", "refused"),
+    [
+        ([7080], 7080, lambda _: None, False),
+        ([8080], 8080, lambda _: None, True),
+        ([8080], 7080, lambda _: None, False),
+        ([7080, 7081], 7081, lambda _: None, True),
+        # Its port is anybody's as long as it does not run.
+        ([7080], 7080, lambda live: live["coder"]["State"].update(Running=False), True),
+        ([7080], 7080, lambda live: live.pop("coder"), True),
+        ([8080], 8080, lambda live: live["coder"]["HostConfig"].update(PortBindings=None), True),
+    ],
+)
+def test_a_port_that_somebody_else_has_is_refused_and_nothing_is_touched(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], wanted: Declared, mode: str, declared_ports: list[int],
+    taken: int, change: Change, refused: bool,
+) -> None:  # fmt: skip
+    containers = {**wanted.containers, "coder": {**wanted.containers["coder"], "ports": declared_ports}}
+    wanted_now = json.dumps({**vars(wanted), "containers": containers})
+    answer, done = run(mode, change=change, taken=taken, DECLARED=wanted_now)
+    told = f"port {taken} of 127.0.0.1 is taken by nginx, process 7; nothing was touched. End that, or run `pulumi"
+    assert (answer["problem"] or "").startswith(told) == refused
+    assert done == []
+
+
+def test_with_a_domain_coder_publishes_two_ports(tmp_path: Path) -> None:
+    with_domain = {"tailnet": "true", "domain": "coder.example.com", "tlsCertificate": "/a", "tlsKey": "/b"}
+    config = settings.parse({**defaults(), **LOCAL, **with_domain, "dataDir": str(tmp_path)}, tmp_path)
+    assert declared.of(config, OWNER, tmp_path, "local").containers["coder"]["ports"] == [7080, 7081]
 
 
 def test_the_owners_words_let_an_up_go_on(run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path) -> None:
