@@ -367,11 +367,12 @@ def test_without_coder_the_homes_go_on_and_an_up_takes_everything_back(
     assert "there already" in script("new", "Demo", check=False)
     script("new", "second")
     assert sorted(line.split()[0] for line in script("ls").splitlines()) == ["demo", "second"]
+    assert "?folder=/home/coder/second" in script("up", "second")
     script("down", "second")
 
     command(pilot, "up")
     assert docker("ps", "--quiet", "--filter", "label=coder-pilot.script", "--filter", f"name=^{pilot.name}") == ""
-    assert "Coder runs" in script("up", "demo", check=False)
+    assert "Coder is there" in script("up", "demo", check=False)
     pilot.variables.pop("token", None)
     pilot.transition(workspace["id"], "start")
     assert "./meanwhile" in checksum(workspace["id"])
