@@ -90,7 +90,7 @@ def _template_edited(lived: Lived) -> None:
 
 
 def _control_network_gone(lived: Lived) -> None:
-    for part in ("server", "postgres"):
+    for part in ("server", "postgres", "keeper"):
         docker("network", "disconnect", "--force", f"{lived.pilot.name}-control", f"{lived.pilot.name}-{part}")
     docker("network", "rm", f"{lived.pilot.name}-control")
 
