@@ -90,7 +90,7 @@ def _template_edited(lived: Lived) -> None:
 
 
 def _control_network_gone(lived: Lived) -> None:
-    for part in ("server", "postgres"):
+    for part in ("server", "postgres", "keeper"):
         docker("network", "disconnect", "--force", f"{lived.pilot.name}-control", f"{lived.pilot.name}-{part}")
     docker("network", "rm", f"{lived.pilot.name}-control")
 
@@ -234,7 +234,7 @@ def test_whatever_happens_in_whatever_order_an_up_puts_it_right(lived: Lived, wa
     run_state_machine_as_test(
         run,
         settings=hypothesis.settings(
-            # The first walk is always the shortest that there is.
+            # The first walks, with ten the first two, are of the simplest rule alone.
             max_examples=walks + 1,
             stateful_step_count=WALK_STEPS,
             deadline=None,
