@@ -34,8 +34,8 @@ preview: ## say what `make up` would change
 status: ## containers, workspaces, deadlines, memory [HOMES=yes]
 	@$(PILOT) status $(if $(filter yes,$(HOMES)),--homes)
 
-workspace: ## create or start a workspace: NAME=demo [REPO=https://…] [NEW_HOME=yes]
-	@$(PILOT) workspace --repo "$(REPO)" $(if $(filter yes,$(NEW_HOME)),--new-home) -- "$(NAME)"
+workspace: ## create or start a workspace: NAME=demo [REPO=https://…] [TEMPLATE=code-server-kubernetes] [NEW_HOME=yes]
+	@$(PILOT) workspace --repo "$(REPO)" --template "$(TEMPLATE)" $(if $(filter yes,$(NEW_HOME)),--new-home) -- "$(NAME)"
 
 password: ## print your password, or the administrator's [WHO=admin]
 	@$(PILOT) password $(if $(WHO),--who "$(WHO)")

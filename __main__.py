@@ -42,7 +42,7 @@ template = Template("template", config.workspaces, world, address, images.names,
 
 # Not after the template: `make down` drops it from the state where Coder cannot come back.
 to_be_retired = [network, database, control_plane, admin, member, *served.resources]
-retirement = Retirement("retirement", config.retirement, site, token=admin.token, after=to_be_retired)
+retirement = Retirement("retirement", config.retirement, world, token=admin.token, after=to_be_retired)
 Keeper("keeper", config, world, network.names, database, alive, admin.token, provider=provider, after=[retirement])
 
 outputs.export(config, network.names, served, admin, member, template)

@@ -32,7 +32,7 @@ if [ -n "$unformatted" ]; then
 fi
 
 if [ "${1:-}" = --all ]; then
-  tofu fmt -check -recursive terraform-template tests/template
+  tofu fmt -check -recursive terraform-template terraform-template-kubernetes tests/template
   # With the builder's settings, so that vet finds in Go's cache what the builder compiled.
   lines=$(python3 -c 'from toolchain.recipes import GO_ENVIRONMENT as go; print(*map("=".join, go.items()), sep="\n")')
   mapfile -t settings <<< "$lines"

@@ -35,6 +35,7 @@ class Plan:
     steps: tuple[Step, ...]
     messages: tuple[tuple[str, str], ...]
     """(severity, text)."""
+    config: Mapping[str, str]
 
     def resources(self) -> list[Resource]:
         """The steps as the policy sees them."""
@@ -61,7 +62,8 @@ def read(file: Path) -> Plan:
         record = json.loads(file.read_text())
         steps = tuple(_step(each) for each in record["steps"] if each["op"] != "same")
         said = record.get("diagnostics") or []
-        return Plan(steps=steps, messages=tuple((each["severity"], _text(each["message"])) for each in said))
+        messages = tuple((each["severity"], _text(each["message"])) for each in said)
+        return Plan(steps=steps, messages=messages, config=record.get("config") or {})
     except OSError as error:
         raise PlanError(f"{error}; make one with `python3 -m pilot preview --plan {file}`") from None
     except (ValueError, KeyError, TypeError) as error:

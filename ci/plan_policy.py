@@ -16,10 +16,11 @@ def main(words: Sequence[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        found = violations(read(Path(words[0])).resources())
+        plan = read(Path(words[0]))
     except PlanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    found = violations(plan.resources(), plan.config.get("coder-pilot:agentAddress", ""))
     for each in found:
         print(f"policy: {each}")
     return 1 if found else 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from keeper import host, journal
+from keeper import census, host, journal
 from keeper.coder import Coder, CoderError
 from keeper.dumps import Dumps
 from keeper.engine import Engine, EngineError
@@ -80,8 +80,9 @@ class Keeper:
         self._engine_seen_s = up_s
         self._coder, self._refusal = coder, ""
         self._sampler = Sampler(
-            engine=engine, stack=stack, standalone=environment["STANDALONE_CONTAINER"], answers=self._answers
-        )
+            engine=engine, stack=stack, standalone=environment["STANDALONE_CONTAINER"], answers=self._answers,
+            reported=self._reported if environment.get("CLUSTER") == "yes" else dict,
+        )  # fmt: skip
         self._journal = journal.Journal(
             data / names.SAMPLES,
             limit_bytes=int(environment["SAMPLES_MIB"]) << 20,
@@ -133,6 +134,12 @@ class Keeper:
     def _answers(self) -> bool:
         answers, self._refusal = self._coder.check()
         return answers
+
+    def _reported(self) -> dict[str, str]:
+        # What Coder does not tell now, the next sample may have.
+        with contextlib.suppress(CoderError):
+            return census.reported(self._coder.running(names.KUBERNETES_TEMPLATE), datetime.now(UTC))
+        return {}
 
     def is_lost(self) -> bool:
         """Whether only a new start can help."""

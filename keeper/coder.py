@@ -63,11 +63,11 @@ class Coder:
             return answers, str(error) if answers else ""
         return True, ""
 
-    def running(self) -> Iterator[dict[str, Any]]:
-        """The workspaces that run, of all users."""
-        seen = 0
+    def running(self, template: str = "") -> Iterator[dict[str, Any]]:
+        """The workspaces that run, of all users and templates, or of one template."""
+        seen, query = 0, f"status:running+template:{template}" if template else "status:running"
         while True:
-            answer = self.call("GET", f"/api/v2/workspaces?q=status:running&limit={PAGE}&offset={seen}")
+            answer = self.call("GET", f"/api/v2/workspaces?q={query}&limit={PAGE}&offset={seen}")
             yield from answer["workspaces"]
             seen += len(answer["workspaces"])
             if len(answer["workspaces"]) < PAGE:

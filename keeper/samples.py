@@ -60,6 +60,8 @@ class Sampler:
     standalone: str
     """The name of a container that is not the pilot's, "" for none."""
     answers: Callable[[], bool]
+    reported: Callable[[], dict[str, str]] = dict
+    """What is not in a container here but on a cluster says about Claude, as Coder was told."""
     _before: dict[str, tuple[float, int]] = field(default_factory=dict)
     """By container id: the uptime at that moment, and the CPU time in nanoseconds."""
 
@@ -100,7 +102,7 @@ class Sampler:
             ram_mib=ram_mib,
             cpu_percent=cpu_percent,
             workspace_ram_mib=workspace_ram_mib,
-            claude=census.claude(self.engine, containers),
+            claude={**census.claude(self.engine, containers), **self.reported()},
             host_available_mib=round(memory.available),
             host_total_mib=round(memory.total),
         )

@@ -4,12 +4,13 @@ pilot that runs. Touches files alone while there is nothing to repair; deletes n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pilot import drift, state
 from pilot.configuration import PilotError
 from pilot.session import Session
-from stack.jobs import adoption, names, pilot_file, postgres, world
+from stack.jobs import coder_records, names, pilot_file, postgres, world
+from stack.jobs.coder_records import Template
 from stack.settings import Site
 
 CONTAINER = "docker:index/container:Container"
@@ -87,12 +88,20 @@ def _knows_what_runs(session: Session) -> bool:
 
 
 def up(session: Session, *flags: str) -> int:
-    """`pulumi up`; its exit code."""
-    return session.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", *flags)
+    """`pulumi up`; its exit code. Where that makes the account before which Coder is not published for a cluster, a
+    second one publishes it."""
+    words = ("up", "--yes", "--skip-preview", "--suppress-outputs", *flags)
+    cluster, data_dir = session.settings.kubernetes, session.settings.site.data_dir
+    waits = bool(cluster.kubeconfig and cluster.agent_address) and not world.has_account(data_dir)
+    code = session.pulumi(*words)
+    if code != 0 or not waits:
+        return code
+    state.say(f"Coder has its account: publishing it on {cluster.agent_address} for the cluster")
+    return session.pulumi(*words)
 
 
 def _agree_on_template(session: Session) -> bool:
-    """Make state and pilot.json agree with Coder's database about the template; whether they did not.
+    """Make state and pilot.json agree with Coder's database about the templates; whether they did not.
 
     One that is gone would be taken for there, or adopted, which cannot succeed. One that nobody recorded, because a
     `pulumi` was killed right after it made it, would be made a second time, which Coder refuses.
@@ -102,31 +111,47 @@ def _agree_on_template(session: Session) -> bool:
         return False
     if not ask(site, "SELECT 1 WHERE to_regclass('templates') IS NOT NULL;"):
         return False
-    recorded = pilot_file.template_id(site.data_dir)
-    in_state = {each["id"] for each in state.resources(session) if each["type"] == "coderd:index/template:Template"}
     known = set(ask(site, "SELECT id FROM templates WHERE NOT deleted;"))
-    lost = {each for each in (recorded, *in_state) if each is not None and each not in known}
+    in_state = _templates_in_state(session)
+    ours = templates(session)
+    for each in ours:
+        if {in_state.get(each.part), pilot_file.template_id(site.data_dir, each.prefix)} - {None} - known:
+            state.say(f"Coder has no template {each.name} any more; it is made anew")
+    lost = {identifier for identifier in in_state.values() if identifier not in known}
     if lost:
-        state.say(f"Coder has no template {pilot_file.template_name(site.data_dir)} any more; it is made anew")
-    if lost & in_state:
+        # With its provider, and so with the other one, which is adopted again.
         state.forget_template(session)
-    ours = find_template(site)
+        in_state = {}
     # With a template in the state, pilot.json follows at the next change of it.
-    adopts = not in_state - lost and recorded != ours
-    if adopts:
-        pilot_file.update(site.data_dir, template_id=ours, template=None)
-    return bool(lost & in_state) or adopts
+    found = {each: find_template(site, each) for each in ours if each.part not in in_state}
+    changed = {each: now for each, now in found.items() if now != pilot_file.template_id(site.data_dir, each.prefix)}
+    for each, now in changed.items():
+        pilot_file.record_template(site.data_dir, each.prefix, now)
+    return bool(lost or changed)
 
 
-def find_template(site: Site) -> str | None:
-    """The id of the template that is ours, or will be: the recorded one where Coder has it, else one with our variables
-    by the name that ours has or had."""
-    called = f"name IN ('{names.TEMPLATE}', '{names.TEMPLATE_BESIDE}')"
-    recorded = postgres.literal(str(pilot_file.template_id(site.data_dir)))
+def _templates_in_state(session: Session) -> dict[str, str]:
+    """The ids of templates by their logical names."""
+    found = (each for each in state.resources(session) if each["type"] == "coderd:index/template:Template")
+    return {each["urn"].rsplit("::", 1)[1]: each["id"] for each in found}
+
+
+def templates(session: Session) -> Sequence[Template]:
+    """Those that the settings declare."""
+    settings = session.settings
+    return coder_records.templates(settings.site.data_dir, cluster=bool(settings.kubernetes.kubeconfig))
+
+
+def find_template(site: Site, template: Template) -> str | None:
+    """The id of the one that is ours, or will be: the recorded one where Coder has it, else one with our variables by
+    the name that ours has or had."""
+    called = {template.name} if template.prefix else {names.TEMPLATE, names.TEMPLATE_BESIDE}
+    listed = ", ".join(map(postgres.literal, sorted(called)))
+    recorded = postgres.literal(str(pilot_file.template_id(site.data_dir, template.prefix)))
     found = ask(
         site,
-        f"SELECT id FROM templates WHERE NOT deleted AND (id::text = {recorded} OR {called} AND {adoption.OURS})"  # noqa: S608
-        f" ORDER BY id::text = {recorded} DESC, name;",
+        f"SELECT id FROM templates WHERE NOT deleted AND (id::text = {recorded} OR name IN ({listed})"  # noqa: S608
+        f" AND {template.ours}) ORDER BY id::text = {recorded} DESC, name;",
     )
     return found[0] if found else None
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from keeper import census
 from keeper.engine import Engine, EngineError
-from pilot import configuration, drift, health, keeper, proof, world
+from pilot import cluster, configuration, drift, health, keeper, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PROJECT, PilotError
 from pilot.server import admin
@@ -50,7 +50,8 @@ from pilot.session import (
 from stack import account_check
 from stack.jobs import certificate, commands, disk, engine, names, workspace_world
 from stack.jobs import world as engine_world
-from stack.jobs.port import is_taken
+from stack.jobs.kubernetes import ClusterError
+from stack.jobs.port import check_address, is_taken
 from stack.settings import Settings, SettingsError, parse
 from toolchain.builder import TOOL_ADVICE, Builder, ToolchainError
 from toolchain.paths import CHECKOUT
@@ -413,6 +414,27 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
         yield Finding(check="certificate", level="ok", found=told)
 
 
+def _kubernetes(subject: Subject) -> Iterator[Finding]:
+    config = subject.settings.kubernetes
+    if not config.kubeconfig:
+        return
+    good = True
+    try:
+        if config.agent_address:
+            check_address(config.agent_address)
+        for prevents, found, fix in cluster.examine(config):
+            good = False
+            yield Finding(check="kubernetes", level="problem" if prevents else "warning", found=found, fix=fix)
+    except (PilotError, engine.JobError) as error:
+        good = False
+        # `up` needs no answer from the cluster, but all that stands in its kubeconfig.
+        away = isinstance(error, ClusterError) and error.status == 0
+        yield Finding(check="kubernetes", level="warning" if away else "problem", found=str(error))
+    if good:
+        found = f"{config.namespace}, with the rights that workspaces need"
+        yield Finding(check="kubernetes", level="ok", found=found)
+
+
 def _health(subject: Subject) -> Iterator[Finding]:
     stack, running = subject.stack, ("ps", "--quiet", "--filter", f"name=^{subject.settings.site.coder_container}$")
     if not has_passphrase() or not _state(stack).exists() or not subject.docker(*running):
@@ -452,7 +474,7 @@ def _declared(subject: Subject) -> Iterator[Finding]:
 def _workspaces(subject: Subject) -> Iterator[Finding]:
     select_engine(subject.settings)
     try:
-        found = workspace_world.look(subject.settings.site.name)
+        found = workspace_world.look(subject.settings.site.name, cluster.known(subject.settings.kubernetes))
     except engine.JobError:
         # Nothing runs, or not yet.
         return
@@ -564,8 +586,8 @@ def _stack(stack: str) -> Iterator[Finding]:
 
 
 _CHECKS_OF_SETTINGS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _origins, _certificate, _health, _declared,
-    _workspaces, _keep_alive, _keeper,
+    _programs, _engine, _sudo, _prune, _images, _ports, _disk, _tailnet, _origins, _certificate, _kubernetes, _health,
+    _declared, _workspaces, _keep_alive, _keeper,
 )  # fmt: skip
 _CHECKS: tuple[Callable[[str], Iterator[Finding]], ...] = (_memory, _inotify, _passphrase, _secrets, _stack)
 """What can be looked at without the settings too."""

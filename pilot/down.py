@@ -7,13 +7,13 @@ import argparse
 import dataclasses
 import sys
 
-from pilot import converge, drift, new_state, state
+from pilot import cluster, converge, drift, new_state, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
 from stack.jobs import disk, engine, pilot_file, postgres, retire
 from stack.jobs.names import DATABASE, ROLE
-from stack.settings import Site
+from stack.settings import Settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         converge.recover(session)
         print(f"the stack {session.stack} is down already")
         return 0
-    if purges(session) and not arguments.yes and not _agreed(session.settings.site):
+    if purges(session) and not arguments.yes and not _agreed(session.settings):
         print("nothing was done")
         return 1
     if arguments.without_dump:
@@ -73,7 +73,7 @@ def _could_begin(session: Session) -> bool:
     if not any(each["urn"].endswith("::retire") for each in state.resources(session)):
         return False
     site = session.settings.site
-    answer = drift.coder(site)
+    answer = drift.coder(session.settings)
     return bool(answer["answers"]) and answer["generations"].get("token") == pilot_file.token_generation(site.data_dir)
 
 
@@ -103,9 +103,11 @@ def purges(session: Session) -> bool:
     return False
 
 
-def _agreed(site: Site) -> bool:
+def _agreed(settings: Settings) -> bool:
+    site, there = settings.site, cluster.known(settings.kubernetes)
+    claims = retire.Claims(cluster=there, namespace=settings.kubernetes.namespace) if there else None
     print("purgeOnDestroy is true. These are deleted forever:")
-    for each in [*retire.doomed(site.name).lines(), f"{site.data_dir} with the database and all backups"]:
+    for each in [*retire.doomed(site.name, claims).lines(), f"{site.data_dir} with the database and all backups"]:
         print(f"  - {each}")
     if not postgres.ready(site.postgres_container, ROLE, DATABASE):
         print("  - whatever else the database names, which does not answer now: `make up` first, to see all of it")

@@ -13,7 +13,7 @@ from pilot.configuration import PROJECT
 from stack import declared
 from stack.jobs import engine, pilot_file, world
 from stack.jobs.world import Declared
-from stack.settings import Settings, Site
+from stack.settings import Settings
 from toolchain.paths import CHECKOUT
 
 LOOK_TIMEOUT_S = 120
@@ -25,9 +25,12 @@ def wanted(settings: Settings, stack: str) -> Declared:
     return declared.of(settings, f"{checkout}:{stack}", checkout, stack)
 
 
-def coder(site: Site, started_at: str = "") -> dict[str, Any]:
+def coder(settings: Settings, started_at: str = "") -> dict[str, Any]:
     """What stack/jobs/alive.py finds; it changes nothing."""
-    variables = {**os.environ, **site.environment(), "CODER_STARTED_AT": started_at}
+    variables = {
+        **os.environ, **settings.site.environment(), "CODER_STARTED_AT": started_at,
+        "CLUSTER": "yes" if settings.kubernetes.kubeconfig else "",
+    }  # fmt: skip
     shown = subprocess.run(
         [sys.executable, "-m", "stack.jobs.alive", "look"], cwd=CHECKOUT, env=variables,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=LOOK_TIMEOUT_S,
@@ -45,6 +48,6 @@ def differences(settings: Settings, stack: str) -> list[str]:
         different = world.compare(parts, live, pilot_file.read(site.data_dir))
         found += [text for texts in different.values() for text in texts]
         found += [f"{each} is paused" for each in world.paused(parts, live)]
-        seen = coder(site, world.started_at(live))
+        seen = coder(settings, world.started_at(live))
         found += [*seen["differences"], *([seen["problem"]] if seen["problem"] else [])]
     return found

@@ -101,6 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
     with admin(session) as api:
         workspace = _workspace(coder.workspaces(api), arguments.name)
+    if workspace["template_name"] == names.KUBERNETES_TEMPLATE:
+        raise PilotError(
+            f"{workspace['name']} is on the cluster, where nobody but the workspace reaches its home: copy by SSH, "
+            f"`rsync -a <folder> {workspace['name']}.coder:` (docs/use.md), or drag the folder into the editor"
+        )
     home = _home(workspace)
     if arguments.editor:
         return _editor(session, arguments, workspace, home)

@@ -46,7 +46,7 @@ def wrong_reserve(settings: Settings) -> str:
 
 
 def memory_lines(settings: Settings, api: Api, claude: Mapping[str, str]) -> list[str]:
-    """The host's memory, the reserve, who would be stopped next, and why the others stay; `claude` is of the watchers."""
+    """The host's memory, the reserve, who would be stopped next, and why the others stay; `claude` is the watchers'."""
     memory, text = host.memory(), settings.keeper.memory_reserve
     told = f"Host's memory: {idle.size(memory.available)} of {idle.size(memory.total)} available"
     if text == "0":

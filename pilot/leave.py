@@ -16,7 +16,7 @@ from pilot import converge, down, state
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.session import Session, open_session
-from stack.jobs import commands, engine, names, pilot_file, postgres
+from stack.jobs import adoption, commands, engine, names, pilot_file, postgres
 from stack.settings import Encrypted, Settings
 from toolchain.paths import CHECKOUT
 
@@ -27,17 +27,19 @@ SCRIPT_LABEL = "coder-pilot.script"
 EMPTY = 'json.loads(r"""{}""")'
 SERVE_TIMEOUT_S = 30
 
-WORKSPACES = """
+WORKSPACES = f"""
 SELECT json_build_object(
     'id', workspaces.id, 'name', workspaces.name, 'owner', users.username, 'full_name', users.name,
+    'on_cluster', {adoption.OURS_ON_CLUSTER},
     'email', users.email, 'parameters', (
         SELECT json_object_agg(name, value) FROM workspace_build_parameters WHERE workspace_build_id = (
             SELECT id FROM workspace_builds WHERE workspace_id = workspaces.id ORDER BY build_number DESC LIMIT 1
         )
     )
 )
-FROM workspaces JOIN users ON users.id = workspaces.owner_id WHERE NOT workspaces.deleted ORDER BY last_used_at DESC;
-"""
+FROM workspaces JOIN users ON users.id = workspaces.owner_id JOIN templates ON templates.id = template_id
+WHERE NOT workspaces.deleted ORDER BY last_used_at DESC;
+"""  # noqa: S608  constants
 BUILT = """
 SELECT value FROM template_version_variables JOIN templates ON active_version_id = template_version_id
 WHERE template_version_variables.name = 'built_images' AND templates.id::text = {template};
@@ -82,7 +84,10 @@ def contents(settings: Settings) -> dict[str, Any]:
     identifier = postgres.literal(str(pilot_file.template_id(site.data_dir)))
     rows = converge.ask(site, BUILT.format(template=identifier))
     built = json.loads(rows[0]) if rows else {}
-    found = [json.loads(row) for row in converge.ask(site, WORKSPACES) if row]
+    known = [json.loads(row) for row in converge.ask(site, WORKSPACES) if row]
+    found = [each for each in known if not each["on_cluster"]]
+    if claims := sorted(f"{each['owner']}/{each['name']}" for each in known if each["on_cluster"]):
+        state.say(f"the homes of {', '.join(claims)} are claims on the cluster, where they stay: not the script's")
     defaults = {
         "owner": NAME, "folder": "/home/coder", "memory": f"{config.memory_mb}m", "cpus": str(config.cpus),
         "image": built.get(config.images[0], config.images[0]), **(_git(found[0]) if found else _nobody()),

@@ -160,12 +160,12 @@ def clear_pending(session: Session) -> bool:
 
 
 def forget_template(session: Session) -> bool:
-    """Drop the template, its provider and its record from the state, never from Coder; whether one was there."""
+    """Drop the templates, their provider and their records from the state, never from Coder; whether one was there."""
 
     def ours(each: Resource) -> bool:
-        # Nothing else depends on these three.
+        # Nothing else depends on these.
         return each["type"] in ("coderd:index/template:Template", "pulumi:providers:coderd") or each["urn"].endswith(
-            "::template-record"
+            ("::template-record", "::kubernetes-template-record")
         )
 
     def change(deployment: dict[str, Any]) -> bool:

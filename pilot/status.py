@@ -20,7 +20,7 @@ from pilot.server import admin
 from pilot.session import Session, open_session
 from stack.jobs import coder, disk, engine
 from stack.jobs.coder import Api
-from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL, home_volume
+from stack.jobs.names import KUBERNETES_TEMPLATE, STACK_LABEL, WORKSPACE_LABEL, home_volume
 from stack.jobs.workspace_world import World
 from stack.settings import Site
 
@@ -59,6 +59,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
         with admin(session) as api:
             workspaces, troubles = coder.workspaces(api), health.troubles(api)
             memory_lines = keeper.memory_lines(session.settings, api, claude)
+            claude |= census.reported(workspaces, datetime.datetime.now(datetime.UTC))
             proved = _proved(session.settings.site, api)
     except PilotError as error:
         print(f"\nworkspaces cannot be told: {error}")
@@ -69,9 +70,9 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
             f"{each['owner_name']}/{each['name']}",
             each["latest_build"]["status"],
             deadline(each["latest_build"], datetime.datetime.now(datetime.UTC)),
-            memory.get(of_workspace[each["id"]]["ID"], "") if each["id"] in of_workspace else "",
+            _in_use(each, of_workspace, memory),
             claude.get(each["id"], ""),
-            *([sizes.get(home_volume(each["id"]), "none")] if homes else []),
+            *([_home(each, sizes)] if homes else []),
         ]
         for each in sorted(workspaces, key=lambda each: str(each["name"]))
     ]
@@ -97,6 +98,21 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     if told := disk.full(session.settings.site.data_dir):
         print(f"\n{told}")
     return 0
+
+
+def _in_use(
+    workspace: Mapping[str, Any], containers: Mapping[str | None, Mapping[str, str]], memory: Mapping[str, str]
+) -> str:
+    """The memory that a workspace uses; where it is, if that is not this machine."""
+    if workspace["template_name"] == KUBERNETES_TEMPLATE:
+        return "on Kubernetes"
+    container = containers.get(workspace["id"])
+    return memory.get(container["ID"], "") if container else ""
+
+
+def _home(workspace: Mapping[str, Any], sizes: Mapping[str, str]) -> str:
+    elsewhere = workspace["template_name"] == KUBERNETES_TEMPLATE
+    return "on Kubernetes" if elsewhere else sizes.get(home_volume(workspace["id"]), "none")
 
 
 def _proved(site: Site, api: Api) -> str:

@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     directory.rename(kept)
     state.say(f"dumped to {dump}; the data of Postgres {found} is now in {kept}")
     # The new cluster begins empty: what would be adopted is not in it before the dump is.
-    pilot_file.update(site.data_dir, template_id=None, template=None)
+    for each in converge.templates(session):
+        pilot_file.record_template(site.data_dir, each.prefix, None)
     state.forget_template(session)
     if code := converge.up(session) or restore.restore(session, dump):
         state.say(

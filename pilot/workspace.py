@@ -1,4 +1,4 @@
-"""Create a workspace from the stack's template, or start it where it exists, and print its code-server URL."""
+"""Create a workspace from one of the stack's templates, or start it where it exists, and print its code-server URL."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_stack(parser)
     parser.add_argument("name", help="the workspace's name: letters, digits and single hyphens")
     parser.add_argument("--repo", default="", help="a Git repository to clone at the first start")
+    parser.add_argument(
+        "--template", default="", help="the template of a new one, as code-server-kubernetes; default: this machine's"
+    )
     parser.add_argument("--new-home", action="store_true", help="make a new, empty home where the old one is gone")
 
 
@@ -52,11 +55,16 @@ def run(arguments: argparse.Namespace) -> int:
         if workspace is None:
             member(session)
             _say(f"{arguments.name}: creating")
-            called = pilot_file.template_name(session.settings.site.data_dir)
+            called = arguments.template or pilot_file.template_name(session.settings.site.data_dir)
             workspace = create(api, arguments.name, called, arguments.repo)
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
+            if arguments.template not in ("", workspace["template_name"]):
+                raise PilotError(
+                    f"{arguments.name} is of the template {workspace['template_name']}, and no workspace changes that: "
+                    "leave TEMPLATE out to start it, or choose another name"
+                )
             if _is_ending(workspace):
                 workspace = _ended(api, workspace)
                 with world.looking(session) as looked:
@@ -104,7 +112,9 @@ def create(api: Api, name: str, template: str, repository: str = "") -> dict[str
     templates = api.call("GET", "/api/v2/templates")
     found = [each for each in templates if each["name"] == template] if isinstance(templates, list) else []
     if not found:
-        raise PilotError(f"this Coder has no template {template}: run `make up`")
+        there = ", ".join(sorted(each["name"] for each in templates)) if isinstance(templates, list) else ""
+        others = f", it has {there}" if there else ""
+        raise PilotError(f"this Coder has no template {template}{others}: run `make up`")
     if repository:
         _check_repository(api, found[0]["active_version_id"], repository)
     parameters = [{"name": REPOSITORY, "value": repository}] if repository else []
@@ -181,10 +191,10 @@ def _start_again(api: Api, trouble: Trouble, *, new_home: bool) -> None:
     if trouble.no_image:
         raise PilotError(f"{workspace.name}: {trouble}: run `make up`, which builds it")
     if trouble.no_home and not new_home:
+        how = "" if trouble.on_cluster else " (`docker system prune --volumes`?)"
         raise PilotError(
-            f"{workspace.name}: {trouble} (`docker system prune --volumes`?). Put your copy of it back, "
-            f"docs/runbooks.md says how; without one, `make workspace NAME={workspace.name} NEW_HOME=yes` starts with "
-            "a new, empty home"
+            f"{workspace.name}: {trouble}{how}. Put your copy of it back, docs/runbooks.md says how; without one, "
+            f"`make workspace NAME={workspace.name} NEW_HOME=yes` starts with a new, empty home"
         )
     _say(f"{workspace.name}: {trouble}: starting it{' with the active version' if trouble.updates else ''}")
     wanted: dict[str, Any] = {"transition": "start"}

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pilot import state
+from pilot import cluster, state
 from pilot.session import Session
 from stack.jobs import engine, workspace_world
 from stack.jobs.workspace_world import Trouble, World
@@ -16,14 +16,15 @@ from stack.settings import Settings
 @contextlib.contextmanager
 def looking(session: Session) -> Iterator[Callable[[], World | None]]:
     """Look while the caller does something else; the world, None where the database or the engine did not answer."""
-
-    def look() -> World | None:
-        with contextlib.suppress(engine.JobError):
-            return workspace_world.look(session.settings.site.name)
-        return None
-
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(look).result
+        yield pool.submit(look, session.settings).result
+
+
+def look(settings: Settings) -> World | None:
+    """The world of the stack's workspaces, None where the database or the engine does not answer."""
+    with contextlib.suppress(engine.JobError):
+        return workspace_world.look(settings.site.name, cluster.known(settings.kubernetes))
+    return None
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ class Alive:
     keeper_token_generation: pulumi.Output[str]
     template_setting: pulumi.Output[str]
     """One more than the last where somebody changed our template in Coder."""
+    kubernetes_template_setting: pulumi.Output[str]
+    """The same of the template for a cluster; unknown without one."""
 
 
 def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
@@ -49,6 +51,7 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
             "DOCKER_SOCKET": site.docker_socket,
             "SOCKET_IN_CONTAINER": SOCKET_IN_CONTAINER,
             "WORKSPACES_NETWORK": names.workspaces_network(site.name),
+            "KUBERNETES_NAMESPACE": world.cluster.config.namespace if world.cluster else "",
         }
     )
     found = command.local.run_output(
@@ -87,6 +90,7 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
         member_generation=generation("member"),
         keeper_token_generation=generation("keeper-token"),
         template_setting=generation("template-record"),
+        kubernetes_template_setting=generation("kubernetes-template-record"),
     )
 
 

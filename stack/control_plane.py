@@ -10,9 +10,10 @@ import pulumi_docker as docker
 from stack import containers, job, settings, told
 from stack.address import Address
 from stack.database import Database
-from stack.jobs import names
+from stack.jobs import engine, names
 from stack.jobs.names import CODER_ALIAS, DATABASE, LOOPBACK, ROLE
 from stack.jobs.port import FIX, taken
+from stack.kubernetes import KUBECONFIG, Cluster
 from stack.network import Networks
 from stack.world import World
 
@@ -76,12 +77,38 @@ def _tls(port: int) -> Mapping[str, str]:
     }
 
 
-def _files(address: Address) -> list[docker.ContainerUploadArgs]:
-    """The certificate's files. Coder reads them at its start alone, so another certificate is another container."""
-    if address.tls is None:
-        return []
-    contents = {CERTIFICATE: address.tls.certificate, KEY: address.tls.key}
+def _files(address: Address, cluster: Cluster | None) -> list[docker.ContainerUploadArgs]:
+    """The certificate's files and the kubeconfig.
+
+    Coder reads the first at its start alone, so another certificate is another container.
+    """
+    contents: dict[str, pulumi.Input[str]] = {}
+    if address.tls is not None:
+        contents |= {CERTIFICATE: address.tls.certificate, KEY: address.tls.key}
+    if cluster is not None:
+        contents[KUBECONFIG] = pulumi.Output.secret(cluster.kubeconfig)
     return [docker.ContainerUploadArgs(file=file, content=content) for file, content in contents.items()]
+
+
+def _ports(site: settings.Site, address: Address, cluster: Cluster | None) -> list[docker.ContainerPortArgs]:
+    """What is published; in the order in which the engine tells it, or each `up` would replace the container."""
+    bindings = [(host, site.port) for host in _addresses(site, cluster)]
+    bindings += [(LOOPBACK, site.tls_port)] if address.tls else []
+    return [docker.ContainerPortArgs(internal=port, external=port, ip=host) for host, port in bindings]
+
+
+def _addresses(site: settings.Site, cluster: Cluster | None) -> list[str]:
+    """Where Coder answers with http: on loopback, and where the nodes of a cluster reach it."""
+    if cluster is None or not cluster.config.agent_address:
+        return [LOOPBACK]
+    wanted = [LOOPBACK, cluster.config.agent_address]
+    try:
+        found = engine.inspect(site.coder_container, host=site.docker_host)
+    except engine.JobError:
+        return wanted
+    # Docker 20.10 turns the order of one port's bindings round, others sort them.
+    told = [each["HostIp"] for one in found for each in one["NetworkSettings"]["Ports"].get(f"{site.port}/tcp") or ()]
+    return told if sorted(told) == sorted(wanted) else wanted
 
 
 def _explain(site: settings.Site, error: str) -> bool:
@@ -150,11 +177,8 @@ class ControlPlane(pulumi.ComponentResource):
                     docker.ContainerNetworksAdvancedArgs(name=networks.workspaces, aliases=[CODER_ALIAS]),
                 ],
                 mounts=[docker.ContainerMountArgs(type="bind", source=site.docker_socket, target=SOCKET_IN_CONTAINER)],
-                ports=[
-                    docker.ContainerPortArgs(internal=port, external=port, ip=LOOPBACK)
-                    for port in (site.port, *([site.tls_port] if address.tls else []))
-                ],
-                files=_files(address),
+                ports=_ports(site, address, world.cluster),
+                files=_files(address, world.cluster),
                 supplementary_groups=[world.socket_group],
                 health_command=f"curl --fail --silent --output /dev/null http://127.0.0.1:{site.port}/healthz",
                 stop_grace_s=STOP_GRACE_S,

@@ -108,6 +108,7 @@ class Keeper(pulumi.ComponentResource):
                 user=_owner(Path(site.data_dir)),
                 environment={
                     **_environment(site, keeper),
+                    **({"CLUSTER": "yes"} if world.cluster else {}),
                     "BACKUPS_KEPT": str(config.retirement.backups_kept),
                     "TZ": config.workspaces.timezone or zone(ZONE_FILE),
                     "CODER_TOKEN": pulumi.Output.secret(own_token.stdout),

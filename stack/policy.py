@@ -41,17 +41,25 @@ class Resource:
     retained: bool = False
 
 
-def violations(resources: Sequence[Resource]) -> list[str]:
-    """One sentence for each violation, in the order of the resources; none for a good program."""
-    return [f"{each.name}: {what}" for each in resources for rule in _RULES for what in rule(each, resources)]
+def violations(resources: Sequence[Resource], agent_address: str = "") -> list[str]:
+    """One sentence for each violation, in the order of the resources; none for a good program.
+
+    `agent_address` is the setting: what Coder may be published on beside loopback.
+    """
+    return [
+        f"{each.name}: {what}"
+        for each in resources
+        for found in (_published(each, agent_address), *(rule(each, resources) for rule in _RULES))
+        for what in found
+    ]
 
 
-def _published(each: Resource, _: Sequence[Resource]) -> Iterator[str]:
+def _published(each: Resource, agent_address: str) -> Iterator[str]:
     if each.type != CONTAINER:
         return
     for port in each.inputs.get("ports") or []:
         address = port.get("ip") or "0.0.0.0"  # noqa: S104  Docker's default
-        if not _loopback(address):
+        if not _loopback(address) and not (each.name == CODER and address == agent_address):
             yield (
                 f"publishes port {port.get('external') or port.get('internal')} on {address}: publish on 127.0.0.1, "
                 "`tailscale serve` is the way in"
@@ -144,5 +152,5 @@ def _list(value: Any) -> list[Any]:
 
 
 _RULES: tuple[Callable[[Resource, Sequence[Resource]], Iterator[str]], ...] = (
-    _published, _networks, _privileged, _plain_secret, _deletion,
+    _networks, _privileged, _plain_secret, _deletion,
 )  # fmt: skip

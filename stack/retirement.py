@@ -9,6 +9,7 @@ import pulumi_command as command
 
 from stack import job, settings, told
 from stack.jobs import commands
+from stack.world import World
 
 NOTHING = "true"
 
@@ -25,11 +26,16 @@ class Retirement(pulumi.ComponentResource):
         self,
         name: str,
         config: settings.Retirement,
-        site: settings.Site,
+        world: World,
         *,
         token: pulumi.Input[str],
         after: Sequence[pulumi.Resource],
     ) -> None:
+        site = world.site
+        # Elsewhere nothing is deleted but by Coder.
+        cluster: dict[str, pulumi.Input[str]] = {}
+        if world.cluster and config.purge:
+            cluster = world.cluster.environment()
         super().__init__("coder-pilot:retirement:Retirement", name, None, None)
         command.local.Command(
             "retire",
@@ -43,6 +49,7 @@ class Retirement(pulumi.ComponentResource):
                 "BACKUPS_KEPT": str(config.backups_kept),
                 "PURGE": str(config.purge).lower(),
                 commands.VARIABLE: pulumi.get_stack(),
+                **cluster,
             },
             # The one job that is heard: it says which workspaces it stops, and it prints no secret.
             logging=command.local.Logging.STDERR,
@@ -53,7 +60,7 @@ class Retirement(pulumi.ComponentResource):
         if config.purge:
             command.local.run_output(
                 command=job.line("retire", "list"),
-                environment={"STACK": site.name, "DOCKER_HOST": site.docker_host},
+                environment=pulumi.Output.all(STACK=site.name, DOCKER_HOST=site.docker_host, **cluster),
                 logging=command.local.Logging.NONE,
             ).stdout.apply(lambda listed: told.warn(_threat(listed.splitlines(), site.data_dir)))
         self.register_outputs({"purge": config.purge})

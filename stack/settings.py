@@ -7,6 +7,7 @@ door, and both parse them here.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ _ZONE = re.compile(r"[A-Za-z0-9_+\-/]+")
 # The part below it, <port>--main--<workspace>--<user>, is one label.
 _DOMAIN = re.compile(r"(?=.{4,180}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _CONTAINER = re.compile(r"[a-zA-Z0-9][\w.-]+")
+_KUBERNETES_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_KUBERNETES_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -215,6 +218,27 @@ class Tailnet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kubernetes:
+    """A cluster for workspaces, beside this machine's engine; docs/kubernetes.md says how it is prepared."""
+
+    kubeconfig: Annotated[str | None, Key("kubernetesKubeconfig", _optional(_absolute))]
+    """A kubeconfig with a token in it, a file on this machine; empty: no cluster, and no template for one."""
+    namespace: Annotated[
+        str, Key("kubernetesNamespace", _matching(_KUBERNETES_LABEL, "the name of a Kubernetes namespace"))
+    ]
+    """The namespace of workspaces there; pilots that share one need different `name`s."""
+    storage_class: Annotated[
+        str | None,
+        Key("kubernetesStorageClass", _optional(_matching(_KUBERNETES_NAME, "the name of a storage class"))),
+    ]
+    """The storage class of new homes; empty: the cluster's default."""
+    agent_url: Annotated[str | None, Key("kubernetesAgentUrl", _optional(_origin))]
+    """Where workspaces on the cluster reach Coder, without a path; empty: http://<agentAddress>:<port>."""
+    agent_address: Annotated[str | None, Key("agentAddress", _optional(_node_address))]
+    """One more address of this machine on which Coder answers: the one that the cluster's nodes reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """The account for every day: a plain member, to whom new workspaces belong."""
 
@@ -293,11 +317,17 @@ class Settings:
     control_plane: ControlPlane
     workspaces: Workspaces
     tailnet: Tailnet
+    kubernetes: Kubernetes
     member: Member
     admin: Admin
     retirement: Retirement
     keeper: Keeper
     verdict: Verdict
+
+    @property
+    def kubernetes_agent_url(self) -> str:
+        """Where workspaces on the cluster reach Coder."""
+        return self.kubernetes.agent_url or f"http://{self.kubernetes.agent_address}:{self.site.port}"
 
     @property
     def apps_domain(self) -> str:
@@ -491,6 +521,17 @@ def _variables(text: str) -> Mapping[str, str]:
     return texts
 
 
+def _node_address(text: str) -> str:
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError:
+        address = None
+    # Over http, and so for a network of one's own: 10.0.0.0/8 and the like, or the tailnet's 100.64.0.0/10.
+    if address is None or address.is_global or address.is_unspecified or address.is_loopback or address.is_multicast:
+        raise ValueError("an IPv4 address of this machine on a private network, such as 192.168.1.10, never 0.0.0.0")
+    return text
+
+
 _url = _matching(re.compile(r"https?://[^/\s?#]+(/[^\s?#]*)?"), "an http:// or https:// address")
 # Terminals wrap long ones, and what is copied then has line breaks, which no HTTP header may have.
 _token = _matching(re.compile(r"[!-~]+"), "one word without spaces and line breaks")
@@ -560,7 +601,7 @@ def parse(values: Mapping[str, str | Encrypted[str]], folder: Path) -> Settings:
             f"accessUrl is {values['accessUrl']}, but on this machine Coder answers on port {port} alone, with http: "
             f"run `pulumi config set accessUrl {reachable}`"
         )
-    problems += _domain_problems(parsed)
+    problems += _domain_problems(parsed) + _kubernetes_problems(parsed)
     for own, of_admin in (("username", "adminUsername"), ("email", "adminEmail")):
         value = parsed.get(own)
         if isinstance(value, str) and value.lower() == str(parsed.get(of_admin)).lower():
@@ -596,6 +637,23 @@ def _domain_problems(parsed: Mapping[str, object]) -> list[str]:
     if parsed.get("port") == 65535:
         problems.append("domain needs the port after `port`, which is 65535: run `pulumi config set port 7080`")
     return problems
+
+
+def _kubernetes_problems(parsed: Mapping[str, object]) -> list[str]:
+    """What a cluster needs beside it."""
+    if "kubernetesKubeconfig" not in parsed:
+        return []
+    reached_by = ("kubernetesAgentUrl", "agentAddress")
+    if not parsed["kubernetesKubeconfig"]:
+        given = [key for key in reached_by if parsed.get(key)]
+        fix = "run `pulumi config set kubernetesKubeconfig <file>`"
+        return [f"{key} is set, but kubernetesKubeconfig is not: {fix}" for key in given]
+    if all(key in parsed and not parsed[key] for key in reached_by):
+        return [
+            "kubernetesKubeconfig needs an address of this machine that the cluster's nodes reach: run "
+            "`pulumi config set agentAddress <address>`"
+        ]
+    return []
 
 
 def _parsed(key: Key, given: str | Encrypted[str] | None) -> object:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pulumi
 import pulumi_coderd as coderd
 
-from stack import job, settings, workspace_secrets
+from stack import job, kubernetes_template, settings, workspace_secrets
 from stack.address import Address
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, ROOT, Bundle, sources
@@ -167,6 +167,21 @@ class Template(pulumi.ComponentResource):
             },
             opts=pulumi.ResourceOptions(parent=self),
         )
+        if world.cluster is not None:
+            kubernetes_template.declare(
+                world.cluster,
+                kubernetes_template.Common(
+                    declared=declared,
+                    variables={**_variables(config), "name_prefix": site.name, "apps_domain": address.apps_domain},
+                    secrets=workspace_secrets.values(config),
+                    data_dir=site.data_dir,
+                    alive=alive,
+                    token=token,
+                ),
+                site.name,
+                provider,
+                parent=self,
+            )
         self.template_id = template.id
         self.version = pulumi.Output.unsecret(template.versions).apply(lambda versions: str(versions[0].name))
         self.register_outputs({"version": self.version})

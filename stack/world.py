@@ -15,6 +15,7 @@ import pulumi_command as command
 from stack import declared, job, settings, told
 from stack.address import Address
 from stack.jobs.world import WORDS
+from stack.kubernetes import Cluster, cluster_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class World:
     """The group id of the engine's socket, which differs from box to box."""
     running: pulumi.Output[Mapping[str, str]]
     """What stack/jobs/alive.py need not ask the engine again, as its variables."""
+    cluster: Cluster | None
+    """Where workspaces can be beside the engine."""
     _generations: pulumi.Output[Mapping[str, int]]
 
     def generation(self, part: str) -> pulumi.Output[int]:
@@ -71,10 +74,12 @@ def look(config: settings.Settings, address: Address) -> World:
     An invoke, not a resource: it runs on every operation, and shows no change.
 
     Raises:
-        pulumi.RunError: the settings would leave the living pilot's data behind, or it is another checkout's.
+        pulumi.RunError: the settings would leave the living pilot's data behind, or it is another checkout's, or name a
+            cluster that could not be used.
     """
     site, mark = config.site, owner()
     group = _socket_group(site.docker_socket)
+    cluster = cluster_of(config)
     environment = {
         "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
         "DOCKER_HOST": site.docker_host,
@@ -104,5 +109,6 @@ def look(config: settings.Settings, address: Address) -> World:
         running=found.apply(
             lambda answer: {"CODER_STARTED_AT": answer["coder_started_at"], "JOINED": json.dumps(answer["joined"])}
         ),
+        cluster=cluster,
         _generations=found.apply(lambda answer: dict(answer["generations"])),
     )

@@ -12,27 +12,6 @@ variable "name_prefix" {
   }
 }
 
-variable "docker_socket" {
-  description = "Path of the Docker socket as Coder's container sees it."
-  type        = string
-  default     = "/var/run/docker.sock"
-
-  validation {
-    condition     = startswith(var.docker_socket, "/")
-    error_message = "docker_socket must be an absolute path, such as /var/run/docker.sock."
-  }
-}
-
-variable "workspace_network" {
-  description = "Docker network of the workspaces. Coder is on it under the host name in agent_url; Postgres is not."
-  type        = string
-
-  validation {
-    condition     = var.workspace_network != ""
-    error_message = "workspace_network must name a Docker network."
-  }
-}
-
 variable "agent_url" {
   description = "Where a workspace reaches Coder, such as http://coder:7080."
   type        = string
@@ -136,17 +115,6 @@ variable "workspace_trust" {
   default     = true
 }
 
-variable "pids_limit" {
-  description = "The most processes and threads that a workspace may have."
-  type        = number
-  default     = 8192
-
-  validation {
-    condition     = var.pids_limit >= 512 && floor(var.pids_limit) == var.pids_limit
-    error_message = "pids_limit must be a whole number of at least 512: an editor with its extensions takes some hundreds."
-  }
-}
-
 variable "stop_grace_s" {
   description = "How long programs may take to end when the workspace is stopped (seconds)."
   type        = number
@@ -191,16 +159,6 @@ variable "service_environment" {
     # The agent expands "$" in the values, and there is no way to escape it.
     condition     = try(alltrue([for name, value in jsondecode(var.service_environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && can(regex("^[^$]*$", value))]), false)
     error_message = "service_environment must be a JSON map from variable names to strings without '$'."
-  }
-}
-
-variable "secrets_directory" {
-  description = "Folder on the Docker host with the file `environment`, which every workspace reads at its start: secrets are in no variable."
-  type        = string
-
-  validation {
-    condition     = startswith(var.secrets_directory, "/")
-    error_message = "secrets_directory must be an absolute path."
   }
 }
 

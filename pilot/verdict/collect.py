@@ -16,6 +16,7 @@ from pilot.verdict import samples
 from pilot.verdict.builds import PRESSURE
 from stack.jobs import backups, engine, names
 from stack.jobs.coder import LIST_TIMEOUT_S, Api, ApiError
+from stack.jobs.kubernetes import Cluster
 
 PAGE: Final = 250
 LOGS: Final = 50
@@ -44,6 +45,9 @@ class Site:
     data_directory: Path
     standalone: str = ""
     """The setting `standaloneContainer`."""
+    cluster: Cluster | None = None
+    namespace: str = ""
+    """Where workspaces on the cluster are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
         begin_s = time.monotonic()
         try:
             answer = ask()
-        except (EngineError, engine.JobError, OSError) as error:
+        except (EngineError, engine.JobError, OSError, ValueError, KeyError) as error:
             asking.queries.append(f"{what}: {error}")
             return None
         asking.note(what, begin_s)
@@ -141,6 +145,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
         builds, parameters = _histories(asking, found, since)
         stops = samples.stops(site.data_directory)
         usages = usage.result()
+        there = of_engine("the cluster's metrics API", lambda: _on_cluster(site)) if site.cluster else None
         return Raw(
             since=since,
             until=until,
@@ -154,7 +159,7 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
             samples=samples.read(site.data_directory, since, until),
             standalone=site.standalone,
             usage=usages[0] if usages else None,
-            workspace_usage=usages[1] if usages else None,
+            workspace_usage={**(usages[1] if usages else {}), **(there or {})} if usages or there else None,
             containers=of_engine("Docker GET /containers/json", lambda: docker.containers(site.stack)),
             networks=of_engine("Docker GET /networks", lambda: docker.networks(site.stack)),
             disk=disk.result(),
@@ -162,6 +167,10 @@ def collect(site: Site, days: int, now: datetime | None = None) -> Raw:
             dumps=of_engine("the folder of the backups", lambda: _dumps(site.data_directory)),
             queries=asking.queries,
         )
+
+
+def _on_cluster(site: Site) -> dict[str, Usage]:
+    return samples.usages_on_cluster(site.cluster, site.namespace) if site.cluster else {}
 
 
 def _told(build: dict[str, Any], stops: Mapping[str, Any]) -> dict[str, Any]:

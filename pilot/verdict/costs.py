@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pilot.verdict.collect import Raw
 from pilot.verdict.workspaces import title
-from stack.jobs.names import WORKSPACE_LABEL
+from stack.jobs.names import KUBERNETES_TEMPLATE, WORKSPACE_LABEL, home_volume
 
 BYTES_PER_GIB: Final = 1024**3
 
@@ -66,9 +66,14 @@ def removed(raw: Raw) -> tuple[str, ...] | None:
 
 
 def kept(raw: Raw) -> tuple[str, ...] | None:
-    """The volumes that it would keep."""
+    """The volumes and claims that it would keep."""
     if raw.disk is None:
         return None
     titles = {each["id"]: title(each) for each in raw.workspaces}
-    homes = sorted((titles[each["Labels"][WORKSPACE_LABEL]], each["Name"]) for each in _volumes(raw))
-    return tuple(f"volume {name} (home of {owner})" for owner, name in homes)
+    homes = [(titles[each["Labels"][WORKSPACE_LABEL]], f"volume {each['Name']}") for each in _volumes(raw)]
+    homes += [
+        (title(each), f"claim {home_volume(each['id'])}")
+        for each in raw.workspaces
+        if each["template_name"] == KUBERNETES_TEMPLATE and raw.builds[each["id"]][-1]["transition"] != "delete"
+    ]
+    return tuple(f"{home} (home of {owner})" for owner, home in sorted(homes))

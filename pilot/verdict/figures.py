@@ -72,7 +72,7 @@ class Figures:
 
     @property
     def net_gib_h(self) -> Bounds | None:
-        """What parking gave back by measured peak, less what Coder, Postgres and keeper held."""
+        """What parking gave back by what was taken, less what Coder, Postgres and keeper held."""
         cost = self.control_plane_gib_h
         return None if cost is None else self.by_peak.given_back.plus(-cost)
 
@@ -130,7 +130,7 @@ def compute(raw: Raw) -> Figures:
         by_limit=memory.compare(there, lambda each: each.limit_gib, control_gib_h),
         standalone=memory.standalone(raw, (raw.until - since) / HOUR),
         pressed=pressed(made, raw.stops),
-        by_peak=memory.compare(there, lambda each: each.peak_gib, control_gib_h),
+        by_peak=memory.compare(there, lambda each: each.taken_gib, control_gib_h),
         removed=costs.removed(raw),
         kept=costs.kept(raw),
         warnings=(*(text for each in histories.values() for text in each.warnings), *watch.clock_jumps),

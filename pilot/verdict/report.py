@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -11,6 +11,7 @@ from pilot.verdict.builds import Failure
 from pilot.verdict.figures import Figures
 from pilot.verdict.judge import Verdict, counted
 from pilot.verdict.memory import Bounds, Comparison, Part
+from pilot.verdict.workspaces import WorkspaceFigures
 from stack import settings
 
 UNKNOWN: Final = "unknown"
@@ -124,7 +125,8 @@ def sections(figures: Figures) -> tuple[Section, ...]:
 
 def _benefit(figures: Figures) -> Iterable[Row]:
     each = figures.workspaces
-    measured = sum(workspace.peak_gib is not None for workspace in each)
+    there = [workspace for workspace in each if workspace.on_cluster]
+    measured = sum(workspace.taken_gib is not None for workspace in each)
     yield Row(name="Workspaces", value=f"{len(each)}, {counted(figures.sessions, 'session')}", source=BUILDS, key=True)
     yield Row(
         name="Templates in use",
@@ -146,8 +148,12 @@ def _benefit(figures: Figures) -> Iterable[Row]:
     )  # fmt: skip
     yield Row(
         name="RAM given back, by peak", key=True, value=bounds(figures.by_peak.given_back, "GiB·h"),
-        source=f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} measured)",
+        source=f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} known)"
+        if there
+        else f"{BUILDS}; {SAMPLES}, {STATS} ({measured} of {len(each)} measured)",
     )  # fmt: skip
+    if there:
+        yield _on_cluster(there)
     known = figures.ready_s()
     more = len(figures.starts) - len(known)
     yield Row(
@@ -167,6 +173,19 @@ def _benefit(figures: Figures) -> Iterable[Row]:
         name="Claude runs interrupted", key=True, source=statuses,
         value=f"{runs.stopped_by_autostop} by autostop, {runs.stopped_past_limit} past the limit, "
         f"{runs.stopped_by_hand} by hand{untold}",
+    )  # fmt: skip
+
+
+def _on_cluster(there: Sequence[WorkspaceFigures]) -> Row:
+    """What of this is the cluster's."""
+    gib_h = [each.parked_h * each.limit_gib for each in there if each.limit_gib is not None]
+    measured = sum(each.peak_gib is not None for each in there)
+    used = f"{measured} of {len(there)} measured" if measured else f"use {UNKNOWN}"
+    return Row(
+        name="Of it on the cluster", key=True,
+        value=f"{number(sum(gib_h) if len(gib_h) == len(there) else None, 'GiB·h')}, "
+        f"{counted(len(there), 'workspace')}, {used}",
+        source="by limit, which the nodes set aside; the cluster's metrics API",
     )  # fmt: skip
 
 

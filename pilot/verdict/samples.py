@@ -15,13 +15,21 @@ from keeper import census, journal
 from keeper.engine import Engine, EngineError, Usage
 from keeper.samples import INTERVAL_S, PARTS, STANDALONE, Sample, part_of
 from stack.jobs import names
+from stack.jobs.kubernetes import Cluster
 
-__all__ = ["GAP", "INTERVAL", "PARTS", "STANDALONE", "Sample", "Watch", "read", "stops", "usages", "watch"]
+__all__ = [
+    "GAP", "INTERVAL", "PARTS", "STANDALONE", "Sample", "Watch", "read", "stops", "usages", "usages_on_cluster",
+    "watch",
+]  # fmt: skip
 
 INTERVAL: Final = timedelta(seconds=INTERVAL_S)
 GAP: Final = timedelta(minutes=16)
 """Nothing is known about a longer gap between two samples; those of before the keeper are five minutes apart."""
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+SIZES: Final = {
+    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+"""Of the Kubernetes API, in bytes."""
 
 
 def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usage]]:
@@ -49,6 +57,27 @@ def usages(engine: Engine, stack: str) -> tuple[dict[str, Usage], dict[str, Usag
         elif usage is not None and (part := parts.get(container["Names"][0].removeprefix("/"))):
             ours[part] = usage
     return ours, workspaces
+
+
+def usages_on_cluster(cluster: Cluster, namespace: str) -> dict[str, Usage]:
+    """What the pods of workspaces use at this moment, by workspace id, as the cluster's metrics API tells it.
+
+    Raises:
+        ClusterError: the cluster has none, or refused, or did not answer.
+    """
+    path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={names.WORKSPACE_LABEL}"
+    return {
+        each["metadata"]["labels"][names.WORKSPACE_LABEL]: Usage(
+            ram_mib=sum(_mib(container["usage"]["memory"]) for container in each["containers"]), cpu_percent=None
+        )
+        for each in cluster.call("GET", path)["items"]
+    }
+
+
+def _mib(quantity: str) -> float:
+    """Of the API's way to write a size: "182716Ki", "1Gi", bytes."""
+    number = quantity.rstrip("KMGTkmi")
+    return int(number) * SIZES[quantity.removeprefix(number)] / 1024**2
 
 
 def read(data_directory: Path, since: datetime, until: datetime) -> list[Sample]:

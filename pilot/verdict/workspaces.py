@@ -11,6 +11,7 @@ from pilot.verdict.builds import PRESSURE, automatic, created, stamp
 from pilot.verdict.collect import Raw
 from pilot.verdict.runs import reports
 from pilot.verdict.sessions import HOUR, History, Session, Span, State
+from stack.jobs.names import KUBERNETES_TEMPLATE
 
 MIB_PER_GIB: Final = 1024
 
@@ -21,6 +22,7 @@ class WorkspaceFigures:
 
     name: str
     template: str
+    on_cluster: bool
     deleted: bool
     building: str
     """The transition of a build that still runs, else ""."""
@@ -37,6 +39,11 @@ class WorkspaceFigures:
     """Asked for by the keeper, because the host's memory was short."""
     hand_stops: int
     spans: tuple[Span, ...]
+
+    @property
+    def taken_gib(self) -> float | None:
+        """What it takes while it runs: what was measured, and on a cluster its limit, which the node sets aside."""
+        return self.limit_gib if self.on_cluster else self.peak_gib
 
     def hours(self, *states: State) -> float:
         return sum(span.hours for span in self.spans if span.state in states)
@@ -104,6 +111,7 @@ def of(
     return WorkspaceFigures(
         name=history.title,
         template=template_title(record),
+        on_cluster=record["template_name"] == KUBERNETES_TEMPLATE,
         deleted=history.state == "absent" and bool(builds) and not history.building,
         building=history.building,
         limit_gib=int(limit) / MIB_PER_GIB if limit.isdecimal() else None,

@@ -30,12 +30,15 @@ HARMLESS = re.compile(
 )
 """Resources that hold no files of anybody's, by their types."""
 
-OURS = (
+_HAS_VARIABLE = (
     "EXISTS (SELECT 1 FROM template_versions JOIN template_version_variables"
     " ON template_version_id = template_versions.id"
-    " WHERE template_id = templates.id AND template_version_variables.name = 'workspace_network')"
+    " WHERE template_id = templates.id AND template_version_variables.name = '{}')"
 )
+OURS = _HAS_VARIABLE.format("workspace_network")
 """SQL: whether a version of the template is ours, by a variable that it must have."""
+OURS_ON_CLUSTER = _HAS_VARIABLE.format("secrets_name")
+"""The same of the template for a cluster."""
 
 _STATES = """
 SELECT json_build_object(

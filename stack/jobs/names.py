@@ -22,6 +22,7 @@ TEMPLATE = "code-server"
 """As the seed called its own, which `make adopt` makes ours."""
 TEMPLATE_BESIDE = "project"
 """What ours is called beside one of that name which cannot become ours."""
+KUBERNETES_TEMPLATE = "code-server-kubernetes"
 TOKEN_PREFIX = "coder-pilot-"  # noqa: S105  a name, not a secret
 """What the names of our API tokens begin with; a number follows."""
 
@@ -79,6 +80,11 @@ def control_network(stack: str) -> str:
 
 def workspaces_network(stack: str) -> str:
     """The network of Coder and every workspace."""
+    return f"{stack}-workspaces"
+
+
+def kubernetes_secret(stack: str) -> str:
+    """The Secret on the cluster with what every workspace reads at its start."""
     return f"{stack}-workspaces"
 
 

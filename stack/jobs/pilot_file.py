@@ -27,6 +27,8 @@ from stack.jobs import names
 NAME = "pilot.json"
 STATE_FOLDER = ".pulumi-state"
 NOTICES = {"admin": "notice", "member": "member_notice"}
+KUBERNETES = "kubernetes_"
+"""What the keys of the template for a cluster begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +119,15 @@ def keeper_token_generation(data_directory: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def template_id(data_directory: str) -> str | None:
-    """The template that the last state had here."""
-    value = read(data_directory).get("template_id")
+def template_id(data_directory: str, prefix: str = "") -> str | None:
+    """The template that the last state had here; the one for a cluster with KUBERNETES."""
+    value = read(data_directory).get(f"{prefix}template_id")
     return value if isinstance(value, str) else None
+
+
+def record_template(data_directory: str, prefix: str, identifier: str | None) -> None:
+    """Note which template the next `up` takes over, None for none; nothing is known of it yet."""
+    update(data_directory, **{f"{prefix}template_id": identifier, f"{prefix}template": None})
 
 
 def adoption(data_directory: str) -> dict[str, str] | None:
@@ -141,10 +148,16 @@ def template_name(data_directory: str) -> str:
     return names.TEMPLATE_BESIDE if found and not found["home"] else names.TEMPLATE
 
 
-def default_ttl_ms(data_directory: str) -> int | None:
-    """The idle time that the last state gave the template."""
-    value = read(data_directory).get("default_ttl_ms")
+def default_ttl_ms(data_directory: str, prefix: str = "") -> int | None:
+    """The idle time that the last state gave the template; `prefix` as in `template_id`."""
+    value = read(data_directory).get(f"{prefix}default_ttl_ms")
     return value if isinstance(value, int) else None
+
+
+def kubernetes_attempts(data_directory: str) -> int:
+    """How often the cluster did not take the secrets: another number makes the next `up` try again."""
+    value = read(data_directory).get("kubernetes_attempts")
+    return value if isinstance(value, int) else 0
 
 
 def admin(data_directory: str) -> Account | None:

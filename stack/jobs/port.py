@@ -1,4 +1,4 @@
-"""Whether a port of this machine is free, and who listens on it."""
+"""Whether an address of this machine and a port of it are there to be used, and who listens on a port."""
 
 from __future__ import annotations
 
@@ -54,3 +54,19 @@ def holder(port: int, docker_host: str) -> str:
         shown = ""
     found = re.search(r'users:\(\("([^"]+)",pid=(\d+)', shown)
     return f"{found[1]}, process {found[2]}" if found else "another program"
+
+
+def check_address(address: str) -> None:
+    """See that it is this machine's: Docker would find out when the old container is gone.
+
+    Raises:
+        JobError: it is not.
+    """
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            raise engine.JobError(
+                f"agentAddress: this machine does not have {address}: `ip -brief address` shows those that it has, run "
+                "`pulumi config set agentAddress <address>`"
+            ) from None

@@ -9,6 +9,7 @@ that its owner gave another time keeps that.
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from stack.jobs import coder, engine, pilot_file, program
@@ -47,7 +48,9 @@ def _bring(api: coder.Api, template_id: str, before_ms: int, now_ms: int) -> Non
 def main() -> None:
     directory, template_id = program.variable("DATA_DIRECTORY"), program.variable("TEMPLATE_ID")
     declared = json.loads(program.variable("TEMPLATE"))
-    before_ms, now_ms = pilot_file.default_ttl_ms(directory), declared["default_ttl_ms"]
+    # Of the template for a cluster; the other one's is not set.
+    prefix = os.environ.get("RECORD_PREFIX", "")
+    before_ms, now_ms = pilot_file.default_ttl_ms(directory, prefix), declared["default_ttl_ms"]
     api = coder.Api(url=program.variable("CODER_URL"), token=program.variable("CODER_TOKEN"))
     try:
         _hold(api, template_id, declared)
@@ -56,7 +59,8 @@ def main() -> None:
         _archive(api, template_id)
     except coder.ApiError as error:
         raise engine.JobError(f"the template, or its idle time in a workspace, could not be set: {error}") from None
-    pilot_file.update(directory, template_id=template_id, default_ttl_ms=now_ms, template=declared)
+    record = {"template_id": template_id, "default_ttl_ms": now_ms, "template": declared}
+    pilot_file.update(directory, **{f"{prefix}{key}": value for key, value in record.items()})
 
 
 if __name__ == "__main__":

@@ -8,22 +8,25 @@ A database that cannot be dumped is a failure: Postgres and Coder stay, and the 
 CODER_PILOT_WITHOUT_DUMP=yes in the environment of `pulumi destroy` there is no dump.
 
 With PURGE=true Coder deletes the workspaces; their homes, whatever the pilot was called when they were made, and the
-other volumes that carry our label go too. The data directory's turn comes when Postgres is gone, see data_directory.py.
-`list` only prints what those are, one a line.
+other volumes that carry our label go too. On a cluster it is by their workspaces' ids alone: another pilot of our name
+may be in the same namespace. The data directory's turn comes when Postgres is gone, see data_directory.py. `list` only
+prints what those are, one a line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stack.jobs import backups, coder, data_directory, engine, names, postgres, program
+from stack.jobs import adoption, backups, coder, data_directory, engine, kubernetes, names, postgres, program
+from stack.jobs.kubernetes import Cluster, ClusterError
 from stack.jobs.names import STACK_LABEL, WORKSPACE_LABEL
 
 SETTLE_TIMEOUT_S = 300
@@ -34,10 +37,10 @@ LOOKING_MAX = 0.2
 REMOVED_AT_ONCE = 16
 WITHOUT_DUMP = "CODER_PILOT_WITHOUT_DUMP"
 BUILDING = ("pending", "running", "canceling")
-EVERY_WORKSPACE = """
-SELECT workspaces.id, workspaces.deleted, users.username || '/' || workspaces.name
-FROM workspaces JOIN users ON users.id = workspaces.owner_id ORDER BY 3;
-"""
+EVERY_WORKSPACE = f"""
+SELECT workspaces.id, workspaces.deleted, {adoption.OURS_ON_CLUSTER}, users.username || '/' || workspaces.name
+FROM workspaces JOIN users ON users.id = workspaces.owner_id JOIN templates ON templates.id = template_id ORDER BY 4;
+"""  # noqa: S608  constants
 
 
 def title(workspace: coder.Workspace) -> str:
@@ -163,6 +166,42 @@ def _remove_stragglers(stack: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claims:
+    """The homes of the pilot's workspaces on a cluster."""
+
+    cluster: Cluster
+    namespace: str
+
+    def has(self, workspace: str) -> bool:
+        """Whether the workspace of that id has one.
+
+        Raises:
+            ClusterError: the cluster refused or did not answer.
+        """
+        try:
+            found = self.cluster.call("GET", kubernetes.claim(self.namespace, workspace))
+        except ClusterError as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        # One that is being deleted goes when its last pod has.
+        return "deletionTimestamp" not in found["metadata"]
+
+    def delete(self, workspace: str) -> None:
+        """Delete it, with what runs on it.
+
+        Raises:
+            ClusterError: the cluster refused or did not answer.
+        """
+        for path in (kubernetes.deployment, kubernetes.start_secret, kubernetes.claim):
+            try:
+                self.cluster.call("DELETE", path(self.namespace, workspace))
+            except ClusterError as error:
+                if error.status != http.HTTPStatus.NOT_FOUND:
+                    raise
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doomed:
     """What a purge deletes."""
 
@@ -170,32 +209,43 @@ class Doomed:
     """The title of each workspace that Coder has, by its id."""
     volumes: dict[str, str]
     """The id of the workspace whose home it is, "" for none, by the volume's name."""
+    claims: dict[str, str] = field(default_factory=dict)
+    """The same of the claims on a cluster."""
+    untold: str = ""
+    """Why the cluster did not tell which of those it has."""
 
     def lines(self) -> list[str]:
-        """One line for each workspace with its home, and for each other volume."""
-        homes = {workspace: volume for volume, workspace in self.volumes.items()}
+        """One line for each workspace with its home, and for each other volume and claim."""
+        unsure = f", if it is there: {self.untold}" if self.untold else ""
+        homes = [
+            *((f"volume {name}", workspace) for name, workspace in self.volumes.items()),
+            *((f"claim {name}{unsure}", workspace) for name, workspace in self.claims.items()),
+        ]
+        of_workspace = {workspace: home for home, workspace in homes}
         return [
             *(
-                f"workspace {title}, {f'volume {homes[each]}' if each in homes else 'which has no home volume'}"
+                f"workspace {title}, {of_workspace.get(each, 'which has no home')}"
                 for each, title in self.titles.items()
             ),
-            *(f"volume {volume}" for volume, each in self.volumes.items() if each not in self.titles),
+            *(home for home, workspace in homes if workspace not in self.titles),
         ]
 
 
-def doomed(stack: str) -> Doomed:
+def doomed(stack: str, claims: Claims | None = None) -> Doomed:
     """What a purge of the stack would delete now, of what people have; without the database, as labels tell.
 
     Raises:
         engine.JobError: the engine does not answer.
     """
-    titles, ids = {}, set()
+    titles, ids, there = {}, set(), []
     with contextlib.suppress(engine.JobError):
         for row in postgres.query(names.postgres_container(stack), names.ROLE, names.DATABASE, EVERY_WORKSPACE):
-            workspace, deleted, called = row.split("|", 2)
+            workspace, deleted, on_cluster, called = row.split("|", 3)
             ids.add(workspace)
             if deleted == "f":
                 titles[workspace] = called
+            if on_cluster == "t":
+                there.append(workspace)
     form = f'{{{{.Name}}}}|{{{{.Label "{STACK_LABEL}"}}}}|{{{{.Label "{WORKSPACE_LABEL}"}}}}'
     volumes = {}
     homes = {names.home_volume(each): each for each in ids}
@@ -205,7 +255,32 @@ def doomed(stack: str) -> Doomed:
         # A home keeps the label of its first day; a workspace's id is nobody else's.
         if of_stack == stack or workspace in ids:
             volumes[volume] = workspace
-    return Doomed(titles=titles, volumes=volumes)
+    found, untold = _claims(claims, there) if claims else ([], "")
+    return Doomed(
+        titles=titles, volumes=volumes, claims={names.home_volume(each): each for each in found}, untold=untold
+    )
+
+
+def _claims(claims: Claims, workspaces: Sequence[str]) -> tuple[list[str], str]:
+    """Those of the workspaces that have a claim, or may have one, and why that cannot be told."""
+    try:
+        return [each for each in workspaces if claims.has(each)], ""
+    except ClusterError as error:
+        return list(workspaces), str(error)
+
+
+def _remove_claims(found: Doomed, claims: Claims) -> list[str]:
+    """Delete those that Coder left; what went wrong, or was done without Coder."""
+    deleted = []
+    for claim, workspace in found.claims.items():
+        try:
+            if claims.has(workspace):
+                claims.delete(workspace)
+                deleted.append(claim)
+        except ClusterError as error:
+            rest = [each for each in found.claims if each not in deleted]
+            return [f"the cluster could not be told to delete {', '.join(rest)} in {claims.namespace}: {error}"]
+    return [f"claims deleted without Coder: {', '.join(deleted)}"] if deleted else []
 
 
 def _remove_volumes(found: Doomed) -> list[str]:
@@ -269,17 +344,24 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
+    # Where the program has a cluster and is to purge it.
+    claims = (
+        Claims(cluster=kubernetes.of_environment(), namespace=program.variable("NAMESPACE"))
+        if "SERVER" in os.environ
+        else None
+    )
     if sys.argv[1:] == ["list"]:
-        print("\n".join(doomed(program.variable("STACK")).lines()))
+        print("\n".join(doomed(program.variable("STACK"), claims).lines()))
         return
     api = coder.Api(url=program.variable("CODER_URL"), token=program.variable("CODER_TOKEN"))
     purge, stack = program.variable("PURGE") == "true", program.variable("STACK")
     # Before Coder deletes the workspaces: what was listed goes, and nothing else.
-    found = doomed(stack) if purge else None
+    found = doomed(stack, claims) if purge else None
     warnings = _through_coder(api, "delete" if purge else "stop")
     warnings += _remove_stragglers(stack)
     if found is not None:
         warnings += _remove_volumes(found)
+        warnings += _remove_claims(found, claims) if claims else []
         _remove_images(stack)
     for each in warnings:
         _say(f"warning: {each}")

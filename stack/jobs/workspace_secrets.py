@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from stack.jobs import disk, engine, pilot_file, program
@@ -32,13 +33,18 @@ def is_lost(data_directory: str) -> bool:
     return bool(pilot_file.read(data_directory).get(FOLDER)) and not (shared(data_directory) / FILE).exists()
 
 
+def text(values: Mapping[str, str]) -> str:
+    """The file's contents."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(values.items()))
+
+
 def write(folder: Path, values: dict[str, str]) -> None:
     """Write the file whole or not at all: a workspace that starts meanwhile reads the one before."""
     # The path to it is closed to others; in a workspace, whoever runs there reads it.
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o755, exist_ok=True)
     partial = folder / f".{FILE}"
-    partial.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(values.items())))
+    partial.write_text(text(values))
     partial.chmod(0o644)
     partial.replace(folder / FILE)
 

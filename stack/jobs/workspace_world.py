@@ -1,29 +1,37 @@
-"""What Coder says of the workspaces, held against what the engine has: containers, homes, networks, images.
+"""What Coder says of the workspaces, held against what the engine has: containers, homes, networks, images; and against
+what the cluster has: Deployments and claims.
 
 Coder remembers how a build ended and does not look again: a container that somebody stopped or removed "runs" for ever,
 and a start with a template version whose network or image is gone can only fail. `look` asks for both sides, with one
-query and two calls to the engine; `troubles` and `strangers` compare and touch nothing.
+query and two calls to the engine, and of the cluster for each workspace there; `troubles` and `strangers` compare and
+touch nothing.
 """
 
 from __future__ import annotations
 
+import http
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from stack.jobs import engine, names, postgres
+from stack.jobs import engine, kubernetes, names, postgres
+from stack.jobs.kubernetes import Cluster, ClusterError
 
 # The engine tells when a container was made in whole seconds.
 CLOCK_TOLERANCE_S = 2
+ASKED_AT_ONCE = 8
 
 State = Literal["gone", "stopped", "paused", "cut off", "unknown"]
 
 WORKSPACES = """
 WITH variables AS (
     SELECT template_version_id AS id, json_object_agg(name, value) AS of FROM template_version_variables
-    WHERE name IN ('workspace_network', 'agent_url', 'workspace_images', 'built_images', 'apps_domain') GROUP BY 1
+    WHERE name IN ('workspace_network', 'namespace', 'agent_url', 'workspace_images', 'built_images', 'apps_domain')
+    GROUP BY 1
 ), latest AS (
     SELECT DISTINCT ON (workspace_id) id, workspace_id, transition, job_id, template_version_id
     FROM workspace_builds ORDER BY workspace_id, build_number DESC
@@ -64,11 +72,14 @@ class Version:
 
     id: str
     network: str
+    """Of the engine; "" on a cluster."""
     agent_url: str
     bases: tuple[str, ...]
     built: Mapping[str, str]
     apps_domain: str = ""
     """Where apps have names of their own; "" where they are paths of Coder's address."""
+    namespace: str = ""
+    """On a cluster; "" on the engine."""
 
     def image(self, base: str | None) -> str:
         """The image that a workspace on `base` starts from; "" for one that a start may pull."""
@@ -129,6 +140,8 @@ class World:
     """By the workspace's id."""
     present: frozenset[str]
     """Those of the volumes, networks and images that the workspaces need which are there."""
+    absent: frozenset[str] = frozenset()
+    """Of the objects of workspaces on a cluster, by their paths, those which it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +160,16 @@ class Trouble:
     """Whether its template version knows another address of the apps than the active one; it works all the same."""
 
     @property
+    def on_cluster(self) -> bool:
+        """Whether the workspace is on a cluster."""
+        return bool(self.workspace.own and self.workspace.own.namespace)
+
+    @property
+    def kind_of_home(self) -> str:
+        """What the engine or the cluster calls a home."""
+        return "claim" if self.on_cluster else "volume"
+
+    @property
     def works(self) -> bool:
         """Whether nothing is wrong that only a start would put right at once."""
         return self.apps == "running" and not (self.container or self.no_home or self.version or self.no_image)
@@ -158,7 +181,7 @@ class Trouble:
 
     def __str__(self) -> str:
         told = {
-            "gone": "its container is gone",
+            "gone": f"its {'Deployment' if self.on_cluster else 'container'} is gone",
             "stopped": "its container is stopped",
             "paused": "its container is paused",
             "cut off": "its container is cut off from the workspaces' network",
@@ -167,7 +190,7 @@ class Trouble:
         return "; ".join(
             [
                 *([told[self.container]] if self.container else []),
-                *([f"its home is gone, the volume {self.workspace.home}"] if self.no_home else []),
+                *([f"its home is gone, the {self.kind_of_home} {self.workspace.home}"] if self.no_home else []),
                 *([f"its template version cannot work any more: {self.version}"] if self.version else []),
                 *([f"the image {self.no_image} is gone"] if self.no_image else []),
                 *(["its apps and ports are at another address from its next start on"] if self.apps else []),
@@ -194,14 +217,22 @@ def _judge(workspace: Workspace, world: World) -> Trouble | None:
     if own is None or workspace.status not in ("succeeded", "failed", "canceled") or workspace.transition == "delete":
         return None
     container = world.containers.get(workspace.id)
-    state = _state(workspace, own, container)
-    lives = container is not None and container.state in ("running", "restarting", "paused") and state != "unknown"
+    state: State | None
+    if own.namespace:
+        runs = workspace.status == "succeeded" and workspace.transition == "start"
+        state = "gone" if runs and kubernetes.deployment(own.namespace, workspace.id) in world.absent else None
+        lives = runs and state is None
+        has_home = kubernetes.claim(own.namespace, workspace.id) not in world.absent
+    else:
+        state = _state(workspace, own, container)
+        lives = container is not None and container.state in ("running", "restarting", "paused") and state != "unknown"
+        has_home = container is not None or workspace.home in world.present
     version = ""
     if active is not None and own.id != active.id and not (lives and workspace.connected):
         version = _outdated(workspace, own, active, world, starts=not lives)
     first = (active if version and active is not None else own).image(workspace.image)
     no_image = first if first and first not in world.present and not lives else ""
-    no_home = workspace.has_started and container is None and workspace.home not in world.present
+    no_home = workspace.has_started and not has_home
     apps: Literal["", "parked", "running"] = ""
     if active is not None and own.apps_domain != active.apps_domain and not version:
         apps = "running" if lives else "parked"
@@ -245,8 +276,8 @@ def _outdated(workspace: Workspace, own: Version, active: Version, world: World,
     return ""
 
 
-def look(stack: str) -> World:
-    """The world of the stack's workspaces, now.
+def look(stack: str, cluster: Cluster | None = None) -> World:
+    """The world of the stack's workspaces, now; of a cluster that does not answer nothing is known.
 
     Raises:
         engine.JobError: the database or the engine does not answer.
@@ -254,7 +285,8 @@ def look(stack: str) -> World:
     rows = postgres.query(names.postgres_container(stack), names.ROLE, names.DATABASE, WORKSPACES)
     # In this order: what a build makes is there before the database says that it ended.
     workspaces = [_workspace(json.loads(row)) for row in rows if row]
-    return World(workspaces=workspaces, containers=_containers(), present=_present(_needed(workspaces)))
+    absent = _absent(cluster, workspaces) if cluster else frozenset[str]()
+    return World(workspaces=workspaces, containers=_containers(), present=_present(_needed(workspaces)), absent=absent)
 
 
 def _workspace(row: Mapping[str, Any]) -> Workspace:
@@ -269,21 +301,23 @@ def _workspace(row: Mapping[str, Any]) -> Workspace:
 
 def _version(identifier: str, variables: Mapping[str, str] | None) -> Version | None:
     known = variables or {}
-    if "workspace_network" not in known or "agent_url" not in known:
+    network, namespace = known.get("workspace_network", ""), known.get("namespace", "")
+    if "agent_url" not in known or not (network or namespace):
         return None
     return Version(
         id=identifier,
-        network=known["workspace_network"],
+        network=network,
         agent_url=known["agent_url"],
         bases=tuple(json.loads(known.get("workspace_images") or "[]")),
         built=json.loads(known.get("built_images") or "{}"),
         apps_domain=known.get("apps_domain", ""),
+        namespace=namespace,
     )
 
 
 def _needed(workspaces: Iterable[Workspace]) -> set[str]:
     """Volumes and images whose absence would be a trouble."""
-    ours = [each for each in workspaces if each.own is not None]
+    ours = [each for each in workspaces if each.own is not None and not each.own.namespace]
     versions = [(version, each.image) for each in ours for version in (each.own, each.active) if version is not None]
     return {each.home for each in ours} | {image for version, base in versions if (image := version.image(base))}
 
@@ -321,3 +355,28 @@ def _present(needed: Iterable[str]) -> frozenset[str]:
     for each in engine.inspect(*wanted):
         found.update(each.get("RepoTags") or [each.get("Name", "")])
     return frozenset(found & set(wanted))
+
+
+def _absent(cluster: Cluster, workspaces: Iterable[Workspace]) -> frozenset[str]:
+    """Those of the workspaces' objects that the cluster does not have."""
+    paths = [
+        path(each.own.namespace, each.id)
+        for each in workspaces
+        if each.own is not None and each.own.namespace
+        for path in (kubernetes.deployment, kubernetes.claim)
+    ]
+    silent = threading.Event()
+
+    def is_absent(path: str) -> bool:
+        try:
+            # Once it is away or refuses, it does so for all, and each would take its time.
+            if not silent.is_set():
+                cluster.call("GET", path)
+        except ClusterError as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return True
+            silent.set()
+        return False
+
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        return frozenset(path for path, absent in zip(paths, pool.map(is_absent, paths), strict=True) if absent)

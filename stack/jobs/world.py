@@ -196,6 +196,11 @@ def _has_database(data_directory: str) -> bool:
         return True
 
 
+def has_account(data_directory: str) -> bool:
+    """Whether an `up` made the first user of the database that is here: an empty one gives that to whoever comes."""
+    return pilot_file.admin(data_directory) is not None and _has_database(data_directory)
+
+
 def _lost_database(declared: Declared) -> str | None:
     """Where an empty database would take the place of one that had users."""
     if _has_database(declared.data_directory):

@@ -24,7 +24,15 @@ from tests.e2e import parts
 from tests.e2e.parts import CODER_IMAGE, POSTGRES_IMAGE, WORKSPACE_IMAGE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAM = ("Pulumi.yaml", "__main__.py", "keeper", "stack", "terraform-template", "workspace-image")
+PROGRAM = (
+    "Pulumi.yaml",
+    "__main__.py",
+    "keeper",
+    "stack",
+    "terraform-template",
+    "terraform-template-kubernetes",
+    "workspace-image",
+)
 NAME_PREFIX = "pilot-test"
 UP_TIMEOUT_S = 300
 STACK_LABEL = "coder-pilot.stack"

@@ -87,6 +87,12 @@ ROWS = {
     "domain": Row(value="coder.example.com", refused="pulumi config set tailnet true"),
     "tlsCertificate": Row(value="/etc/own.crt", refused="pulumi config set domain"),
     "tlsKey": Row(value="/etc/own.key", refused="pulumi config set domain"),
+    # What they do together is in tests/e2e/test_kubernetes.py.
+    "kubernetesKubeconfig": Row(value="/etc/kubeconfig", refused="pulumi config set agentAddress"),
+    "kubernetesNamespace": Row(value="workspaces"),
+    "kubernetesStorageClass": Row(value="fast"),
+    "kubernetesAgentUrl": Row(value="https://coder.example", refused="pulumi config set kubernetesKubeconfig"),
+    "agentAddress": Row(value="10.0.0.1", refused="pulumi config set kubernetesKubeconfig"),
     "tailscaleSocket": Row(value="/run/tailscale/tailscaled.sock"),
     "username": Row(value="ada"),
     "fullName": Row(value="Ada Lovelace"),

@@ -139,7 +139,10 @@ def _secrets_gone(lived: Lived) -> None:
     ("happens", "said"),
     [
         (everything_gone, "the network {name}-workspaces is gone"),
-        (_template_changed, "the template was changed in Coder (its name, its display name, autostop, activity bump"),
+        (
+            _template_changed,
+            "the template code-server was changed in Coder (its name, its display name, autostop, activity bump",
+        ),
         pytest.param(_cut_off, "{name}-server is cut off from the network {name}-workspaces", marks=pytest.mark.drill),
         pytest.param(_other_limits, "{name}-server has another memory limit", marks=pytest.mark.drill),
         pytest.param(_another_in_its_place, "{name}-server was made by somebody else", marks=pytest.mark.drill),

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from stack import kubernetes_template
+from stack.bundle import Bundle
 from stack.template import BUNDLE
 from tests.http_server import QuietHandler, serving
 from tests.template.template_support import TESTS, FakeCoder, Script, Tofu, with_parts
@@ -24,23 +26,36 @@ from toolchain.pieces import PIECES
 @pytest.fixture(scope="session")
 def tofu(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
     """Runs OpenTofu on a copy of the template, so that nothing is left in the source tree."""
+    return tofu_on(tmp_path_factory.mktemp("template"), BUNDLE, TESTS, "terraform-mirror")
+
+
+@pytest.fixture(scope="session")
+def tofu_on_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Tofu:
+    """The same with the template for a cluster."""
+    mirrors = ("terraform-mirror", "terraform-mirror-kubernetes")
+    folder = tmp_path_factory.mktemp("template-kubernetes")
+    return tofu_on(folder, kubernetes_template.BUNDLE, TESTS / "kubernetes", *mirrors)
+
+
+def tofu_on(work: Path, bundle: Bundle, tests: Path, *mirrors: str) -> Tofu:
     builder = Builder(pieces=PIECES)
     binary = builder.directory("tofu") / "bin" / "tofu"
-    mirror = builder.directory("terraform-mirror")
-    for piece in (binary, mirror):
-        assert piece.exists(), f"{piece} is missing: run `python3 -m toolchain build tofu terraform-mirror`"
-    work = tmp_path_factory.mktemp("template")
+    folders = [builder.directory(mirror) for mirror in mirrors]
+    for piece in (binary, *folders):
+        assert piece.exists(), f"{piece} is missing: run `python3 -m toolchain build tofu {' '.join(mirrors)}`"
     copy = work / "template"
     (copy / "scripts").mkdir(parents=True)
-    for name, source in BUNDLE.sources.items():
+    for name, source in bundle.sources.items():
         shutil.copy(source, copy / name)
     (copy / "tests").mkdir()
-    for file in TESTS.glob("*.tftest.hcl"):
+    for file in tests.glob("*.tftest.hcl"):
         shutil.copy(file, copy / "tests")
-    # The limit of processes is asked of the engine with curl; the containers are mocked.
+    # The limit of processes is asked of the engine with curl, and bash looks after a pod; both are mocked.
     (work / "bin").mkdir()
-    (work / "bin" / "curl").symlink_to("/bin/true")
-    (work / "tofurc").write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n')
+    for name in ("curl", "bash"):
+        (work / "bin" / name).symlink_to("/bin/true")
+    lines = [f'  filesystem_mirror {{ path = "{folder}" }}' for folder in folders]
+    (work / "tofurc").write_text("\n".join(["provider_installation {", *lines, "}\n"]))
 
     def run(
         *arguments: str, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None

@@ -30,7 +30,7 @@ LOCAL: Mapping[str, str] = {
 }
 
 # What the jobs would print; anything that looks at them is under test, they are not.
-GENERATIONS = {"token": 1, "keeper-token": 1, "template-record": 0, "member": 0}
+GENERATIONS = {"token": 1, "keeper-token": 1, "template-record": 0, "kubernetes-template-record": 0, "member": 0}
 ALIVE = {"answers": True, "generations": GENERATIONS, "differences": [], "problem": None}
 WORLD = {
     "generations": {}, "differences": [], "paused": [], "coder_started_at": "", "joined": [], "to_do": False,
@@ -121,9 +121,12 @@ class _Mocks(mocks.Mocks):
             outputs["imageId"] = f"sha256:{args.name}"
         if args.typ == "command:local:Command":
             printed = {
-                "admin-account": TOKEN, "keeper-token": KEEPERS_TOKEN, "serve": json.dumps(TAILNET),
+                "admin-account": TOKEN,
+                "keeper-token": KEEPERS_TOKEN,
+                "serve": json.dumps(TAILNET),
                 "workspace-image-record": RECORD,
-            }  # fmt: skip
+                "kubernetes-secrets": "",
+            }
             outputs["stdout"] = printed.get(args.name, "{}")
         return f"{args.name}-id", outputs
 

@@ -11,7 +11,7 @@ import pytest
 
 from stack.jobs import certificate
 from stack.jobs.engine import JobError
-from tests.certificates import self_signed
+from tests.certificates import of_another_time, self_signed
 
 DOMAIN = "coder.example.com"
 BOTH = (DOMAIN, f"*.{DOMAIN}")
@@ -65,24 +65,10 @@ def test_one_that_a_browser_would_refuse_is_refused_with_the_reason(
     ("begins", "ends", "told"),
     [("20200101", "20200301", "ended on 2020-03-01: renew it"), ("20990101", "20990301", "begins on 2099-01-01")],
 )
-def test_one_of_another_time_is_refused(make: Make, tmp_path: Path, begins: str, ends: str, told: str) -> None:
-    paths = make("now", *BOTH)
-    (tmp_path / "index").touch()
-    (tmp_path / "ca.cnf").write_text(
-        f"[ca]\ndefault_ca = own\n[own]\ndatabase = {tmp_path}/index\nnew_certs_dir = {tmp_path}\ndefault_md = sha256\n"
-        f"rand_serial = yes\npolicy = any\nx509_extensions = names\n[any]\ncommonName = supplied\n"
-        f"[names]\nsubjectAltName = DNS:{DOMAIN},DNS:*.{DOMAIN}\n"
-    )
-    dated, request = f"{tmp_path}/dated.crt", f"{tmp_path}/request"
-    dates = ("-startdate", f"{begins}000000Z", "-enddate", f"{ends}000000Z")
-    for command in (
-        ("req", "-new", "-key", paths[1], "-subj", "/CN=x", "-out", request),
-        ("ca", "-batch", "-selfsign", "-notext", "-config", f"{tmp_path}/ca.cnf", "-keyfile", paths[1], *dates,
-         "-in", request, "-out", dated),
-    ):  # fmt: skip
-        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=30)
+def test_one_of_another_time_is_refused(tmp_path: Path, begins: str, ends: str, told: str) -> None:
+    dated, key = of_another_time(tmp_path, begins, ends, *BOTH)
     with pytest.raises(JobError) as refused:
-        certificate.read(dated, paths[1], DOMAIN)
+        certificate.read(dated, key, DOMAIN)
     assert told in str(refused.value)
 
 

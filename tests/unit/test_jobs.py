@@ -650,7 +650,7 @@ def record(
         {"id": "of-another-template", "template_id": "theirs", "ttl_ms": 2 * HOUR_MS},
     ]
 
-    def call(api: coder.Api, method: str, path: str, body: Any = None) -> object:
+    def call(api: coder.Api, method: str, path: str, body: Any = None, **_: object) -> object:
         assert (api.url, api.token) == ("http://127.0.0.1:7080", "a-token")
         if path == "/api/v2/templates/ours" and method == "GET":
             return {**DECLARED, "default_ttl_ms": json.loads(os.environ["TEMPLATE"])["default_ttl_ms"], **changed}
@@ -719,7 +719,7 @@ def test_an_up_sees_what_somebody_changed_in_the_template_and_counts_it_once(
     declared = {**DECLARED, "default_ttl_ms": HOUR_MS}
     pilot_file.update(str(tmp_path), token_generation=1, template_id="ours", template=declared)
     world = World(running=dict(BOTH), template=[{**declared, "default_ttl_ms": 0, "display_name": "Mine"}])
-    said = ["the template was changed in Coder (its display name, autostop): it is set back"]
+    said = ["the template code-server was changed in Coder (its display name, autostop): it is set back"]
     for mode, generation in (("look", 1), ("ensure", 1)):
         found = look(world, mode)
         assert (found["differences"], _of_template(found)) == (said, generation)

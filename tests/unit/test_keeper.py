@@ -23,14 +23,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from keeper import __main__ as program
-from keeper import dumps, host, idle, journal, reserve
+from keeper import census, dumps, host, idle, journal, reserve
 from keeper.coder import Coder, CoderError
 from keeper.engine import Engine, EngineError, _first_file
 from keeper.parking import Parking
 from keeper.pressure import LOOK_AGAIN_S, PATIENCE_S, Pressure
 from keeper.samples import Sampler
 from stack.jobs import backups
-from stack.jobs.names import WORKSPACE_LABEL
+from stack.jobs.names import KUBERNETES_TEMPLATE, TEMPLATE, WORKSPACE_LABEL
 from stack.keeper import BUNDLE, zone
 from tests.http_server import QuietHandler, serving
 
@@ -160,6 +160,7 @@ class Box:
         old = (datetime.now(UTC) - timedelta(days=2)).isoformat()
         self.workspaces[name] = {
             "id": name, "owner_name": "admin", "name": name, "last_used_at": used.isoformat(), "claude": claude,
+            "template_name": TEMPLATE,
             "latest_build": {"created_at": old, "job": {"completed_at": old, "status": "succeeded"}},
         }  # fmt: skip
         self.inside[name] = inside
@@ -384,6 +385,42 @@ def test_a_hundred_workspaces_are_all_looked_at(box: Box, watched: Watched) -> N
         box.add(f"w{number}", HOUR if number < 99 else 5 * HOUR)
     watched.run(PATIENCE_S + 10)
     assert box.stopped == ["w99"]
+
+
+def test_a_workspace_on_a_cluster_has_none_of_this_machines_memory(box: Box, watched: Watched) -> None:
+    box.add("there", 5 * HOUR)
+    box.workspaces["there"]["template_name"] = KUBERNETES_TEMPLATE
+    watched.run(PATIENCE_S + 10)
+    assert box.stopped == []
+    # It is not in the way either.
+    assert "there" not in " ".join(watched.said)
+    box.add("here", HOUR)
+    watched.run(PATIENCE_S + 10)
+    assert box.stopped == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "time", "told"),
+    [
+        ("", "", "", "idle"),
+        ("working", "Claude is working", "11:59", "working for some time"),
+        ("working", "Claude is working", "11:50", "idle"),
+        ("idle", "Claude waits for you", "11:50", "waits for you"),
+        ("idle", "Claude is working, but past the keep-alive limit", "11:50", "working, but past the keep-alive limit"),
+        # Of the session before.
+        ("idle", "Claude is working, but past the keep-alive limit", "10:00", "idle"),
+        ("idle", "\x1b[31mred\nmore", "11:59", "[31mred"),
+    ],
+)
+def test_what_coder_was_told_of_a_claude_on_a_cluster_is_sampled(
+    state: str, message: str, time: str, told: str
+) -> None:
+    status = {"state": state, "message": message, "created_at": f"2026-01-02T{time}:00Z"} if state else None
+    build = {"status": "running", "created_at": "2026-01-02T11:00:00Z"}
+    there = {"id": "w", "template_name": KUBERNETES_TEMPLATE, "latest_build": build, "latest_app_status": status}
+    here = {**there, "id": "h", "template_name": TEMPLATE}
+    parked = {**there, "id": "p", "latest_build": {**build, "status": "stopped"}}
+    assert census.reported([there, here, parked], datetime(2026, 1, 2, 12, tzinfo=UTC)) == {"w": told}
 
 
 def test_nobody_goes_for_a_reserve_of_nothing_or_of_more_than_there_is(box: Box, watched: Watched) -> None:

@@ -778,7 +778,7 @@ def test_doctor_tells_that_coder_stops_the_workspaces_of_a_suspended_account(
 ) -> None:
     found = [_of_world("a", owner=owner, suspended=True), _of_world("b", owner=owner, suspended=True)]
     seen = workspace_world.World(workspaces=[*found, _of_world("c", owner="bob")], containers={}, present=frozenset())
-    monkeypatch.setattr(workspace_world, "look", lambda _: seen)
+    monkeypatch.setattr(workspace_world, "look", lambda *_: seen)
     (told,) = doctor._workspaces(_subject())
     assert told.found == f"the account {owner} is suspended in Coder, which stops its workspaces and starts none: a, b"
     assert told.fix.startswith(fix)
@@ -787,7 +787,7 @@ def test_doctor_tells_that_coder_stops_the_workspaces_of_a_suspended_account(
 def test_doctor_tells_of_a_keep_alive_that_coder_refuses_though_the_database_is_away(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: str) -> workspace_world.World:
+    def away(*_: object) -> workspace_world.World:
         raise JobError("the database does not answer")
 
     monkeypatch.setattr(workspace_world, "look", away)

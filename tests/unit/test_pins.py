@@ -97,6 +97,7 @@ def test_the_local_stack_uses_the_images_that_the_toolchain_builds() -> None:
         ("compose", "github.com/docker/compose/v2", "compose"),
         ("actionlint", "github.com/rhysd/actionlint", "actionlint"),
         ("dockerd", "github.com/docker/docker", "dockerd"),
+        ("kubernetes", "k8s.io/kubernetes", "kubernetes"),
     ],
 )
 def test_go_modules(module: str, dependency: str, pin: str) -> None:
@@ -114,15 +115,22 @@ def test_the_bridge_is_one_version() -> None:
     assert versions == {PINS["terraform-provider"].origin.rsplit(" v", 1)[-1]}
 
 
-def _template_versions() -> Iterator[tuple[str, str]]:
-    text = (CHECKOUT / "terraform-template" / "main.tf").read_text()
+def _template_versions(file: str) -> Iterator[tuple[str, str]]:
+    text = (CHECKOUT / file).read_text()
     yield from re.findall(r'source\s+=\s+"([^"]+)"\s+version\s+=\s+"([^"]+)"', text)
 
 
 def test_the_template_pins_its_providers() -> None:
-    assert dict(_template_versions()) == {
+    assert dict(_template_versions("terraform-template/docker.tf")) == {
         "coder/coder": version("terraform-provider-coder"),
         "kreuzwerker/docker": version("terraform-provider-docker"),
+    }
+
+
+def test_the_template_for_a_cluster_pins_its_providers() -> None:
+    assert dict(_template_versions("terraform-template-kubernetes/kubernetes.tf")) == {
+        "coder/coder": version("terraform-provider-coder"),
+        "hashicorp/kubernetes": version("terraform-provider-kubernetes"),
     }
 
 

@@ -164,8 +164,9 @@ def test_many_have_the_time_that_they_take_as_long_as_one_ends_after_the_other(s
         server.add(f"w{number}", "start", "succeeded")
     server.ends_at_once = 1
     began_s = time.monotonic()
-    assert _settle(server, timeout_s=TIMEOUT_S, interval_s=TIMEOUT_S / 5) == []
-    assert time.monotonic() - began_s > 2 * TIMEOUT_S
+    # A second for one that ends is much on a busy machine too, and much less than all of them take.
+    assert _settle(server, timeout_s=1, interval_s=0.1) == []
+    assert time.monotonic() - began_s > 1.5
 
 
 def test_delete_is_done_when_the_workspace_has_left_the_list(server: Coder) -> None:

@@ -111,7 +111,7 @@ def test_status_says_who_goes_next_and_why_the_others_stay(box: Callable[..., Bo
         _one("dev/worker", claude="working for 3 min"), tab="somebody is connected to it",
     )  # fmt: skip
     settings: Any = SimpleNamespace(site=SimpleNamespace(name="s"), keeper=SimpleNamespace(memory_reserve="10%"))
-    first, *others = keeper.memory_lines(settings, Api(url="", token="t"))
+    first, *others = keeper.memory_lines(settings, Api(url="", token="t"), {})
     assert first.endswith("the first to be stopped: dev/next, 512 MiB, unused for 3 h 00 min")
     assert others == [
         "  stays: dev/new, 512 MiB: it was just started", "  stays: dev/worker, 512 MiB: Claude works in it",

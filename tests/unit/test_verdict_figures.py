@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 
 from keeper import census, journal
-from keeper.engine import Engine
+from keeper.engine import Engine, Usage
 from pilot.verdict import report, samples
 from pilot.verdict.builds import PRESSURE, Failure
 from pilot.verdict.figures import Figures, compute
 from pilot.verdict.runs import PAST_LIMIT, REPORT_INTERVAL, WORKING
 from pilot.verdict.workspaces import WorkspaceFigures
 from stack.jobs import names
+from stack.jobs.kubernetes import Cluster
 from stack.jobs.names import WORKSPACE_LABEL
 from tests.unit.verdict_history import UNTIL, Workspace, at, raw, sample
 
@@ -248,8 +250,8 @@ class OneWorkspace(Engine):
     def containers(self, stack: str) -> list[dict[str, Any]]:
         return [{"Id": "c", "State": "running", "Labels": {WORKSPACE_LABEL: stack}}]
 
-    def file(self, container_id: str, path: str) -> str:
-        return f"{container_id}\x1b[2J of {path}{'x' * 100}\nmore\n"
+    def files(self, container_ids: Iterable[str], path: str) -> dict[str, str]:
+        return {each: f"{each}\x1b[2J of {path}{'x' * 100}\nmore\n" for each in container_ids}
 
 
 def test_what_a_workspace_says_about_its_claude_is_one_short_line_of_plain_text() -> None:
@@ -274,6 +276,44 @@ def test_a_workspace_never_measured_gives_back_between_nothing_and_its_limit() -
     assert not given.known
     no_limit = Workspace("other", memory_mb="").start(at(3)).stop(at(2))
     assert compute(raw(no_limit)).by_peak.given_back.high is None
+
+
+def test_a_workspace_on_a_cluster_gives_back_its_limit_which_the_node_sets_aside() -> None:
+    there = Workspace("there", template=names.KUBERNETES_TEMPLATE).start(at(3)).stop(at(2), seconds=0)
+    figures = compute(raw(there))
+    found = _only(figures)
+    assert (found.on_cluster, found.peak_gib, found.limit_gib) == (True, None, 4.0)
+    assert found.parked_h == pytest.approx(48)
+    assert figures.by_peak.given_back.known
+    assert figures.by_peak.given_back.low == pytest.approx(48 * 4)
+    rows = {row.name: row for section in report.sections(figures) for row in section.rows}
+    assert rows["Of it on the cluster"].value == "192.0 GiB·h, 1 workspace, use unknown"
+    assert figures.kept == ("claim coder-id-there-home (home of admin/there)",)
+    measured = {"id-there": Usage(ram_mib=512, cpu_percent=None)}
+    figures = compute(raw(there, workspace_usage=measured))
+    assert _only(figures).peak_gib == 0.5
+    assert figures.by_peak.given_back.low == pytest.approx(48 * 4)
+    rows = {row.name: row for section in report.sections(figures) for row in section.rows}
+    assert rows["Of it on the cluster"].value == "192.0 GiB·h, 1 workspace, 1 of 1 measured"
+    here = compute(raw(Workspace("here").start(at(3))))
+    assert "Of it on the cluster" not in {row.name for section in report.sections(here) for row in section.rows}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mib"), [("182716Ki", 178.4), ("1Gi", 1024), ("64Mi", 64), ("104857600", 100), ("105M", 100.1)]
+)
+def test_what_a_clusters_metrics_api_measured_is_of_all_containers_of_a_pod(quantity: str, mib: float) -> None:
+    asked = []
+
+    class Metrics(Cluster):
+        def call(self, method: str, path: str, body: object = None, *, content: str = "") -> Any:
+            asked.append(path)
+            usage = {"usage": {"cpu": "3m", "memory": quantity}}
+            return {"items": [{"metadata": {"labels": {WORKSPACE_LABEL: "w"}}, "containers": [usage, usage]}]}
+
+    found = samples.usages_on_cluster(Metrics(server="https://x", authority="", token=""), "ours")
+    assert found["w"].ram_mib == pytest.approx(2 * mib, rel=1e-3)
+    assert asked == ["/apis/metrics.k8s.io/v1beta1/namespaces/ours/pods?labelSelector=coder.workspace_id"]
 
 
 def test_the_alternatives_hold_the_same_hours_without_parking_or_without_autostop() -> None:

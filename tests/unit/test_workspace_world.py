@@ -14,6 +14,7 @@ from pilot import configuration, workspace, world
 from pilot.configuration import PROJECT, PilotError
 from stack.jobs import engine, names, retire, workspace_world
 from stack.jobs.coder import Api, ApiError
+from stack.jobs.kubernetes import Cluster, ClusterError
 from stack.jobs.workspace_world import Container, Trouble, Version, Workspace, World
 from stack.settings import Settings, parse
 
@@ -149,6 +150,54 @@ def test_a_container_of_a_build_that_the_database_does_not_have_is_not_taken_for
     assert _trouble(RUNS, later) is None
 
 
+ON_CLUSTER = dataclasses.replace(NEW, network="", namespace="coder-pilot", agent_url="http://10.99.0.1:7080", built={})
+THERE = dataclasses.replace(RUNS, own=ON_CLUSTER, active=ON_CLUSTER)
+DEPLOYMENT = f"/apis/apps/v1/namespaces/coder-pilot/deployments/coder-{ID}"
+CLAIM = f"/api/v1/namespaces/coder-pilot/persistentvolumeclaims/coder-{ID}-home"
+
+
+@pytest.mark.parametrize(
+    ("coder", "absent", "told"),
+    [
+        (THERE, (), ""),
+        (THERE, (DEPLOYMENT,), "its Deployment is gone"),
+        (THERE, (CLAIM,), f"its home is gone, the claim coder-{ID}-home"),
+        (dataclasses.replace(THERE, transition="stop", connected=False), (DEPLOYMENT,), ""),
+        (dataclasses.replace(THERE, has_started=False, status="failed"), (DEPLOYMENT, CLAIM), ""),
+    ],
+)
+def test_a_workspace_on_a_cluster_is_asked_of_the_cluster_and_not_of_the_engine(
+    coder: Workspace, absent: tuple[str, ...], told: str
+) -> None:
+    found = World(workspaces=[coder], containers={}, present=frozenset(), absent=frozenset(absent))
+    assert [str(each) for each in workspace_world.troubles(found)] == ([told] if told else [])
+
+
+def test_a_parked_workspace_on_a_cluster_starts_with_the_active_version_where_coders_address_is_another(
+    asked: list[tuple[str, ...]],
+) -> None:
+    moved = dataclasses.replace(ON_CLUSTER, id="newer", agent_url="http://10.99.0.2:7080")
+    parked = dataclasses.replace(THERE, transition="stop", connected=False, active=moved)
+    assert _start_again(parked, None) == [{"transition": "start", "template_version_id": "newer"}]
+    assert _trouble(dataclasses.replace(parked, active=ON_CLUSTER), None) is None
+    assert _trouble(dataclasses.replace(parked, transition="start", connected=True), None) is None
+
+
+def test_of_a_cluster_that_does_not_answer_nothing_is_known_and_it_is_asked_once_for_all() -> None:
+    asked: list[str] = []
+
+    class Away(Cluster):
+        def call(self, method: str, path: str, body: object = None, *, content: str = "") -> Any:
+            asked.append(path)
+            raise ClusterError(404 if path == CLAIM and self.server else 0, "away")
+
+    many = [THERE, *(dataclasses.replace(THERE, id=f"{number}") for number in range(100))]
+    assert workspace_world._absent(Away(server="", authority="", token=""), many) == frozenset()
+    assert len(asked) <= workspace_world.ASKED_AT_ONCE
+    found = workspace_world._absent(Away(server="https://x", authority="", token=""), many[:1])
+    assert found <= {CLAIM}
+
+
 def test_a_stranger_is_a_workspace_container_of_this_stack_that_coder_does_not_know() -> None:
     containers = {each.workspace: each for each in (
         CONTAINER,
@@ -265,7 +314,7 @@ class _Coder(Api):
         if method == "POST":
             self.builds.append(body)  # type: ignore[attr-defined]
             return {}
-        if path == "/api/v2/templateversions/new/rich-parameters":
+        if path.startswith("/api/v2/templateversions/new") and path.endswith("/rich-parameters"):
             return PARAMETERS
         assert path == "/api/v2/workspacebuilds/b/parameters"
         return [{"name": name, "value": value} for name, value in self.before.items()]  # type: ignore[attr-defined]
@@ -410,7 +459,7 @@ def test_a_purge_lists_homes_of_every_name_that_the_pilot_had_and_nobody_elses(
     fake_docker: Callable[[str], None],
 ) -> None:
     fake_docker(
-        'case "$1" in exec) echo "w1|f|admin/demo"; echo "w2|t|admin/deleted"; echo "w3|f|bob/empty";;\n'
+        'case "$1" in exec) echo "w1|f|f|admin/demo"; echo "w2|t|f|admin/deleted"; echo "w3|f|f|bob/empty";;\n'
         'volume) echo "coder-w1-home|was|w1"; echo "coder-w2-home|was|w2"; echo "more|coder|";\n'
         'echo "coder-w9-home|was|w9"; echo "theirs||";; esac'
     )
@@ -418,10 +467,40 @@ def test_a_purge_lists_homes_of_every_name_that_the_pilot_had_and_nobody_elses(
     assert list(found.volumes) == ["coder-w1-home", "coder-w2-home", "more"]
     assert found.lines() == [
         "workspace admin/demo, volume coder-w1-home",
-        "workspace bob/empty, which has no home volume",
+        "workspace bob/empty, which has no home",
         "volume coder-w2-home",
         "volume more",
     ]
+
+
+class _Claims(retire.Claims):
+    """Those of a namespace that has homes of three workspaces, of which one is another pilot's."""
+
+    def has(self, workspace: str) -> bool:
+        if self.namespace == "away":
+            raise ClusterError(0, "the cluster does not answer")
+        return workspace in ("w1", "w2", "w9")
+
+
+def _claims(namespace: str = "coder-pilot") -> retire.Claims:
+    return _Claims(cluster=Cluster(server="https://x", authority="", token=""), namespace=namespace)
+
+
+def test_a_purge_lists_claims_of_workspaces_that_the_database_has_and_nobody_elses(
+    fake_docker: Callable[[str], None],
+) -> None:
+    fake_docker(
+        'case "$1" in exec) echo "w1|f|t|dev/there"; echo "w2|t|t|dev/deleted"; echo "w3|f|t|dev/empty";'
+        ' echo "w4|f|f|dev/here";; volume) echo "coder-w4-home|coder|w4";; esac'
+    )
+    assert retire.doomed("coder", _claims()).lines() == [
+        "workspace dev/there, claim coder-w1-home",
+        "workspace dev/empty, which has no home",
+        "workspace dev/here, volume coder-w4-home",
+        "claim coder-w2-home",
+    ]
+    away = retire.doomed("coder", _claims("away")).lines()
+    assert away[0] == "workspace dev/there, claim coder-w1-home, if it is there: the cluster does not answer"
 
 
 def test_a_purge_without_the_database_goes_by_labels(fake_docker: Callable[[str], None]) -> None:

@@ -31,6 +31,7 @@ class Workspace:
     name: str
     ttl_ms: int | None = 2 * 3_600_000
     memory_mb: str = "4096"
+    template: str = "project"
     last_used_at: datetime = UNTIL
     deleted: bool = False
     builds: list[dict[str, Any]] = field(default_factory=list)
@@ -95,7 +96,7 @@ class Workspace:
             "owner_name": "admin",
             "name": self.name,
             "template_id": TEMPLATE["id"],
-            "template_name": "project",
+            "template_name": self.template,
             "template_display_name": "",
             "ttl_ms": self.ttl_ms,
             "last_used_at": _text(self.last_used_at),
