@@ -16,7 +16,7 @@ from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.parts import WORKSPACE_IMAGE
 from tests.e2e.pilot_fixture import NAME_PREFIX, docker, eventually, request
-from tests.e2e.workspace_fixture import agent_of, go_to_editor, trust
+from tests.e2e.workspace_fixture import agent_of, drawn, go_to_editor, trust, unanswered
 from toolchain.pins import version
 
 EMAIL = "dev@framework.local"
@@ -133,14 +133,14 @@ def open_tile(page: Page) -> None:
     tile.locator("img").wait_for()
     tile.click()
 
-    def drawn() -> bool:
+    def is_drawn() -> bool:
         # On a busy machine the tile may be quicker than code-server; Coder's page then offers to try again.
         retry = page.get_by_text("Retry", exact=True)
         if retry.is_visible():
             retry.click()
         return page.locator(".monaco-workbench .explorer-folders-view").is_visible()
 
-    eventually(drawn, timeout_s=TIMEOUT_MS / 1000, what="the editor", interval_s=0.5)
+    eventually(is_drawn, timeout_s=TIMEOUT_MS / 1000, what="the editor", interval_s=0.5)
 
 
 def in_terminal(editor: Page, command: str, answer: str) -> None:
@@ -244,9 +244,10 @@ def test_the_url_of_make_workspace_leads_through_the_log_in_to_the_editor(
     url = clone.make("workspace", "NAME=second").stdout.strip()
     password = clone.make("password").stdout.strip()
     page = visit()
+    waits_for = unanswered(page)
     page.goto(url)
     sign_in(page, password)
-    page.locator(".monaco-workbench .explorer-folders-view").wait_for()
+    drawn(page, waits_for)
     assert urlsplit(page.url).netloc == urlsplit(url).netloc == f"code-server--second--dev.localhost:{clone.port}"
     # Signed in already, it leads there at once.
     again = page.context.new_page()

@@ -129,6 +129,7 @@ def test_status_shows_servers_and_the_workspace_with_deadline_and_memory(clone: 
     assert re.fullmatch(r"[0-9.]+[kM]B", line.split()[-1])
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("up")
 def test_a_workspace_whose_container_is_gone_or_stopped_is_started_again_at_once_with_its_home(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")

@@ -520,6 +520,7 @@ def _spoil_the_member(pilot: Pilot) -> None:
     pilot.call("PUT", f"{path}/roles", {"roles": ["owner"]})
 
 
+@pytest.mark.drill
 def test_the_settings_change_the_accounts_or_are_refused_before_anything_is_touched(pilot: Pilot) -> None:
     before = _admin(pilot)
     containers = [_container(pilot, name) for name in ("server", "postgres")]

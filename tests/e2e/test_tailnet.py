@@ -423,6 +423,7 @@ def test_another_port_takes_the_place_of_the_one_before(net: Tailnet, box: Switc
     box.pilot.up("--expect-no-changes")
 
 
+@pytest.mark.drill
 def test_switching_it_off_takes_off_our_entries_alone(net: Tailnet, box: Switched) -> None:
     box.pilot.write_config(tailnet="false")
     box.pilot.up()

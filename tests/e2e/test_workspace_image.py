@@ -210,6 +210,7 @@ def test_a_ping_that_asks_for_raw_sockets_runs_without_them() -> None:
     assert said.splitlines() == ["refused", "runs"]
 
 
+@pytest.mark.drill
 def test_an_image_that_was_removed_by_hand_is_built_again(pilot: Pilot) -> None:
     """As `docker system prune --all` does while every workspace is parked."""
     (workspace,) = pilot.call("GET", "/api/v2/workspaces")["workspaces"]

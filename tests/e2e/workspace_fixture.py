@@ -6,10 +6,10 @@ import shlex
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, Request, TimeoutError
 
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, request
 
@@ -144,8 +144,31 @@ def go_to_editor(page: Page, url: str, timeout_ms: float | None = None) -> None:
 
     Not for the page's `load`: an editor was drawn and never reached it, three times, on a busy machine.
     """
+    waits_for = unanswered(page)
     page.goto(url, wait_until="commit")
-    page.locator(".monaco-workbench .explorer-folders-view").wait_for(timeout=timeout_ms)
+    drawn(page, waits_for, timeout_ms)
+
+
+def unanswered(page: Page) -> set[Request]:
+    """The page's requests that have no answer yet, from now on."""
+    found: set[Request] = set()
+    page.on("request", found.add)
+    page.on("requestfinished", found.discard)
+    page.on("requestfailed", found.discard)
+    return found
+
+
+def drawn(page: Page, waits_for: Collection[Request], timeout_ms: float | None = None) -> None:
+    """Wait until the page is an editor that is drawn.
+
+    Raises:
+        AssertionError: it never is; with what it shows, and the requests that it waits for.
+    """
+    try:
+        page.locator(".monaco-workbench .explorer-folders-view").wait_for(timeout=timeout_ms)
+    except TimeoutError:
+        shown, open_ones = page.locator("body").inner_text(), [each.url for each in waits_for]
+        raise AssertionError(f"no editor at {page.url}: {shown[:1000]!r}, without an answer: {open_ones}") from None
 
 
 def trust(page: Page) -> None:

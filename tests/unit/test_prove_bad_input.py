@@ -51,7 +51,7 @@ def test_a_pilot_without_a_template_is_told_what_makes_one(trial: Trial, monkeyp
     _coder(monkeypatch, lambda *_: [])
     outcome = prove._tried("a workspace is made", prove._create, trial)
     assert outcome.kept is False
-    assert outcome.found == "this Coder has no template code-server, it has none: run `make up`"
+    assert outcome.found == "this Coder has no template code-server: run `make up`"
 
 
 def test_a_workspace_with_the_name_of_the_proofs_is_left_alone(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
