@@ -34,9 +34,10 @@ resource "coder_agent" "main" {
 }
 
 resource "coder_app" "code_server" {
-  agent_id = coder_agent.main.id
-  slug     = "code-server"
-  url      = "http://localhost:13337/"
+  agent_id  = coder_agent.main.id
+  slug      = "code-server"
+  url       = "http://localhost:13337/"
+  subdomain = true
 }
 
 resource "docker_volume" "home" {
