@@ -152,9 +152,10 @@ def go_to_editor(page: Page, url: str, timeout_ms: float | None = None) -> None:
 def unanswered(page: Page) -> set[Request]:
     """The page's requests that have no answer yet, from now on."""
     found: set[Request] = set()
-    page.on("request", found.add)
-    page.on("requestfinished", found.discard)
-    page.on("requestfailed", found.discard)
+    # Playwright takes no method of a built-in type.
+    page.on("request", lambda request: found.add(request))
+    page.on("requestfinished", lambda request: found.discard(request))
+    page.on("requestfailed", lambda request: found.discard(request))
     return found
 
 
