@@ -151,7 +151,10 @@ def _ends(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
     """Whether the step ends in time; it is left for `wait4`, which tells what it and its children used."""
     descriptor = os.pidfd_open(process.pid)
     try:
-        return bool(select.select([descriptor], [], [], timeout_s)[0])
+        # Not `select`, which takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
     finally:
         os.close(descriptor)
 
