@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pilot.doctor import INOTIFY_GOOD
 from tests.e2e import parts, pilot_fixture
 from tests.e2e.pilot_fixture import Pilot
 
@@ -24,6 +26,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_orphans() -> None:
     pilot_fixture.sweep()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _enough_watchers() -> None:
+    """As the README says of a box: the kernel's 128 are shared by all that run here, and an editor that gets none
+    shows no file that is new."""
+    for name, enough in INOTIFY_GOOD.items():
+        limit = Path("/proc/sys/fs/inotify", name)
+        # Who is not root has to do it before.
+        with contextlib.suppress(OSError):
+            if int(limit.read_text()) < enough:
+                limit.write_text(str(enough))
 
 
 @pytest.fixture(scope="module")
