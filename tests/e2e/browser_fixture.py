@@ -67,7 +67,7 @@ def chromium(
 @contextlib.contextmanager
 def _door(socket: Path, port: int | None) -> Iterator[dict[str, str]]:
     """Lead `socket` to a port of 127.0.0.1, and say both in the variables that own_network.sh reads."""
-    relay = subprocess.Popen(["socat", f"UNIX-LISTEN:{socket},fork", f"TCP:127.0.0.1:{port}"])
+    relay = subprocess.Popen(["socat", f"UNIX-LISTEN:{socket},fork,backlog=128", f"TCP:127.0.0.1:{port}"])
     try:
         yield {"DOOR_SOCKET": str(socket), "DOOR_PORT": str(port)}
     finally:

@@ -14,5 +14,5 @@ exec unshare --net --pid --fork --kill-child --mount-proc bash -euo pipefail -c 
   ip address add 192.0.2.1/24 dev outside
   ip link set nowhere up
   ip link set outside up
-  socat "TCP-LISTEN:$DOOR_PORT,bind=127.0.0.1,fork,reuseaddr" "UNIX-CONNECT:$DOOR_SOCKET" &
+  socat "TCP-LISTEN:$DOOR_PORT,bind=127.0.0.1,fork,reuseaddr,backlog=128" "UNIX-CONNECT:$DOOR_SOCKET" &
   exec chromium "$@"' chromium "$@"
