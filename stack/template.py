@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 
 import pulumi
 import pulumi_coderd as coderd
 
-from stack import job, kubernetes_template, settings, workspace_secrets
+from stack import coder_template, kubernetes_template, settings, workspace_secrets
 from stack.address import Address
 from stack.alive import Alive
 from stack.bundle import CHECKOUT, ROOT, Bundle, sources
@@ -23,7 +22,6 @@ BUNDLE = Bundle(
     name="template",
     sources={**sources(SOURCES, "*.tf", "README.md", "scripts/*.sh"), "scripts/parts.sh": PARTS},
 )
-HASH_LENGTH = 12
 
 
 def bundle(data_dir: str) -> Bundle:
@@ -38,12 +36,6 @@ def bundle(data_dir: str) -> Bundle:
     file.parent.mkdir(exist_ok=True)
     file.write_text(f"moved {{\n  from = {home}\n  to   = {adoption.OUR_HOME}\n}}\n")
     return Bundle(name=BUNDLE.name, sources={**BUNDLE.sources, "adopted.tf": file})
-
-
-def content_digest(files: Bundle, variables: Mapping[str, str]) -> str:
-    """A word that changes exactly when a file's name or content or a variable does."""
-    variables_text = json.dumps(dict(variables), sort_keys=True)
-    return hashlib.sha256(f"{files.digest()}{variables_text}".encode()).hexdigest()[:HASH_LENGTH]
 
 
 def _variables(config: settings.Workspaces) -> dict[str, pulumi.Input[str]]:
@@ -104,11 +96,6 @@ class Template(pulumi.ComponentResource):
             "apps_domain": address.apps_domain,
             "built_images": built_images,
         }
-        # The digest of a variable is not the variable: the message may be read by everybody.
-        files = bundle(site.data_dir)
-        digest = pulumi.Output.unsecret(
-            pulumi.Output.all(**variables).apply(lambda values: content_digest(files, values))
-        )
         declared = {
             "name": pilot_file.template_name(site.data_dir),
             "display_name": "Project workspace",
@@ -120,67 +107,18 @@ class Template(pulumi.ComponentResource):
             # An app says itself who may read it. Coder would let every app of a person read all others of that person.
             "cors_behavior": "passthru",
         }
-        template = coderd.Template(
-            "template",
-            **declared,
-            versions=[
-                coderd.TemplateVersionArgs(
-                    # No name: Coder makes one up. A name that derives from the contents is taken when a template is
-                    # adopted, when an edit is taken back and when an `up` was cut short, and the server refuses it.
-                    message=pulumi.Output.concat("contents ", digest),
-                    directory=files.lay().as_posix(),
-                    active=True,
-                    tf_vars=[
-                        coderd.TemplateVersionTfVarArgs(name=key, value=value)
-                        for key, value in sorted(variables.items())
-                    ],
-                )
-            ],
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                provider=provider,
-                # A new state on kept data takes the template over; creating a second one of the name is refused.
-                import_=pilot_file.template_id(site.data_dir),
-                # Coder refuses to delete a template that has workspaces, and workspaces outlive the stack.
-                retain_on_delete=True,
-                # The published provider remembers variables in its private state, which the bridge keeps here.
-                additional_secret_outputs=["__meta"],
-            ),
-        )
-        active = pulumi.Output.unsecret(template.versions).apply(lambda versions: str(versions[0].id))
-        job.declare(
-            "template-record",
-            "record_template",
-            environment={
-                "DATA_DIRECTORY": site.data_dir,
-                "TEMPLATE_ID": template.id,
-                "TEMPLATE": active.apply(
-                    lambda version: json.dumps(
-                        # An unlicensed server refuses to deprecate, and not to take that back.
-                        {**declared, "deprecation_message": "", "active_version_id": version}
-                    )
-                ),
-                # Another one where somebody changed the template in Coder.
-                "SETTING": alive.template_setting,
-                "CODER_URL": alive.coder_url,
-                "CODER_TOKEN": token,
-            },
-            opts=pulumi.ResourceOptions(parent=self),
+        owner = coder_template.Owner(data_dir=site.data_dir, alive=alive, token=token, provider=provider, parent=self)
+        template = coder_template.declare(
+            owner, bundle(site.data_dir), declared, variables, setting=alive.template_setting
         )
         if world.cluster is not None:
             kubernetes_template.declare(
+                owner,
                 world.cluster,
-                kubernetes_template.Common(
-                    declared=declared,
-                    variables={**_variables(config), "name_prefix": site.name, "apps_domain": address.apps_domain},
-                    secrets=workspace_secrets.values(config),
-                    data_dir=site.data_dir,
-                    alive=alive,
-                    token=token,
-                ),
+                declared,
+                {**_variables(config), "name_prefix": site.name, "apps_domain": address.apps_domain},
+                workspace_secrets.values(config),
                 site.name,
-                provider,
-                parent=self,
             )
         self.template_id = template.id
         self.version = pulumi.Output.unsecret(template.versions).apply(lambda versions: str(versions[0].name))
