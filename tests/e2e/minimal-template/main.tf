@@ -53,7 +53,7 @@ resource "docker_container" "workspace" {
   name         = "${var.name_prefix}-minimal-${lower(data.coder_workspace.me.name)}"
   image        = var.image
   network_mode = var.network
-  entrypoint   = ["sh", "-c", replace(coder_agent.main.init_script, data.coder_workspace.me.access_url, "http://coder:7080")]
+  entrypoint   = ["sh", "-c", replace(coder_agent.main.init_script, "//127.0.0.1:", "//coder:")]
   env          = ["CODER_AGENT_TOKEN=${coder_agent.main.token}"]
 
   volumes {
