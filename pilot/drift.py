@@ -28,8 +28,8 @@ def wanted(settings: Settings, stack: str) -> Declared:
 def coder(settings: Settings, started_at: str = "") -> dict[str, Any]:
     """What stack/jobs/alive.py finds; it changes nothing."""
     variables = {
-        **os.environ, **settings.site.environment(), "CODER_STARTED_AT": started_at,
-        "CLUSTER": "yes" if settings.kubernetes.kubeconfig else "",
+        **os.environ, **settings.site.environment(), **settings.kubernetes.environment(),
+        "CODER_STARTED_AT": started_at,
     }  # fmt: skip
     shown = subprocess.run(
         [sys.executable, "-m", "stack.jobs.alive", "look"], cwd=CHECKOUT, env=variables,

@@ -51,7 +51,7 @@ def look(world: World, *, after: Sequence[pulumi.Resource]) -> Alive:
             "DOCKER_SOCKET": site.docker_socket,
             "SOCKET_IN_CONTAINER": SOCKET_IN_CONTAINER,
             "WORKSPACES_NETWORK": names.workspaces_network(site.name),
-            "KUBERNETES_NAMESPACE": world.cluster.config.namespace if world.cluster else "",
+            **(world.cluster.config.environment() if world.cluster else {}),
         }
     )
     found = command.local.run_output(

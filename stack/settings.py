@@ -237,6 +237,10 @@ class Kubernetes:
     agent_address: Annotated[str | None, Key("agentAddress", _optional(_node_address))]
     """One more address of this machine on which Coder answers: the one that the cluster's nodes reach."""
 
+    def environment(self) -> dict[str, str]:
+        """What `stack/jobs/coder_records.py` reads; nothing without a cluster."""
+        return {"KUBERNETES_NAMESPACE": self.namespace} if self.kubeconfig else {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:

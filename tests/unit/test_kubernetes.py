@@ -15,7 +15,7 @@ import pulumi
 import pytest
 import yaml
 
-from pilot import cluster, converge
+from pilot import cluster, converge, drift
 from pilot.session import Session
 from stack.jobs import coder_records, kubernetes, kubernetes_secrets, names, pilot_file, port, postgres
 from stack.jobs.engine import JobError
@@ -498,6 +498,17 @@ def test_an_up_sees_what_somebody_did_to_the_template_for_a_cluster(
     assert said in "".join([*found.differences, found.problem or ""])
     assert bool(said) == bool(found.differences or found.problem)
     assert found.generations["kubernetes-template-record"] == counted
+
+
+def test_the_commands_that_only_look_see_it_too(
+    config: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift, "CHECKOUT", tmp_path)
+    job = tmp_path / "stack" / "jobs" / "alive.py"
+    job.parent.mkdir(parents=True)
+    job.write_text("import json, os; print(json.dumps({'sees': os.environ.get('KUBERNETES_NAMESPACE')}))")
+    assert drift.coder(parse({**defaults(), **config}, CHECKOUT))["sees"] == "coder-pilot"
+    assert drift.coder(parse({**defaults(), **LOCAL}, CHECKOUT))["sees"] is None
 
 
 class _Session(Session):
