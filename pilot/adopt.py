@@ -68,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
             pilot_file.update(site.data_dir, template_id=None, default_ttl_ms=None)
         print(_answer(stays, ours=ours))
         problems += stays if ours else []
-    for each in [*problems, *([] if own else _owner(container, settings))]:
+    # Also where an `up` was refused half-way, which has this stack's own Postgres already.
+    for each in [*problems, *([] if own and ours else _owner(container, settings))]:
         print(f"- {each}")
     print(f"- then {'' if own else '`docker compose down`, without --volumes, and '}`make up`")
     return 1 if problems else 0

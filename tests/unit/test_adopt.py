@@ -40,7 +40,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             "_postgres_on": lambda _: "ours" if own else "old",
             "_ask": ask,
             "_problems": lambda *_: [],
-            "_owner": lambda *_: [],
+            "_owner": lambda *_: ["its owner"],
         }.items():
             monkeypatch.setattr(adopt, name, value)
         found: Any = SimpleNamespace(site=site, admin=None)
@@ -89,6 +89,13 @@ def test_what_is_ours_already_is_looked_at_again_and_never_put_beside(look: Call
     assert pilot_file.adopted_home(str(tmp_path)) == "docker_volume.home_volume"
     assert "is ours, and an update of these would lose files" in look(BAD, ours=True, own=True)
     assert pilot_file.adopted_home(str(tmp_path)) == "docker_volume.home_volume"
+
+
+def test_the_owner_is_told_until_the_pilot_is_taken_over(look: Callable[..., str]) -> None:
+    assert "- its owner" in look(BAD)
+    # An `up` that was refused half-way has made this stack's own Postgres already.
+    assert "- its owner" in look(BAD, own=True)
+    assert "- its owner" not in look(GOOD, ours=True, own=True)
 
 
 @pytest.mark.parametrize(
