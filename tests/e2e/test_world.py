@@ -242,6 +242,8 @@ def test_whatever_happens_in_whatever_order_an_up_puts_it_right(lived: Lived, wa
             stateful_step_count=WALK_STEPS,
             deadline=None,
             database=None,
+            # Each step is said.
+            verbosity=hypothesis.Verbosity.debug,
             # To shrink what failed would take an hour; the seed tells it.
             phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
