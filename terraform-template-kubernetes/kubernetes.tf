@@ -100,7 +100,6 @@ resource "kubernetes_deployment_v1" "workspace" {
   count = data.coder_workspace.me.start_count
   # pod.sh does, and says in the build's log what it waits for.
   wait_for_rollout = false
-  depends_on       = [terraform_data.ended]
 
   metadata {
     name      = local.name
@@ -235,10 +234,11 @@ resource "terraform_data" "started" {
   }
 }
 
-# Deleted after the Deployment, whose deletion does not wait for the pod: the next one must not have its home before it has
+# Deleted before the Deployment, whose deletion does not wait for the pod: the next one must not have its home before it has
 # ended.
 resource "terraform_data" "ended" {
-  count = data.coder_workspace.me.start_count
+  count      = data.coder_workspace.me.start_count
+  depends_on = [kubernetes_deployment_v1.workspace]
   input = {
     KUBECONFIG = var.kubeconfig
     NAMESPACE  = var.namespace

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs in Coder's container and says in the build's log what becomes of the workspace's pod: `started` waits until it runs,
-# `ended` until there is none. Terraform's provider says of a Deployment only whether it is ready, and counts one as gone
-# whose pods still write into the home.
+# `ended` makes it end and waits until there is none. Terraform's provider says of a Deployment only whether it is ready, and
+# counts one as gone whose pods still write into the home.
 #
 # In the environment: KUBECONFIG (as stack/jobs/kubernetes.py writes it), NAMESPACE, DEPLOYMENT, SELECTOR, LIMIT_S; to
 # start also STORAGE_CLASS, that of the home.
@@ -27,12 +27,13 @@ ask() {
   fi
 }
 
-# Sets `answer`, one field a line, and `status`, "" where nobody answered. Never fails: why not is in `trouble`.
-get() {
+# call PATH OPTION...: sets `answer`, one field a line, and `status`, "" where nobody answered. Never fails: why not is in
+# `trouble`.
+call() {
   trouble="" status=""
   # The token not as an argument: others of this machine see those.
   if ! answer=$(ask --silent --show-error --max-time 10 --header @<(printf 'Authorization: Bearer %s\n' "$(value token)") \
-    --write-out '\n%{http_code}\n' "$server$1" 2>&1); then
+    --write-out '\n%{http_code}\n' "${@:2}" "$server$1" 2>&1); then
     trouble=${answer%%$'\n'*}
     return
   fi
@@ -67,7 +68,7 @@ tell() {
 # Sets `state` (runs, unknown, node, refused, comes) and `words`.
 look() {
   local waiting reason
-  get "/api/v1/namespaces/$NAMESPACE/pods?pretty=true&labelSelector=$SELECTOR"
+  call "/api/v1/namespaces/$NAMESPACE/pods?pretty=true&labelSelector=$SELECTOR"
   state=comes
   if [ -n "$trouble" ]; then
     words="Kubernetes does not say what becomes of the pod: $trouble"
@@ -76,7 +77,7 @@ look() {
     return
   fi
   if ! grep -q '"phase"' <<<"$answer"; then
-    get "/apis/apps/v1/namespaces/$NAMESPACE/deployments/$DEPLOYMENT?pretty=true"
+    call "/apis/apps/v1/namespaces/$NAMESPACE/deployments/$DEPLOYMENT?pretty=true"
     words=$(condition ReplicaFailure True <<<"$answer" | field message)
     if [ -n "$words" ]; then
       state=refused words="Kubernetes makes no pod: $words"
@@ -131,8 +132,13 @@ started() {
 
 # A node that is away cannot say that its pod has ended: no reason to keep the workspace from being stopped.
 ended() {
+  # While the Deployment is there, the controller of its pods ends them. Later it would be the garbage collector, which left a
+  # pod for good after the API server had been away: the next start would have given its home to a second one.
+  call "/apis/apps/v1/namespaces/$NAMESPACE/deployments/$DEPLOYMENT" \
+    --request PATCH --header 'Content-Type: application/merge-patch+json' --data '{"spec": {"replicas": 0}}'
+  [ -z "$trouble" ] || tell "Kubernetes does not end the pod: $trouble"
   while [ "$SECONDS" -lt "$LIMIT_S" ]; do
-    get "/api/v1/namespaces/$NAMESPACE/pods?pretty=true&labelSelector=$SELECTOR"
+    call "/api/v1/namespaces/$NAMESPACE/pods?pretty=true&labelSelector=$SELECTOR"
     if [ -n "$trouble" ]; then
       tell "Kubernetes does not say whether the pod has ended: $trouble"
       [[ $status != 40? ]] || return 0

@@ -56,7 +56,12 @@ def api() -> Iterator[tuple[str, Answers, list[str]]]:
     asked: list[str] = []
 
     class Handler(QuietHandler):
-        def do_GET(self) -> None:  # noqa: N802  http.server's name
+        def do_PATCH(self) -> None:  # noqa: N802  http.server's name
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            asked.append(f"{self.headers['Content-Type']} {body}")
+            self.do_GET()
+
+        def do_GET(self) -> None:  # noqa: N802
             url = urllib.parse.urlsplit(self.path)
             asked.append(f"{self.headers['Authorization']} {urllib.parse.unquote(url.query)}")
             rest = answers[url.path]
@@ -177,9 +182,11 @@ def test_an_api_that_is_away_or_refuses_is_told_of_without_the_token(
     assert TOKEN not in away.stdout + away.stderr + refused.stdout + refused.stderr
 
 
-def test_a_stop_ends_when_the_pod_is_gone(run: Run) -> None:
+def test_a_stop_scales_to_none_and_ends_when_the_pod_is_gone(run: Run, api: tuple[str, Answers, list[str]]) -> None:
     done = run("ended", RUNNING, RUNNING, NO_POD)
     assert (done.returncode, done.stdout) == (0, "the pod on kn2 ends\n")
+    assert api[2][0] == 'application/merge-patch+json {"spec": {"replicas": 0}}'
+    assert "pretty=true" in api[2][2]
 
 
 def test_a_node_that_is_away_does_not_keep_a_workspace_from_being_stopped(run: Run) -> None:
