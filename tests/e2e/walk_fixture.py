@@ -162,7 +162,7 @@ class Walk(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Every workspace opens in the end."""
         if sys.exc_info()[0]:
-            # Hypothesis takes the same way once more, on which a fault of the moment does not come again; this one counts.
+            # Hypothesis takes the same way once more, on which a fault of the moment does not come again.
             traceback.print_exc()
             return
         if not self.whole:
