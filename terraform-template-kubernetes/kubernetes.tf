@@ -55,6 +55,8 @@ locals {
   command = [for text in ["bash", "-c", local.entrypoint, "entrypoint", local.init_script] : replace(text, "$", "$$")]
   # Another one for each start, for it has another token; as long as a label may be. A stopped workspace has none.
   start = try(substr(nonsensitive(sha256(jsonencode(kubernetes_secret_v1.start[0].data))), 0, 63), "")
+  # Nobody builds an image for the cluster: what its own lacks is installed at the start, or said by the tile.
+  claude_tile = true
 }
 
 # Outlives every stop, update and rename: no count, a name that never changes, and no attribute whose change could

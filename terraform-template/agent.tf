@@ -79,9 +79,8 @@ resource "coder_app" "code_server" {
   }
 }
 
-# What an image has is not known when this is planned, but `up` builds images with all that the tile needs.
 resource "coder_app" "claude" {
-  count        = contains(values(local.built_images), local.image) ? 1 : 0
+  count        = local.claude_tile ? 1 : 0
   agent_id     = coder_agent.main.id
   slug         = "claude"
   display_name = "Claude"

@@ -62,6 +62,9 @@ variable "secrets_directory" {
 locals {
   # By dots, which none of the three has in it: with hyphens a-b's c and a's b-c would be called the same.
   container_name = lower("${var.name_prefix}.${data.coder_workspace_owner.me.name}.${data.coder_workspace.me.name}")
+
+  # What an image has is not known when this is planned, but `up` builds images with all that the tile needs.
+  claude_tile = contains(values(local.built_images), local.image)
 }
 
 # Outlives every stop, update and rename: no count, a name that never changes, and no attribute whose change could

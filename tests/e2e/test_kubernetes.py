@@ -16,6 +16,7 @@ import pytest
 
 from stack.jobs import names
 from tests.e2e.browser_fixture import chromium
+from tests.e2e.claude_fixture import open_tile
 from tests.e2e.cluster_fixture import HOST, STORAGE_CLASS
 from tests.e2e.kubernetes_fixture import NAMESPACE, Both, pilot_with_cluster
 from tests.e2e.pilot_fixture import CHECKOUT, Pilot, docker, eventually
@@ -267,6 +268,7 @@ def test_a_rename_and_an_update_keep_the_home_and_the_editor_opens_in_a_browser(
         page = browser.new_page()
         open_editor(pilot, renamed, page)
         page.get_by_role("treeitem", name="there.txt").wait_for()
+        open_tile(pilot, renamed, browser.new_page())
     pilot.transition(there["id"], "stop")
     assert (both.home(there) / "kept").read_text() == "kept"
     pilot.call("PATCH", f"/api/v2/workspaces/{there['id']}", {"name": "there"})

@@ -107,6 +107,13 @@ run "a_start_ends_when_its_own_pod_runs" {
   }
 }
 
+run "claude_has_a_tile_whatever_the_image_has" {
+  assert {
+    condition     = length(coder_app.claude) == 1
+    error_message = "No image is built for the cluster, and the tile says what is missing."
+  }
+}
+
 run "the_agents_token_is_in_the_secret_alone" {
   assert {
     condition     = nonsensitive(kubernetes_secret_v1.start[0].data["CODER_AGENT_URL"]) == "http://10.99.0.1:7080" && nonsensitive(kubernetes_secret_v1.start[0].data["CODER_AGENT_TOKEN"]) != ""
