@@ -13,6 +13,9 @@ from playwright.sync_api import BrowserContext, Page, Request, TimeoutError
 
 from tests.e2e.pilot_fixture import Pilot, docker, eventually, request
 
+# A first start on a cluster took more than 60 s where three other files ran beside it.
+EDITOR_TIMEOUT_S = 180
+
 # Each does something, so that one which is there and broken is found too.
 TOOLS = (
     "git init /tmp/tools",
@@ -106,9 +109,16 @@ def until_the_editor(
     """Seconds from `begin` to the editor's answer, and what `begin` gave: the workspace, unless it is another."""
     began_s = time.monotonic()
     begun = begin()
-    eventually(
-        lambda: editor_answers(pilot, workspace or begun), timeout_s=60, interval_s=0.05, what="the editor's answer"
-    )
+    of = workspace or begun
+    try:
+        eventually(
+            lambda: editor_answers(pilot, of), timeout_s=EDITOR_TIMEOUT_S, interval_s=0.05, what="the editor's answer"
+        )
+    except AssertionError as late:
+        build = pilot.workspace(of["id"])["latest_build"]
+        agents = [agent for each in build["resources"] for agent in each.get("agents") or []]
+        states = ", ".join(f"{each['status']} and {each['lifecycle_state']}" for each in agents)
+        raise AssertionError(f"{late}; its build is {build['status']}, its agent {states or 'not there'}") from late
     return time.monotonic() - began_s, begun
 
 
