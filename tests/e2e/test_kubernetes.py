@@ -28,6 +28,7 @@ from tests.e2e.workspace_fixture import (
     open_editor,
     until_the_editor,
 )
+from tests.e2e.world_fixture import edit_template, variables_of
 
 pytestmark = [
     pytest.mark.built_here,
@@ -75,12 +76,6 @@ def template(pilot: Pilot, name: str = ON_CLUSTER) -> dict[str, Any]:
     return dict(found)
 
 
-def variables_of(pilot: Pilot) -> dict[str, str]:
-    active = template(pilot)["active_version_id"]
-    found = pilot.call("GET", f"/api/v2/templateversions/{active}/variables")
-    return {each["name"]: each["value"] for each in found if not each["sensitive"]}
-
-
 def test_the_account_of_the_documentation_may_do_what_is_needed_and_no_more(both: Both) -> None:
     for words in (
         ("get", "nodes"), ("get", "secrets", "-n", "kube-system"), ("get", "pod/any", "-n", NAMESPACE),
@@ -92,7 +87,7 @@ def test_the_account_of_the_documentation_may_do_what_is_needed_and_no_more(both
 @pytest.mark.drill
 def test_one_make_up_publishes_coder_for_the_nodes_once_it_has_an_account(both: Both) -> None:
     assert f"{HOST}:{both.pilot.config['port']}" in docker("port", f"{both.pilot.name}-server")
-    assert variables_of(both.pilot)["agent_url"] == f"http://{HOST}:{both.pilot.config['port']}"
+    assert variables_of(both.pilot, template(both.pilot))["agent_url"] == f"http://{HOST}:{both.pilot.config['port']}"
     both.pilot.up("--expect-no-changes")
 
 
@@ -111,21 +106,7 @@ def _deprecated(pilot: Pilot) -> None:
 
 def _older_contents(pilot: Pilot) -> None:
     found = template(pilot)
-    file = pilot.call("GET", f"/api/v2/templateversions/{found['active_version_id']}")["job"]["file_id"]
-    wanted = {
-        "template_id": found["id"], "storage_method": "file", "file_id": file, "provisioner": "terraform",
-        "tags": {"scope": "organization"},
-        "user_variable_values": [{"name": key, "value": value} for key, value in variables_of(pilot).items()],
-    }  # fmt: skip
-    made = pilot.call("POST", f"/api/v2/organizations/{found['organization_id']}/templateversions", wanted)
-
-    def built() -> bool:
-        job = pilot.call("GET", f"/api/v2/templateversions/{made['id']}")["job"]
-        assert job["status"] != "failed", job["error"]
-        return bool(job["status"] == "succeeded")
-
-    eventually(built, timeout_s=180, what="the edited version")
-    pilot.call("PATCH", f"/api/v2/templates/{found['id']}/versions", {"id": made["id"]})
+    edit_template(pilot, found, variables_of(pilot, found), timeout_s=180)
 
 
 def _deleted(pilot: Pilot) -> None:
@@ -146,13 +127,13 @@ def test_what_somebody_did_to_the_template_is_put_right_by_one_make_up(
     both: Both, happens: Callable[[Pilot], None], said: str
 ) -> None:
     pilot = both.pilot
-    before, variables, other = template(pilot), variables_of(pilot), template(pilot, ON_BOX)
+    before, variables, other = template(pilot), variables_of(pilot, template(pilot)), template(pilot, ON_BOX)
     happens(pilot)
     assert "code-server-kubernetes" in command(pilot, "status")
     assert said in command(pilot, "up")
     after = template(pilot)
     assert {key: after.get(key) for key in FIELDS} == {key: before.get(key) for key in FIELDS}
-    assert variables_of(pilot) == variables
+    assert variables_of(pilot, after) == variables
     assert template(pilot, ON_BOX)["id"] == other["id"]
     assert "put right" not in command(pilot, "status")
     pilot.up("--expect-no-changes")

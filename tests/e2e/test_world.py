@@ -14,10 +14,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from stack.jobs import workspace_secrets
 from tests.e2e.parts import POSTGRES_IMAGE
-from tests.e2e.pilot_fixture import Pilot, docker, eventually
+from tests.e2e.pilot_fixture import Pilot, docker
 from tests.e2e.retirement_fixture import command, container_of, identity, sql
 from tests.e2e.walk_fixture import Walk
-from tests.e2e.world_fixture import Lived, everything_gone, lived_in
+from tests.e2e.world_fixture import Lived, edit_template, everything_gone, lived_in, variables_of
 
 WALK_STEPS = 20
 
@@ -66,27 +66,8 @@ def _template_changed(lived: Lived) -> None:
 
 
 def _template_edited(lived: Lived) -> None:
-    pilot, template = lived.pilot, _template(lived)
-    active = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}")
-    variables = pilot.call("GET", f"/api/v2/templateversions/{active['id']}/variables")
-    made = pilot.call(
-        "POST", f"/api/v2/organizations/{template['organization_id']}/templateversions",
-        {
-            "template_id": template["id"], "storage_method": "file", "file_id": active["job"]["file_id"],
-            "provisioner": "terraform", "tags": {"scope": "organization"},
-            "user_variable_values": [
-                {"name": each["name"], "value": each["value"]} for each in variables if not each["sensitive"]
-            ],
-        },
-    )  # fmt: skip
-
-    def built() -> bool:
-        job = pilot.call("GET", f"/api/v2/templateversions/{made['id']}")["job"]
-        assert job["status"] != "failed", job["error"]
-        return bool(job["status"] == "succeeded")
-
-    eventually(built, timeout_s=60, what="the edited version")
-    pilot.call("PATCH", f"/api/v2/templates/{template['id']}/versions", {"id": made["id"]})
+    template = _template(lived)
+    edit_template(lived.pilot, template, variables_of(lived.pilot, template), timeout_s=60)
 
 
 def _control_network_gone(lived: Lived) -> None:

@@ -54,9 +54,12 @@ def tools_that_do_not_run(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
 
 
 def agent_of(workspace: Mapping[str, Any]) -> dict[str, Any]:
-    (agent,) = [agent for each in workspace["latest_build"]["resources"] for agent in each.get("agents") or []]
-    found: dict[str, Any] = agent
-    return found
+    (agent,) = _agents(workspace["latest_build"])
+    return agent
+
+
+def _agents(build: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [agent for each in build["resources"] for agent in each.get("agents") or []]
 
 
 def agent_log(pilot: Pilot, workspace: Mapping[str, Any]) -> str:
@@ -116,8 +119,7 @@ def until_the_editor(
         )
     except AssertionError as late:
         build = pilot.workspace(of["id"])["latest_build"]
-        agents = [agent for each in build["resources"] for agent in each.get("agents") or []]
-        states = ", ".join(f"{each['status']} and {each['lifecycle_state']}" for each in agents)
+        states = ", ".join(f"{each['status']} and {each['lifecycle_state']}" for each in _agents(build))
         raise AssertionError(f"{late}; its build is {build['status']}, its agent {states or 'not there'}") from late
     return time.monotonic() - began_s, begun
 

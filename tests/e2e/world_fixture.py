@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,3 +130,30 @@ def _container(name: str) -> dict[str, Any]:
             "LogConfig", "Privileged", "CapAdd", "Tmpfs",
         ),
     }  # fmt: skip
+
+
+def edit_template(pilot: Pilot, template: Mapping[str, Any], variables: Mapping[str, str], timeout_s: float) -> None:
+    """Give a template another active version with the same contents, as the dashboard's editor does."""
+    active = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}")
+    made = pilot.call(
+        "POST", f"/api/v2/organizations/{template['organization_id']}/templateversions",
+        {
+            "template_id": template["id"], "storage_method": "file", "file_id": active["job"]["file_id"],
+            "provisioner": "terraform", "tags": {"scope": "organization"},
+            "user_variable_values": [{"name": name, "value": value} for name, value in variables.items()],
+        },
+    )  # fmt: skip
+
+    def built() -> bool:
+        job = pilot.call("GET", f"/api/v2/templateversions/{made['id']}")["job"]
+        assert job["status"] != "failed", job["error"]
+        return bool(job["status"] == "succeeded")
+
+    eventually(built, timeout_s=timeout_s, what="the edited version")
+    pilot.call("PATCH", f"/api/v2/templates/{template['id']}/versions", {"id": made["id"]})
+
+
+def variables_of(pilot: Pilot, template: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a template's active version that are not sensitive."""
+    found = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}/variables")
+    return {each["name"]: each["value"] for each in found if not each["sensitive"]}
