@@ -400,7 +400,9 @@ def test_licensed_fields_are_refused_by_name(project: Project) -> None:
 # Adoption and drift
 
 
-@pytest.mark.parametrize("reference", ["{id}", "coder/{name}", "{name}"])
+@pytest.mark.parametrize("reference", [
+    "{id}", pytest.param("coder/{name}", marks=pytest.mark.drill), pytest.param("{name}", marks=pytest.mark.drill),
+])  # fmt: skip
 def test_an_import_adopts_the_template(
     template: Project, tmp_path_factory: pytest.TempPathFactory, reference: str
 ) -> None:

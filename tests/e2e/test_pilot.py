@@ -211,7 +211,10 @@ def _secrets(pilot: Pilot) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("stopped", [("server",), ("postgres",), ("postgres", "server")], ids="+".join)
+@pytest.mark.parametrize("stopped", [
+    pytest.param(("server",), marks=pytest.mark.drill), pytest.param(("postgres",), marks=pytest.mark.drill),
+    ("postgres", "server"),
+], ids="+".join)  # fmt: skip
 def test_a_plain_up_starts_what_is_stopped_and_shows_no_change(pilot: Pilot, stopped: tuple[str, ...]) -> None:
     for name in stopped:
         docker("stop", f"{pilot.name}-{name}")
@@ -240,7 +243,7 @@ def _tokens(pilot: Pilot) -> list[Any]:
     return [each for each in found if each["token_name"].startswith(names.TOKEN_PREFIX)]
 
 
-@pytest.mark.parametrize("why", ["revoked", "ends-in-13-days"])
+@pytest.mark.parametrize("why", ["revoked", pytest.param("ends-in-13-days", marks=pytest.mark.drill)])
 def test_a_token_that_does_not_last_is_replaced_by_the_next_up_and_only_once(pilot: Pilot, why: str) -> None:
     (token,) = _tokens(pilot)
     if why == "revoked":
@@ -260,51 +263,43 @@ def test_a_token_that_does_not_last_is_replaced_by_the_next_up_and_only_once(pil
     assert replaced["id"] != token["id"]
 
 
-def test_an_edit_of_the_template_makes_exactly_one_version(pilot: Pilot) -> None:
-    (template,) = pilot.call("GET", "/api/v2/templates")
-    listed = f"/api/v2/templates/{template['id']}/versions"
-    before = pilot.call("GET", f"{listed}?include_archived=true")
-    readme = pilot.directory / "terraform-template" / "README.md"
-    readme.write_text(readme.read_text() + "\nOne more line.\n")
-    assert _changes(pilot.up()) == {"template", "template-record"}
-    after = pilot.call("GET", f"{listed}?include_archived=true")
-    assert len(after) == len(before) + 1
-    # Nobody uses the one before: nobody can create from it.
-    assert [each["archived"] for each in sorted(after, key=lambda each: str(each["created_at"]))][-2:] == [True, False]
-    pilot.up("--expect-no-changes")
-
-
-def test_what_lies_beside_the_template_is_never_sent(pilot: Pilot) -> None:
+def test_an_edit_of_the_template_makes_one_version_of_its_own_files_alone(pilot: Pilot) -> None:
     folder = pilot.directory / "terraform-template"
     strays = ("terraform.tfvars", ".env", ".main.tf.swp", "main.tf~", ".terraform.lock.hcl", "scripts/clone.sh.bak")
     for name in strays:
         (folder / name).write_text("TOKEN=very-secret")
     (folder / ".terraform").mkdir()
     (folder / ".terraform" / "state.tf").write_text("very-secret")
-    # They make no version, and one that is made for another reason has none of them.
     pilot.up("--expect-no-changes")
-    readme = folder / "README.md"
-    readme.write_text(readme.read_text() + "\nA line of another test.\n")
-    pilot.up()
+
     (template,) = pilot.call("GET", "/api/v2/templates")
-    version = pilot.call("GET", f"/api/v2/templateversions/{template['active_version_id']}")
+    listed = f"/api/v2/templates/{template['id']}/versions?include_archived=true"
+    before = pilot.call("GET", listed)
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text() + "\nOne more line.\n")
+    assert _changes(pilot.up()) == {"template", "template-record"}
+    after = sorted(pilot.call("GET", listed), key=lambda each: str(each["created_at"]))
+    assert len(after) == len(before) + 1
+    # Nobody uses the one before: nobody can create from it.
+    assert [each["archived"] for each in after][-2:] == [True, False]
+
     asked = urllib.request.Request(  # noqa: S310  http on loopback
-        f"{pilot.url}/api/v2/files/{version['job']['file_id']}",
+        f"{pilot.url}/api/v2/files/{after[-1]['job']['file_id']}",
         headers={"Coder-Session-Token": pilot.variables["token"]},
     )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
         stored = answer.read()
     with tarfile.open(fileobj=io.BytesIO(stored)) as archive:
-        names = {each.name.removeprefix("./") for each in archive if each.isfile()}
+        sent = {each.name.removeprefix("./") for each in archive if each.isfile()}
     assert b"very-secret" not in stored
-    listed = subprocess.run(
-        ["git", "ls-files", "terraform-template"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
-    )
-    own = {path.removeprefix("terraform-template/") for path in listed.stdout.splitlines()}
-    assert names == own | {"scripts/parts.sh"}
+    git = ["git", "ls-files", "terraform-template"]
+    tracked = subprocess.run(git, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60).stdout
+    own = {path.removeprefix("terraform-template/") for path in tracked.splitlines()}
+    assert sent == own | {"scripts/parts.sh"}
     for name in strays:
         (folder / name).unlink()
     shutil.rmtree(folder / ".terraform")
+    pilot.up("--expect-no-changes")
 
 
 def test_a_template_that_does_not_plan_shows_why_and_leaves_the_old_version_active(pilot: Pilot) -> None:

@@ -240,6 +240,7 @@ def test_a_pulumi_killed_in_a_destroy_and_in_an_up_leaves_what_one_command_mends
     assert_whole(pilot, owned)
 
 
+@pytest.mark.drill
 def test_a_backup_is_restored_into_an_empty_data_directory(
     pilot: Pilot, owned: Belongings, workspace: dict[str, Any]
 ) -> None:

@@ -94,12 +94,17 @@ def built(pilot: Pilot) -> dict[str, str]:
     ("recipe", "fault", "reason", "step"),
     [
         ("without-bash", "", "it has no bash", "command -v bash"),
-        ("without-curl", "", "it has no curl", "check.sh base"),
-        ("without-home", "", "its user coder cannot write /home/coder", "check.sh base"),
-        ("bare", "code-server missing", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
         ("bare", "code-server half", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
-        ("bare", "code-server silent", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
-        ("bare", "claude half", "Claude Code 2.1.332 could not be downloaded", "install.sh claude"),
+        *(
+            pytest.param(*row, marks=pytest.mark.drill)
+            for row in (
+                ("without-curl", "", "it has no curl", "check.sh base"),
+                ("without-home", "", "its user coder cannot write /home/coder", "check.sh base"),
+                ("bare", "code-server missing", "code-server 4.143.1 could not be", "install.sh code-server"),
+                ("bare", "code-server silent", "code-server 4.143.1 could not be", "install.sh code-server"),
+                ("bare", "claude half", "Claude Code 2.1.332 could not be downloaded", "install.sh claude"),
+            )
+        ),
     ],
 )
 def test_a_base_that_cannot_be_built_on_is_refused_and_what_runs_is_untouched(

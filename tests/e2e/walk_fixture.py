@@ -82,7 +82,12 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def a_look(self) -> None:
         """The first of the rules by its name, of which alone Hypothesis makes its first walks: so it is a cheap one."""
-        command(self.pilot, "status")
+        assert len(self._workspaces()) <= WORKSPACES_MAX
+
+    @precondition(lambda self: self.whole)
+    @rule()
+    def status(self) -> None:
+        assert "Coder's health" in command(self.pilot, "status")
 
     @precondition(lambda self: self.whole)
     @rule(name=NAMES)
