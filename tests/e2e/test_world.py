@@ -209,7 +209,8 @@ def _second_checkout(pilot: Pilot, directory: Path) -> Pilot:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("walks", "seed"), [(1, 1), pytest.param(10, 0, marks=pytest.mark.drill)])
+# Of the seeds one whose walk is short and still has a bit of each: many walk a single rule.
+@pytest.mark.parametrize(("walks", "seed"), [(1, 849), pytest.param(10, 0, marks=pytest.mark.drill)])
 def test_whatever_happens_in_whatever_order_an_up_puts_it_right(lived: Lived, walks: int, seed: int) -> None:
     seed = seed or secrets.randbelow(10**6)
     print(f"the walk's seed is {seed}")
