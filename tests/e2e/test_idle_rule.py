@@ -19,6 +19,7 @@ from tests.e2e.browser_fixture import chromium
 from tests.e2e.claude_fixture import answer_first_questions, open_tile
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.workspace_fixture import gateway_of, inside, new_workspace, open_editor
+from tests.processor_time import BUSY
 
 # Coder looks once a minute and cuts the moment at which it looks to the minute, then the container has to end.
 STOP_DELAY_S = 150
@@ -31,7 +32,6 @@ until tmux -L coder-pilot capture-pane -p | grep --quiet 'Do you want to proceed
   ((SECONDS < 60)) || exit 1
   sleep 0.5
 done"""
-BUSY = "while :; do for _ in {1..300000}; do :; done; sleep 0.1; done"
 SHORT = "CODER_PILOT_KEEP_ALIVE_INTERVAL_S=10 CODER_PILOT_KEEP_ALIVE_CAP_S=45"
 # The workspaces, and what begins what is in them; first the one that takes longest.
 BEGIN = {

@@ -29,6 +29,7 @@ from tests.e2e.workspace_fixture import (
     until_the_editor,
 )
 from tests.e2e.world_fixture import edit_template, variables_of
+from tests.processor_time import BUSY
 
 pytestmark = [
     pytest.mark.built_here,
@@ -39,7 +40,7 @@ ON_CLUSTER, ON_BOX = names.KUBERNETES_TEMPLATE, names.TEMPLATE
 AWAY_TIMEOUT_S = 180
 # As in test_idle_rule.py: Coder looks once a minute, then the pod has to end.
 STOP_DELAY_S = 180
-AT_WORK = "(exec -a claude bash -c 'while :; do for _ in {1..300000}; do :; done; sleep 0.1; done') &>/dev/null &"
+AT_WORK = f"(exec -a claude bash -c '{BUSY}') &>/dev/null &"
 
 
 @pytest.fixture(scope="module")

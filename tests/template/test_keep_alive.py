@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.processor_time import BUSY
 from tests.template.template_support import FakeCoder, with_parts
 
 INTERVAL_S = 1
 Start = Callable[..., subprocess.Popen[bytes]]
 
-BUSY = "while :; do :; done"
 WAITING = "sleep 1000"
-BUSY_CHILD = "bash -c 'while :; do :; done' & wait"
+BUSY_CHILD = f"bash -c '{BUSY}' & wait"
 # A simulated Claude is run by bash, which takes `agents` for a script on PATH when it is asked in its place.
 SAYS = "echo %s >$HOME/sessions/$$"
 ANSWER = r"""
