@@ -34,14 +34,15 @@ echo "== tests: end to end, contract, template, unit"
 # waiting: two more workers than cores, and never more than the memory of a small machine can hold pilots for.
 cores=$(nproc)
 side_by_side=(--dist loadfile --no-loadscope-reorder --numprocesses "$((cores < 5 ? cores + 2 : 6))")
-long_first=(tests/e2e tests/contract tests/template tests/unit)
+long_first=(tests/e2e tests/contract tests/template)
 if [ "${1:-}" = --speed ]; then
   exec python -m pytest tests -m speed
 fi
-# A person's way through the browser comes first and alone: beside three others a page was late for minutes now and then.
-browser=tests/e2e/test_door.py
-python -m pytest "$browser"
+# A person's way through the browser comes first, and with nothing beside it but what is quick: beside three other pilots
+# a page was late for minutes now and then.
+first=(tests/e2e/test_door.py tests/unit)
+python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses 2 "${first[@]}"
 case "${1:-}" in
-  --drills) exec python -m pytest "${side_by_side[@]}" "${long_first[@]}" --ignore "$browser" -m "not speed" ;;
-  *) exec python -m pytest "${side_by_side[@]}" "${long_first[@]}" --ignore "$browser" -m "not drill and not speed" ;;
+  --drills) exec python -m pytest "${side_by_side[@]}" "${long_first[@]}" --ignore "${first[0]}" -m "not speed" ;;
+  *) exec python -m pytest "${side_by_side[@]}" "${long_first[@]}" --ignore "${first[0]}" -m "not drill and not speed" ;;
 esac

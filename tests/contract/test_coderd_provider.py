@@ -1,5 +1,7 @@
 """The stand-in for coder/coderd does what the pilot relies on in the published provider: it is loaded by the real
-engine through the real dynamic bridge with the generated SDK, and drives a real Coder server."""
+engine through the real dynamic bridge with the generated SDK, and drives a real Coder server.
+
+Most of it changes with the stand-in alone, and is a drill."""
 
 from __future__ import annotations
 
@@ -196,6 +198,7 @@ def test_a_preview_with_an_unknown_url_and_token_contacts_nobody(project: Projec
     assert re.search(r"coderd:index:Template +template +create", project.pulumi("preview"))
 
 
+@pytest.mark.drill
 def test_a_refused_token_is_named_with_url_and_status_but_not_printed(project: Project) -> None:
     project.provider["token"] = "wrong-token-0123456789"
     printed = project.up(fails=True)
@@ -203,6 +206,7 @@ def test_a_refused_token_is_named_with_url_and_status_but_not_printed(project: P
     assert "wrong-token-0123456789" not in printed
 
 
+@pytest.mark.drill
 def test_a_server_that_does_not_answer_is_named(project: Project) -> None:
     project.provider["url"] = _unused_url()
     printed = project.up(fails=True)
@@ -210,6 +214,7 @@ def test_a_server_that_does_not_answer_is_named(project: Project) -> None:
     assert project.server.token not in printed
 
 
+@pytest.mark.drill
 def test_an_empty_url_and_token_come_from_the_environment(project: Project) -> None:
     project.provider = {}
     assert "url or $CODER_URL is required" in project.up(fails=True)
@@ -218,12 +223,14 @@ def test_an_empty_url_and_token_come_from_the_environment(project: Project) -> N
     assert len(project.versions()) == 1
 
 
+@pytest.mark.drill
 def test_explicit_values_win_over_junk_in_the_environment(project: Project) -> None:
     project.environment = {"CODER_URL": _unused_url(), "CODER_SESSION_TOKEN": "junk"}
     project.up()
     assert len(project.versions()) == 1
 
 
+@pytest.mark.drill
 def test_no_provider_process_and_no_socket_outlives_the_command(project: Project) -> None:
     def running() -> str:
         listed = subprocess.run(
@@ -281,6 +288,7 @@ def test_changed_contents_make_exactly_one_new_version_and_it_is_the_active_one(
         assert template.active_version() == versions[-1]["id"] == template.outputs()["versions"][0]["id"]
 
 
+@pytest.mark.drill
 def test_changed_variables_make_exactly_one_new_version_and_it_is_the_active_one(template: Project) -> None:
     for count, variables in enumerate(({"greeting": "hi"}, {"greeting": "hey"}, {}), start=2):
         template.version["tf_vars"] = variables
@@ -291,6 +299,7 @@ def test_changed_variables_make_exactly_one_new_version_and_it_is_the_active_one
         assert template.active_version() == versions[-1]["id"]
 
 
+@pytest.mark.drill
 def test_another_setting_makes_no_new_version(template: Project) -> None:
     template.arguments = {"default_ttl_ms": 3_600_000, "display_name": "For tests"}
     template.up()
@@ -300,6 +309,7 @@ def test_another_setting_makes_no_new_version(template: Project) -> None:
     assert len(template.versions()) == 1
 
 
+@pytest.mark.drill
 def test_of_two_versions_the_one_that_the_program_names_is_active(project: Project) -> None:
     first, second = {"directory": "template", "name": "one"}, {"directory": "other", "name": "two"}
     (project.directory / "other").mkdir()
@@ -316,6 +326,7 @@ def test_of_two_versions_the_one_that_the_program_names_is_active(project: Proje
     assert len(project.versions()) == 2
 
 
+@pytest.mark.drill
 def test_a_version_name_used_for_other_files_is_refused_and_a_new_name_passes(template: Project) -> None:
     template.version["name"] = "v1"
     template.up()
@@ -360,6 +371,7 @@ def test_secret_variables_are_neither_printed_nor_in_the_state(project: Project)
 # What the server refuses
 
 
+@pytest.mark.drill
 def test_an_existing_name_is_refused(template: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = Project(tmp_path_factory.mktemp("other"), template.server)
     other.name = template.name
@@ -368,6 +380,7 @@ def test_an_existing_name_is_refused(template: Project, tmp_path_factory: pytest
     assert f'Template with name "{template.name}" already exists' in printed
 
 
+@pytest.mark.drill
 def test_a_template_with_workspaces_is_not_deleted(template: Project) -> None:
     workspace = f"w-{secrets.token_hex(4)}"
     template.server.build_workspace(template.name, workspace, "start")
@@ -380,6 +393,7 @@ def test_a_template_with_workspaces_is_not_deleted(template: Project) -> None:
         template.server.template(template.name)
 
 
+@pytest.mark.drill
 def test_licensed_fields_are_refused_by_name(project: Project) -> None:
     project.arguments = {
         "acl": {"users": [], "groups": []},
@@ -400,9 +414,8 @@ def test_licensed_fields_are_refused_by_name(project: Project) -> None:
 # Adoption and drift
 
 
-@pytest.mark.parametrize("reference", [
-    "{id}", pytest.param("coder/{name}", marks=pytest.mark.drill), pytest.param("{name}", marks=pytest.mark.drill),
-])  # fmt: skip
+@pytest.mark.drill
+@pytest.mark.parametrize("reference", ["{id}", "coder/{name}", "{name}"])
 def test_an_import_adopts_the_template(
     template: Project, tmp_path_factory: pytest.TempPathFactory, reference: str
 ) -> None:
@@ -419,6 +432,7 @@ def test_an_import_adopts_the_template(
     other.up("--expect-no-changes")
 
 
+@pytest.mark.drill
 def test_a_change_in_the_dashboard_is_seen_and_put_right(template: Project) -> None:
     there = template.server.template(template.name)
     fields = ("display_name", "description", "icon", "allow_user_cancel_workspace_jobs", "allow_user_autostart",
@@ -434,6 +448,7 @@ def test_a_change_in_the_dashboard_is_seen_and_put_right(template: Project) -> N
     assert len(template.versions()) == 1
 
 
+@pytest.mark.drill
 def test_a_version_made_active_elsewhere_is_seen_and_put_right(template: Project) -> None:
     old = template.active_version()
     template.main_tf.write_text(f"{TEMPLATE}# edited\n")

@@ -222,6 +222,7 @@ def test_a_plain_up_starts_what_is_stopped_and_shows_no_change(pilot: Pilot, sto
     assert pilot.call("GET", "/api/v2/users/me")["username"] == "admin"
 
 
+@pytest.mark.drill
 def test_a_preview_with_coder_stopped_works_and_starts_nothing(pilot: Pilot) -> None:
     docker("stop", f"{pilot.name}-server")
     pilot.pulumi("preview", **JUNK)
@@ -355,6 +356,7 @@ def broken_image(pilot: Pilot) -> Iterator[str]:
     docker("image", "rm", "--force", tag)
 
 
+@pytest.mark.drill
 def test_a_server_that_never_becomes_ready_shows_its_log_and_a_good_image_heals(
     pilot: Pilot, broken_image: str
 ) -> None:
@@ -383,6 +385,7 @@ def test_an_image_that_does_not_exist_is_named_and_the_running_one_stays(pilot: 
     pilot.up("--expect-no-changes")
 
 
+@pytest.mark.drill
 def test_a_docker_that_does_not_answer_is_named(pilot: Pilot) -> None:
     pilot.write_config(dockerHost="unix:///nonexistent/docker.sock")
     try:
@@ -395,6 +398,7 @@ def test_a_docker_that_does_not_answer_is_named(pilot: Pilot) -> None:
     pilot.up("--expect-no-changes")
 
 
+@pytest.mark.drill
 def test_a_data_directory_that_cannot_be_made_is_named_with_its_setting(pilot: Pilot, tmp_path: Path) -> None:
     good = pilot.config["dataDir"]
     (tmp_path / "file").write_text("")

@@ -93,6 +93,7 @@ def test_a_second_up_while_one_runs_is_refused_and_so_is_make_up(pilot: Pilot, o
     assert first.returncode == 0
 
 
+@pytest.mark.drill
 def test_a_postgres_of_another_major_is_refused_before_anything_is_touched(
     pilot: Pilot, owned: Belongings, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 One pilot, whose name, port and data directory are not the defaults, runs through all of it: its file is written anew in
 each form, with the same values. `down` only lists what it would delete, for the data is to be purged and nobody agrees.
+All but the doctor are drills: that every form is read as Pulumi reads it, unit and contract tests say.
 """
 
 from __future__ import annotations
@@ -77,10 +78,8 @@ def test_doctor_answers_within_seconds_on_a_machine_without_anything(clone: Clon
 
 
 @pytest.mark.usefixtures("up")
-# That all forms are read alike, by Pulumi too, is the unit and contract tests'.
-@pytest.mark.parametrize("form", [
-    pytest.param(each, marks=[] if each == "a merged mapping" else pytest.mark.drill) for each in FORMS
-])  # fmt: skip
+@pytest.mark.drill
+@pytest.mark.parametrize("form", FORMS)
 def test_every_command_works_on_this_stack(clone: Clone, values: dict[str, str], form: str) -> None:
     _file(clone).write_text(FORMS[form](values))
     data = clone.directory / DATA
@@ -107,6 +106,7 @@ def test_every_command_works_on_this_stack(clone: Clone, values: dict[str, str],
     assert _running(clone) == 3
 
 
+@pytest.mark.drill
 def test_down_ends_it_in_a_form_that_no_one_reads_line_by_line(clone: Clone, values: dict[str, str], up: str) -> None:
     assert clone.url in up
     _file(clone).write_text(FORMS["a list and an object"]({**values, "purgeOnDestroy": "false"}))

@@ -471,6 +471,7 @@ def test_a_full_home_has_an_editor_and_says_that_it_is_full(pilot: Pilot, tmp_pa
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
+@pytest.mark.drill
 def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot, tmp_path: Path) -> None:
     replace_image(pilot, WITHOUT_CURL, tmp_path)
     workspace = new_workspace(pilot, "curlless", image=WITHOUT_CURL)
@@ -480,6 +481,7 @@ def test_an_image_without_curl_says_so_in_the_agents_log(pilot: Pilot, tmp_path:
     pilot.transition(workspace["id"], "delete")
 
 
+@pytest.mark.drill
 def test_an_image_without_bash_says_so_in_the_builds_log(pilot: Pilot, tmp_path: Path) -> None:
     replace_image(pilot, WITHOUT_BASH, tmp_path)
     workspace = new_workspace(pilot, "bashless", image=WITHOUT_BASH)

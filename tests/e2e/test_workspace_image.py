@@ -93,11 +93,11 @@ def built(pilot: Pilot) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("recipe", "fault", "reason", "step"),
     [
-        ("without-bash", "", "it has no bash", "command -v bash"),
         ("bare", "code-server half", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
         *(
             pytest.param(*row, marks=pytest.mark.drill)
             for row in (
+                ("without-bash", "", "it has no bash", "command -v bash"),
                 ("without-curl", "", "it has no curl", "check.sh base"),
                 ("without-home", "", "its user coder cannot write /home/coder", "check.sh base"),
                 ("bare", "code-server missing", "code-server 4.143.1 could not be", "install.sh code-server"),

@@ -105,6 +105,7 @@ def fake_coder() -> Iterator[FakeCoder]:
                 coder.tokens.add(self.headers["Coder-Session-Token"])
                 status = coder.status
                 coder.arrived.notify_all()
+            time.sleep(coder.takes_s)
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()

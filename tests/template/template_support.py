@@ -23,13 +23,15 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 @dataclass
 class FakeCoder:
-    """What reached the agent's API and when (time.monotonic()), and the status that the next requests get."""
+    """What reached the agent's API and when (time.monotonic()), and the status that the next requests get,
+    and after how long."""
 
     url: str
     requests: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     status: int = 200
+    takes_s: float = 0.0
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def states(self) -> list[str]:
