@@ -249,6 +249,31 @@ _PIECES: Final = (
         needs=("pulumi-cli", "pulumi-plugins", "uv"),
         recipe=CoderdSdk(coderd_version=version("coderd")),
     ),
+    # The tests' cluster. Before what else is of tests alone: it takes longest, and links on one core in the end.
+    Piece(
+        name="kubernetes",
+        version=version("kubernetes"),
+        # The network of pods; containerd and runc come with the engine.
+        system_packages=("containernetworking-plugins", "openssl"),
+        recipe=GoModule(
+            module="kubernetes",
+            binaries=(
+                Binary(
+                    output="kubernetes",
+                    package=".",
+                    ldflags=" ".join(
+                        f"-X k8s.io/component-base/version.{name}={value}"
+                        for name, value in (
+                            ("gitVersion", f"v{version('kubernetes')}"),
+                            ("gitMajor", version("kubernetes").split(".")[0]),
+                            ("gitMinor", version("kubernetes").split(".")[1]),
+                        )
+                    ),
+                ),
+                Binary(output="pause", package="./pause"),
+            ),
+        ),
+    ),
     Piece(
         name="tailscale",
         version=version("tailscale"),
@@ -308,31 +333,6 @@ _PIECES: Final = (
                     tags="exclude_graphdriver_btrfs no_systemd",
                 ),
                 Binary(output="bin/docker-proxy", package="./cmd/docker-proxy"),
-            ),
-        ),
-    ),
-    # The tests' cluster.
-    Piece(
-        name="kubernetes",
-        version=version("kubernetes"),
-        # The network of pods; containerd and runc come with the engine.
-        system_packages=("containernetworking-plugins", "openssl"),
-        recipe=GoModule(
-            module="kubernetes",
-            binaries=(
-                Binary(
-                    output="kubernetes",
-                    package=".",
-                    ldflags=" ".join(
-                        f"-X k8s.io/component-base/version.{name}={value}"
-                        for name, value in (
-                            ("gitVersion", f"v{version('kubernetes')}"),
-                            ("gitMajor", version("kubernetes").split(".")[0]),
-                            ("gitMinor", version("kubernetes").split(".")[1]),
-                        )
-                    ),
-                ),
-                Binary(output="pause", package="./pause"),
             ),
         ),
     ),

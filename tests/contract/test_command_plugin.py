@@ -586,6 +586,7 @@ def test_a_failed_command_names_status_command_and_output_but_no_environment_or_
     assert "fails" not in engine.state(), "the next up must run create again"
 
 
+@pytest.mark.drill
 def test_a_dir_that_does_not_exist_fails_the_command_by_name(engine: Engine) -> None:
     def no_dir() -> None:
         local.Command("no-dir", create="true", dir="/does/not/exist")
@@ -594,6 +595,7 @@ def test_a_dir_that_does_not_exist_fails_the_command_by_name(engine: Engine) -> 
         engine.up(no_dir)
 
 
+@pytest.mark.drill
 def test_a_failed_run_fails_the_program_with_its_status_and_stderr(engine: Engine) -> None:
     with pytest.raises(automation.CommandError) as failure:
         engine.up(lambda: pulumi.export("never", local.run_output(command="echo why >&2; exit 41").stdout))
@@ -630,6 +632,7 @@ def _await(what: str, condition: Callable[[], object], deadline_s: float) -> Non
         time.sleep(0.05)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("interrupts", [1, 2], ids=["one Ctrl-C", "two Ctrl-C"])
 def test_an_interrupt_ends_the_command_and_its_children_without_a_hang(engine: Engine, interrupts: int) -> None:
     pids = engine.directory / "pids"

@@ -113,6 +113,7 @@ def test_a_postgres_of_another_major_is_refused_before_anything_is_touched(
     assert_whole(pilot, owned)
 
 
+@pytest.mark.drill
 def test_a_downgrade_of_coder_is_refused_before_anything_is_touched(
     pilot: Pilot, owned: Belongings, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.drill
 def test_the_editor_opens_the_clone_with_claude_code_active(pilot: Pilot, tmp_path: Path, artifacts: Path) -> None:
     module = make_repository(tmp_path / "module.git", {"file": "Hello from the submodule.\n"})
     with git_server(tmp_path, gateway_of(pilot)) as server:

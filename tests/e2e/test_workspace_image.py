@@ -90,21 +90,17 @@ def built(pilot: Pilot) -> dict[str, str]:
     return found
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     ("recipe", "fault", "reason", "step"),
     [
         ("bare", "code-server half", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
-        *(
-            pytest.param(*row, marks=pytest.mark.drill)
-            for row in (
-                ("without-bash", "", "it has no bash", "command -v bash"),
-                ("without-curl", "", "it has no curl", "check.sh base"),
-                ("without-home", "", "its user coder cannot write /home/coder", "check.sh base"),
-                ("bare", "code-server missing", "code-server 4.143.1 could not be", "install.sh code-server"),
-                ("bare", "code-server silent", "code-server 4.143.1 could not be", "install.sh code-server"),
-                ("bare", "claude half", "Claude Code 2.1.332 could not be downloaded", "install.sh claude"),
-            )
-        ),
+        ("without-bash", "", "it has no bash", "command -v bash"),
+        ("without-curl", "", "it has no curl", "check.sh base"),
+        ("without-home", "", "its user coder cannot write /home/coder", "check.sh base"),
+        ("bare", "code-server missing", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
+        ("bare", "code-server silent", "code-server 4.143.1 could not be downloaded", "install.sh code-server"),
+        ("bare", "claude half", "Claude Code 2.1.332 could not be downloaded", "install.sh claude"),
     ],
 )
 def test_a_base_that_cannot_be_built_on_is_refused_and_what_runs_is_untouched(
@@ -126,6 +122,7 @@ def test_a_base_that_cannot_be_built_on_is_refused_and_what_runs_is_untouched(
     assert world(pilot) == before
 
 
+@pytest.mark.drill
 def test_a_base_that_does_not_exist_is_refused_by_its_name(pilot: Pilot) -> None:
     before = world(pilot)
     pilot.write_config(workspaceImages=f"{WORKSPACE_IMAGE},localhost/no/such-base:1")
@@ -261,6 +258,7 @@ def test_a_changed_script_builds_anew_and_the_old_image_goes_with_its_last_user(
     assert images() == {new}
 
 
+@pytest.mark.drill
 def test_the_image_keeps_the_bases_user_and_environment(pilot: Pilot, base: Callable[[str], str]) -> None:
     name = base("bare")
     pilot.write_config(workspaceImages=name)
