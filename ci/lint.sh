@@ -33,10 +33,10 @@ fi
 
 if [ "${1:-}" = --all ]; then
   tofu fmt -check -recursive terraform-template terraform-template-kubernetes tests/template
-  # With the builder's settings, so that vet finds in Go's cache what the builder compiled.
+  # With the builder's settings and tags, so that vet finds in Go's cache what the builder compiled.
   lines=$(python3 -c 'from toolchain.recipes import GO_ENVIRONMENT as go; print(*map("=".join, go.items()), sep="\n")')
   mapfile -t settings <<< "$lines"
   for module in "${own_go[@]}"; do
-    (cd "toolchain/go/$module" && env "${settings[@]}" go vet ./...)
+    (cd "toolchain/go/$module" && env "${settings[@]}" go vet -tags no_compose ./...)
   done
 fi
