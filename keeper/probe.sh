@@ -31,10 +31,23 @@ if [[ -n $first ]]; then
 fi
 
 # A terminal in the browser, SSH and VS Code on a desktop are programs that the agent runs, and so are its scripts.
-for directory in /proc/[0-9]*; do
-  { read -r line <"$directory/stat"; } 2>/dev/null || continue
-  read -ra fields <<<"${line##*) }"
-  if [[ ${fields[1]} == "$agent" && ${fields[0]} != Z ]]; then echo "session"; fi
+runs_something() {
+  local directory line fields
+  for directory in /proc/[0-9]*; do
+    { read -r line <"$directory/stat"; } 2>/dev/null || continue
+    read -ra fields <<<"${line##*) }"
+    if [[ ${fields[1]} == "$agent" && ${fields[0]} != Z ]]; then return 0; fi
+  done
+  return 1
+}
+# It runs what it measures as well, every few seconds for a moment, which is longer where the machine is busy.
+looks=10
+while runs_something; do
+  if ((looks-- == 0)); then
+    echo "session"
+    break
+  fi
+  sleep 0.5
 done
 
 # The watcher's last look at Claude is up to a minute old. One that does not say what it does may be at work.

@@ -41,23 +41,6 @@ echo ']'
 
 
 @pytest.fixture
-def namespace() -> Iterator[list[str]]:
-    """The command that runs another one among no processes but the test's, as in a container.
-
-    Without it a real Claude on this machine would be watched as well.
-    """
-    # With the signal ignored the kernel takes away whatever ends, as a container's first process does.
-    first = ["sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"]
-    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    with subprocess.Popen([*unshare, *first], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().strip()
-        yield ["nsenter", "--target", child, "--user", "--preserve-credentials", "--pid", "--mount", "--"]
-        process.kill()
-
-
-@pytest.fixture
 def start(workspace_env: dict[str, str], tmp_path: Path, namespace: list[str]) -> Iterator[Start]:
     """Starts a program in a process group of its own, which ends with the test."""
     running: list[subprocess.Popen[bytes]] = []
