@@ -755,8 +755,9 @@ def container(
     def start(agent: str, **environment: str) -> Container:
         (tmp_path / "init.sh").write_text(agent)
         script = with_parts("entrypoint.sh", tmp_path)
+        # An engine starts a container with nothing ignored. Tests that run in a script's background ignore a Ctrl-C.
         process = subprocess.Popen(
-            [*NAMESPACES, "--pid", "--fork", "--mount-proc", "--kill-child", "bash", script],
+            ["env", "--default-signal", *NAMESPACES, "--pid", "--fork", "--mount-proc", "--kill-child", "bash", script],
             env={**workspace_env, "BINARY_DIR": str(tmp_path), "CODER_AGENT_URL": fake_coder.url, **environment},
             cwd=tmp_path, stdin=subprocess.DEVNULL, text=True,
         )  # fmt: skip
