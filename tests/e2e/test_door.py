@@ -15,7 +15,7 @@ from tests.e2e.browser_fixture import chromium
 from tests.e2e.clone_fixture import Clone, cloned
 from tests.e2e.git_server import git_server, make_repository
 from tests.e2e.parts import WORKSPACE_IMAGE
-from tests.e2e.pilot_fixture import NAME_PREFIX, docker, eventually, request
+from tests.e2e.pilot_fixture import NAME_PREFIX, docker, request
 from tests.e2e.workspace_fixture import agent_of, drawn, go_to_editor, trust, unanswered
 from toolchain.pins import version
 
@@ -131,16 +131,10 @@ def open_tile(page: Page) -> None:
     page.get_by_text("/2 GiB").wait_for()
     tile = page.get_by_role("link", name="code-server")
     tile.locator("img").wait_for()
+    waits_for = unanswered(page)
     tile.click()
-
-    def is_drawn() -> bool:
-        # On a busy machine the tile may be quicker than code-server; Coder's page then offers to try again.
-        retry = page.get_by_text("Retry", exact=True)
-        if retry.is_visible():
-            retry.click()
-        return page.locator(".monaco-workbench .explorer-folders-view").is_visible()
-
-    eventually(is_drawn, timeout_s=TIMEOUT_MS / 1000, what="the editor", interval_s=0.5)
+    page.wait_for_url(re.compile("^http://code-server--"), wait_until="commit")
+    drawn(page, waits_for)
 
 
 def in_terminal(editor: Page, command: str, answer: str) -> None:
