@@ -17,7 +17,7 @@ from tests.e2e.pilot_fixture import Pilot, docker, eventually, request
 
 # A first start on a cluster took more than 60 s where three other files ran beside it.
 EDITOR_TIMEOUT_S = 180
-DRAWN_TIMEOUT_S = 150
+DRAWN_TIMEOUT_S = 120
 # An editor was drawn within 6 s of a click, at a load of 25 too.
 PATIENCE_MS = 30_000
 
