@@ -22,7 +22,7 @@ LOOK_TIMEOUT_S = 120
 def wanted(settings: Settings, stack: str) -> Declared:
     """What the program declares for this checkout's stack."""
     checkout = PROJECT.resolve()
-    return declared.of(settings, f"{checkout}:{stack}", checkout, stack)
+    return declared.of(settings, declared.owner(checkout, stack), checkout, stack)
 
 
 def coder(settings: Settings, started_at: str = "") -> dict[str, Any]:

@@ -9,6 +9,14 @@ from stack.jobs.world import Declared
 from stack.settings import Settings
 
 
+def owner(checkout: Path, stack: str) -> str:
+    """The mark of a pilot's containers: the checkout that has the state, and the stack.
+
+    In .github/workflows/box.yml the state is a link, and the pilot that of the checkout to which it leads.
+    """
+    return f"{(checkout / names.STATE).resolve().parent}:{stack}"
+
+
 def of(config: Settings, owner: str, checkout: Path, stack: str) -> Declared:
     """What stack/jobs/world.py compares with the engine."""
     site = config.site

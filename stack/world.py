@@ -40,11 +40,6 @@ class World:
         return self._generations.apply(lambda found: found.get(part, 0))
 
 
-def owner() -> str:
-    """The mark of this checkout and stack: `pulumi` runs the program in the project's folder."""
-    return f"{Path.cwd()}:{pulumi.get_stack()}"
-
-
 def _socket_group(socket: str) -> pulumi.Output[str]:
     """The group id of the engine's socket, which differs from box to box; unknown in a preview elsewhere.
 
@@ -77,11 +72,12 @@ def look(config: settings.Settings, address: Address) -> World:
         pulumi.RunError: the settings would leave the living pilot's data behind, or it is another checkout's, or name a
             cluster that could not be used.
     """
-    site, mark = config.site, owner()
+    site, checkout, stack = config.site, Path.cwd(), pulumi.get_stack()  # `pulumi` runs us in the project's folder
+    mark = declared.owner(checkout, stack)
     group = _socket_group(site.docker_socket)
     cluster = cluster_of(config)
     environment = {
-        "DECLARED": json.dumps(asdict(declared.of(config, mark, Path.cwd(), pulumi.get_stack()))),
+        "DECLARED": json.dumps(asdict(declared.of(config, mark, checkout, stack))),
         "DOCKER_HOST": site.docker_host,
         **{variable: os.environ.get(variable, "") for variable in WORDS.values()},
     }

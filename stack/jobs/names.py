@@ -8,6 +8,8 @@ from __future__ import annotations
 
 PROJECT = "coder-pilot"
 """As in Pulumi.yaml: the namespace of the settings, and the folder of the stacks in the state."""
+STATE = ".pulumi-state"
+"""The backend of Pulumi.yaml: where the state is in a checkout."""
 
 STACK_LABEL = "coder-pilot.stack"
 """Label of every container, network, volume and image of a stack; its value is the setting `name`."""

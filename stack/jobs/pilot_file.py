@@ -25,7 +25,6 @@ from typing import Any
 from stack.jobs import names
 
 NAME = "pilot.json"
-STATE_FOLDER = ".pulumi-state"
 NOTICES = {"admin": "notice", "member": "member_notice"}
 KUBERNETES = "kubernetes_"
 """What the keys of the template for a cluster begin with."""
@@ -91,7 +90,7 @@ def containers(data_directory: str) -> dict[str, str]:
 
 def record_data_directory(checkout: Path, stack: str, data_directory: str) -> None:
     """Note in the checkout where the stack's database is: where that was changed, only the checkout can tell."""
-    if (checkout / STATE_FOLDER).is_dir():
+    if (checkout / names.STATE).is_dir():
         _data_directory_file(checkout, stack).write_text(f"{data_directory}\n")
 
 
@@ -104,7 +103,7 @@ def last_data_directory(checkout: Path, stack: str) -> str:
 
 
 def _data_directory_file(checkout: Path, stack: str) -> Path:
-    return checkout / STATE_FOLDER / f"{stack}.data-directory"
+    return checkout / names.STATE / f"{stack}.data-directory"
 
 
 def token_generation(data_directory: str) -> int:

@@ -466,3 +466,12 @@ def test_a_database_that_is_closed_to_us_is_one(
 
     monkeypatch.setattr(Path, "iterdir", closed)
     assert run("look", homes="coder-1-home")[0]["problem"] is None
+
+
+def test_a_checkout_that_borrows_the_state_of_another_works_on_that_ones_pilot(tmp_path: Path) -> None:
+    pilots, runner = tmp_path / "pilot", tmp_path / "runner"
+    (pilots / ".pulumi-state").mkdir(parents=True)
+    runner.mkdir()
+    assert declared.owner(runner, "x") == f"{runner}:x"
+    (runner / ".pulumi-state").symlink_to(pilots / ".pulumi-state")
+    assert declared.owner(runner, "x") == declared.owner(pilots, "x") == f"{pilots}:x"
