@@ -44,6 +44,7 @@ from pilot.session import (
     programs,
     published_pulumi,
     salted_file,
+    second_passphrase,
     select_engine,
     with_state,
 )
@@ -69,6 +70,8 @@ MEMORY_GOOD_MB = 2048
 DAEMON = Path("/etc/docker/daemon.json")
 PRUNE_FILTERS_LOST = 28
 """Docker's command line of this major version and later skips each label in `pruneFilters` (seen with 28.2.2)."""
+BARE_HOME = re.compile(rf"coder-[0-9a-f-]{{36}}-home (?!.*\b{re.escape(names.STACK_LABEL)}=)")
+"""A line of `docker volume ls` with a home that Docker cannot give our label any more."""
 START_TAILSCALED = "sudo systemctl start tailscaled"
 KEEP_ALIVE_REFUSED = "keep-alive does not work on this Coder"
 """As terraform-template/scripts/keep-alive.sh has it."""
@@ -202,6 +205,9 @@ def _published() -> Iterator[Finding]:
     else:
         fix = f"install Pulumi {wanted}: https://www.pulumi.com/docs/install/versions/"
         yield Finding(check="pulumi", level="warning", found=f"{found}, tested is {wanted}", fix=fix)
+    if shutil.which("uv") is None:
+        fix = "install uv: https://docs.astral.sh/uv/getting-started/installation/"
+        yield Finding(check="uv", level="problem", found="not on PATH, and `pulumi install` needs it", fix=fix)
 
 
 def _built(subject: Subject) -> Iterator[Finding]:
@@ -271,6 +277,10 @@ def _sudo(subject: Subject) -> Iterator[Finding]:
 
 
 def _prune(subject: Subject) -> Iterator[Finding]:
+    listed = subject.docker("volume", "ls", "--format", "{{.Name}} {{.Labels}}") or ""
+    if bare := [each.split()[0] for each in listed.splitlines() if BARE_HOME.match(each)]:
+        found = f"no label is on {', '.join(bare)}, taken over or put back: with any filter a prune deletes parked ones"
+        yield Finding(check="prune", level="ok", found=found, fix="keep copies: docs/runbooks.md, Back up")
     file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     kept = f"label!={names.STACK_LABEL}"
     client = subject.docker("version", "--format", "{{.Client.Version}}")
@@ -524,19 +534,20 @@ def _keeper(subject: Subject) -> Iterator[Finding]:
 def _passphrase(stack: str) -> Iterator[Finding]:
     chosen = passphrase_variable()
     file = Path(os.environ[chosen]) if chosen == PASSPHRASE_VARIABLES[1] else PASSPHRASE
+    is_set = file.exists() and file.stat().st_size > 0
     if chosen == PASSPHRASE_VARIABLES[0]:
         yield Finding(check="passphrase", level="ok", found=f"in ${chosen}")
-    elif file.exists() and file.stat().st_mode & 0o077:
+    elif is_set and file.stat().st_mode & 0o077:
         found = f"{file} can be read by others"
         yield Finding(check="passphrase", level="warning", found=found, fix=f"chmod 600 {file}")
-    elif file.exists():
+    elif is_set:
         yield Finding(check="passphrase", level="ok", found=f"in {file}")
     elif chosen or with_state():
         fix = (
             f"put your copy of it there, mode 0600, or set ${PASSPHRASE_VARIABLES[1]}; without one, `{GIVE_UP}` "
             "keeps all but the state"
         )
-        yield Finding(check="passphrase", level="problem", found=f"{file} is missing", fix=fix)
+        yield Finding(check="passphrase", level="problem", found=f"{file} is missing or empty", fix=fix)
     else:
         yield Finding(check="passphrase", level="ok", found=f"none yet, `make up` makes {file.name}")
 
@@ -548,8 +559,9 @@ def _secrets(stack: str) -> Iterator[Finding]:
     if shutil.which("pulumi", path=variables["PATH"]) is None:
         return
     if not passphrase_fits(stack, salted_file(stack), variables):
-        found = "wrong: it does not open the secrets of the state"
-        fix = f"put your copy of the right one there; without one, `{GIVE_UP}` keeps all but the state"
+        found, _, fix = second_passphrase(stack, variables).partition(": ")
+        found = found or "wrong: it does not open the secrets of the state"
+        fix = fix or f"put your copy of the right one there; without one, `{GIVE_UP}` keeps all but the state"
         yield Finding(check="passphrase", level="problem", found=found, fix=fix)
 
 
@@ -562,7 +574,12 @@ def _stack(stack: str) -> Iterator[Finding]:
     if not file.exists():
         yield Finding(check="stack", level="ok", found=f"{stack}, not made yet")
         return
-    latest = json.loads(file.read_text())["checkpoint"].get("latest") or {}
+    try:
+        latest = json.loads(file.read_text())["checkpoint"].get("latest") or {}
+    except ValueError:
+        fix = "make up: it takes the newest whole copy"
+        yield Finding(check="stack", level="problem", found=f"{file} was cut short", fix=fix)
+        return
     found = f"{stack}, {len(latest.get('resources') or [])} resources"
     repair = "make up"
     if pending := latest.get("pending_operations"):

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
+    state.clear_lock(session)  # What was cut short is mended before it is read.
     if new_state.is_begun(arguments.stack):
         raise PilotError("the pilot is not taken over yet: run `make up` to its end first")
     converge.refuse_other_owner(session)
@@ -112,6 +113,6 @@ def _agreed(settings: Settings) -> bool:
     if not postgres.ready(site.postgres_container, ROLE, DATABASE):
         print("  - whatever else the database names, which does not answer now: `make up` first, to see all of it")
     if not sys.stdin.isatty():
-        print("say `--yes` to agree, or `pulumi config set purgeOnDestroy false` and `make up` to keep them")
+        print("`make down YES=yes` agrees; or `pulumi config set purgeOnDestroy false` and `make up` to keep them")
         return False
     return input(f"Type the name {site.name} to agree: ").strip() == site.name

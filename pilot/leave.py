@@ -53,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     session = open_session(arguments.stack)
+    state.clear_lock(session)  # What was cut short is mended before it is read.
     site = session.settings.site
     converge.refuse_other_owner(session)
     if down.purges(session):

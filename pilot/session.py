@@ -25,7 +25,7 @@ from toolchain.builder import Builder
 from toolchain.paths import CHECKOUT, CODERD_SDK, VENV
 from toolchain.pieces import IMAGES, PIECES
 
-STATE = PROJECT / ".pulumi-state"
+STATE = PROJECT / names.STATE
 STACKS = STATE / ".pulumi" / "stacks" / names.PROJECT
 PASSPHRASE = PROJECT / ".passphrase"
 STAMP = VENV / ".pulumi-install"
@@ -76,7 +76,7 @@ class Session:
         if code != 0 and interrupted:
             raise KeyboardInterrupt
         if code != 0 and not passphrase_fits(self.stack, self.config_file, self.environment):
-            raise PilotError(wrong_passphrase(self.stack))
+            raise PilotError(wrong_passphrase(self.stack, self.environment))
         return code
 
     def read(self, *arguments: str) -> str:
@@ -91,7 +91,7 @@ class Session:
         )  # fmt: skip
         if done.returncode != 0:
             if INCORRECT in done.stderr:
-                raise PilotError(wrong_passphrase(self.stack))
+                raise PilotError(wrong_passphrase(self.stack, self.environment))
             raise PilotError(f"`pulumi {arguments[0]}` failed: {done.stderr.strip()}")
         return done.stdout
 
@@ -177,12 +177,10 @@ def passphrase(*, new: bool = False) -> dict[str, str]:
     """
     if passphrase_variable():
         return {}
-    if not PASSPHRASE.exists():
+    if not _has_own_passphrase():
         if not new and (stacks := with_state()):
             raise PilotError(lost_passphrase(stacks))
-        descriptor = os.open(PASSPHRASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
+        _write(PASSPHRASE, secrets.token_urlsafe(32))
         _say(f"made {PASSPHRASE.name}: it opens the secrets in the state, keep a copy")
     return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
 
@@ -194,19 +192,32 @@ def passphrase_variable() -> str | None:
 
 def has_passphrase() -> bool:
     """Whether a passphrase is set, right or wrong."""
-    return PASSPHRASE.exists() or passphrase_variable() is not None
+    return _has_own_passphrase() or passphrase_variable() is not None
+
+
+def _has_own_passphrase() -> bool:
+    # Pulumi would take an empty one, and so would encrypt with nothing.
+    return PASSPHRASE.exists() and PASSPHRASE.stat().st_size > 0
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file for the owner alone, whole or not at all: a full disk would leave an empty one, which counts."""
+    partial = file.with_name(f"{file.name}.partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)
+    partial.replace(file)
 
 
 def salted_file(stack: str) -> Path:
-    """The configuration that holds the salt of the stack's secrets: the working copy, else the committed file."""
-    working = STATE / f"Pulumi.{stack}.yaml"
-    return working if working.exists() else PROJECT / f"Pulumi.{stack}.yaml"
+    """The configuration that holds the salt of the stack's secrets: the committed file, else the working copy."""
+    committed, working = PROJECT / f"Pulumi.{stack}.yaml", STATE / f"Pulumi.{stack}.yaml"
+    return committed if SALT_KEY in configuration.document(committed) or not working.exists() else working
 
 
 def passphrase_fits(stack: str, config_file: Path, variables: Mapping[str, str]) -> bool:
     """Whether the passphrase is that of the stack's secrets: `pulumi` encrypts a word with it, in a copy."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copy(config_file, folder)
+        copy = shutil.copy(config_file, Path(folder) / f"Pulumi.{stack}.yaml")
         done = subprocess.run(
             ["pulumi", "config", "set", "--secret", "word", "word", "--stack", stack, "--config-file", copy],
             cwd=PROJECT, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -224,19 +235,39 @@ def with_state() -> list[str]:
 def lost_passphrase(stacks: Sequence[str]) -> str:
     """What to do where the passphrase of `stacks` is gone."""
     return (
-        f"the passphrase is missing: there is no {PASSPHRASE.name}, and the state of {', '.join(stacks)} has one. If "
-        f"it is in a file of yours, set ${PASSPHRASE_VARIABLES[1]}; if it is lost, put your copy back, mode 0600. "
-        f"{_WITHOUT_PASSPHRASE}"
+        f"the passphrase is missing: there is no {PASSPHRASE.name}, or an empty one, and the state of "
+        f"{', '.join(stacks)} has one. If it is in a file of yours, set ${PASSPHRASE_VARIABLES[1]}; if it is lost, put "
+        f"your copy back, mode 0600. {_WITHOUT_PASSPHRASE}"
     )
 
 
-def wrong_passphrase(stack: str) -> str:
+def wrong_passphrase(stack: str, variables: Mapping[str, str]) -> str:
     """What to do where another passphrase than that of the stack is set."""
     variable = passphrase_variable()
     chosen = f"${variable}" if variable else PASSPHRASE.name
+    if told := second_passphrase(stack, variables):
+        return told
     return (
         f"the passphrase is wrong: the one in {chosen} is not that of the state of {stack}. Put your copy of the right "
         f"one there. {_WITHOUT_PASSPHRASE}"
+    )
+
+
+def second_passphrase(stack: str, variables: Mapping[str, str]) -> str:
+    """What to do where the state's passphrase is right and the settings got another one, "" elsewhere.
+
+    A plain `pulumi config set --secret` finds no salt in the settings, asks for a new passphrase, and writes its salt
+    there.
+    """
+    salt, committed = STATE / f"{stack}{SALT_SUFFIX}", PROJECT / f"Pulumi.{stack}.yaml"
+    if not salt.exists() or SALT_KEY not in configuration.document(committed):
+        return ""
+    if not passphrase_fits(stack, salt, variables):
+        return ""
+    return (
+        f"{committed.name} has secrets of another passphrase than the state: remove its line `{SALT_KEY}` and each "
+        f"setting with `secure`, `export {PASSPHRASE_VARIABLES[1]}={PASSPHRASE.name}` unless you set it otherwise, and "
+        f"repeat `pulumi config set --secret`"
     )
 
 
@@ -289,9 +320,9 @@ def _config_file(stack: str, variables: Mapping[str, str]) -> Path:
                 f"the stack {stack} exists, but the salt of its secrets is lost: restore .pulumi-state/{stack}.salt "
                 f"from a backup, or run `pulumi stack rm {stack} --force` and `make up`, which adopts the kept data"
             )
-        salt.write_text(found[0] + "\n")
+        _write(salt, found[0] + "\n")
     working = STATE / f"Pulumi.{stack}.yaml"
-    working.write_text(f"{committed.read_text().rstrip()}\n{salt.read_text()}")
+    _write(working, f"{committed.read_text().rstrip()}\n{salt.read_text()}")
     return working
 
 

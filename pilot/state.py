@@ -119,11 +119,21 @@ def _is_pulumi(pid: int) -> bool:
 
 
 def deployment(session: Session) -> dict[str, Any]:
-    """The state as its file has it, {} before the first `up`; `pulumi` would take half a second to tell."""
+    """The state as its file has it, {} before the first `up`; `pulumi` would take half a second to tell.
+
+    Raises:
+        PilotError: the file was cut short, and nothing whole is there to mend it with.
+    """
+    file = STACKS / f"{session.stack}.json"
     try:
-        content = json.loads((STACKS / f"{session.stack}.json").read_text())
+        content = json.loads(file.read_text())
     except OSError:
         return {}
+    except ValueError:
+        raise PilotError(
+            f"{file} was cut short: `make up` takes its newest whole copy; where there is none, move the file away, "
+            "then `make up NEW_STATE=yes`"
+        ) from None
     found = content.get("checkpoint", {}).get("latest")
     return found if isinstance(found, dict) else {}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot import configuration
+from pilot import configuration, session
 from stack.settings import Encrypted, parse
 from tests.yaml_forms import FORMS
 from toolchain import environment
@@ -59,6 +59,31 @@ def _write(text: str) -> None:
     file = configuration.PROJECT / "Pulumi.x.yaml"
     salt = configuration.document(file)["encryptionsalt"]
     file.write_text(f"encryptionsalt: {salt}\n{text}")
+
+
+def test_a_second_passphrase_in_the_settings_is_told_from_a_wrong_one(
+    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = configuration.PROJECT / "Pulumi.x.yaml"
+    salt = file.read_text()
+    monkeypatch.setattr(session, "PROJECT", configuration.PROJECT)
+    monkeypatch.setattr(session, "STATE", configuration.PROJECT / ".pulumi-state")
+    variables = {**os.environ, **environment.variables(Builder(PIECES))}
+    right, other = ({**variables, "PULUMI_CONFIG_PASSPHRASE": each} for each in ("of the tests", "another"))
+    # As `make up` keeps it: the salt is not among the settings.
+    (session.STATE / "x.salt").write_text(salt)
+    file.write_text("config: {}\n")
+    words = ["pulumi", "config", "set", "--secret", "password", "word", "--stack", "x"]
+    try:
+        assert session.second_passphrase("x", right) == ""
+        subprocess.run(words, cwd=session.PROJECT, env=other, check=True, timeout=60)
+        assert not session.passphrase_fits("x", session.salted_file("x"), right)
+        assert "`encryptionsalt`" in session.wrong_passphrase("x", right)
+        # That one is not the state's.
+        assert session.second_passphrase("x", other) == ""
+    finally:
+        file.write_text(salt)
+        (session.STATE / "x.salt").unlink()
 
 
 @pytest.mark.parametrize("form", FORMS)

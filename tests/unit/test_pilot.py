@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -13,16 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pilot import (
     configuration,
+    converge,
     doctor,
     down,
     drift,
+    leave,
     new_state,
     password,
     preview,
@@ -188,6 +191,23 @@ def test_the_toolchains_own_pulumi_is_not_taken_for_a_published_one(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
     assert session.published_pulumi() is None
+
+
+def test_a_full_disk_leaves_no_passphrase_and_an_empty_one_is_none(project: Path) -> None:
+    file, partial = project / ".passphrase", project / ".passphrase.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space"):
+        session.passphrase()
+    assert not file.exists()
+    partial.unlink()
+    file.touch(0o600)
+    assert not session.has_passphrase()
+    session.passphrase()
+    assert len(file.read_text()) > 32
+    file.write_text("")
+    _state(project)
+    with pytest.raises(PilotError, match="passphrase is missing"):
+        session.passphrase()
 
 
 def test_no_passphrase_is_made_beside_a_state_that_has_another(project: Path) -> None:
@@ -427,6 +447,17 @@ def _lost_passphrase(project: Path) -> None:
     _state(project)
 
 
+def _empty_passphrase(project: Path) -> None:
+    _state(project)
+    (project / ".passphrase").touch()
+
+
+def _cut_short(project: Path) -> None:
+    _state(project)
+    file = doctor.STACKS / "x.json"
+    file.write_text(file.read_text()[:-9])
+
+
 def _readable_passphrase(project: Path) -> None:
     (project / ".passphrase").write_text("x")
     (project / ".passphrase").chmod(0o644)
@@ -453,8 +484,10 @@ Check = Callable[[str], Iterator[Finding]]
     ("spoil", "check", "level", "found", "fix"),
     [
         (_lost_passphrase, doctor._passphrase, "problem", "is missing", "mode 0600"),
+        (_empty_passphrase, doctor._passphrase, "problem", "missing or empty", "mode 0600"),
         (_readable_passphrase, doctor._passphrase, "warning", "read by others", "chmod 600"),
         (_interrupted, doctor._stack, "warning", "1 interrupted in the middle", "make up"),
+        (_cut_short, doctor._stack, "problem", "was cut short", "make up"),
         (_stale_lock, doctor._stack, "problem", "which is gone", "make up"),
         (_held_lock, doctor._stack, "problem", "is at work", "wait"),
     ],
@@ -616,6 +649,53 @@ def test_doctor_says_how_homes_live_through_a_prune_unless_they_do(
     found = list(doctor._prune(_subject()))
     assert [each.level for each in found] == (["ok"] if fix else [])
     assert not fix or found[0].fix.startswith(fix)
+
+
+def test_doctor_names_the_homes_that_no_filter_keeps_from_a_prune(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(project))
+    (project / "config.json").write_text('{"pruneFilters": ["label!=coder-pilot.stack"]}')
+    homes = [f"coder-{letter * 8}-{letter * 4}-{letter * 4}-{letter * 4}-{letter * 12}-home" for letter in "abc"]
+    labels = ("", "coder.owner=ann b,coder-pilot.stack=coder", "coder.owner=ann b")
+    lines = [*(f"{home} {label}" for home, label in zip(homes, labels, strict=True)), "other ", "coder-data "]
+    _answers(monkeypatch, Version="20.10.24", Labels="\n".join(lines))
+    (found,) = doctor._prune(_subject())
+    assert found.found.startswith(f"no label is on {homes[0]}, {homes[2]}, taken over")
+
+
+def test_a_published_pulumi_without_uv_is_a_problem(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = doctor.version("pulumi")
+    monkeypatch.setattr(doctor, "_call", lambda _: subprocess.CompletedProcess([], 0, f"v{wanted}\n", ""))
+    subject = dataclasses.replace(_subject(), published=True)
+    monkeypatch.setenv("PATH", str(project))
+    assert [(each.check, each.level) for each in doctor._programs(subject)] == [("pulumi", "ok"), ("uv", "problem")]
+    (project / "uv").touch(0o755)
+    assert [(each.check, each.level) for each in doctor._programs(subject)] == [("pulumi", "ok")]
+
+
+@pytest.mark.parametrize("command", [down, leave])
+def test_a_state_that_was_cut_short_is_mended_before_it_is_read(
+    project: Path, monkeypatch: pytest.MonkeyPatch, command: ModuleType
+) -> None:
+    _state(project)
+    file = session.STACKS / "x.json"
+    whole = file.read_text()
+    file.with_name("x.json.bak").write_text(whole)
+    file.write_text(whole[:-9])
+    opened = session.Session(
+        stack="x", settings=configuration.settings("x"), environment={}, config_file=project, published=True
+    )
+    monkeypatch.setattr(command, "open_session", lambda _: opened)
+    monkeypatch.setattr(state, "STACKS", session.STACKS)
+
+    def stop(_: object) -> None:
+        raise PilotError("far enough")
+
+    monkeypatch.setattr(converge, "refuse_other_owner", stop)
+    with pytest.raises(PilotError, match="far enough"):
+        command.run(argparse.Namespace(stack="x", yes=False, without_dump=False))
+    assert file.read_text() == whole
 
 
 @pytest.mark.parametrize(
