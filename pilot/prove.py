@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ from pilot import editor, proof
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
 from pilot.editor import APP
-from pilot.server import acting_for, admin, agents, member
+from pilot.server import acting_for, admin, agents, changed_password, member
 from pilot.session import Session, open_session
 from pilot.status import table
 from pilot.workspace import create
@@ -241,11 +242,17 @@ def _sign_in(session: Session) -> str:
     """Sign in as a person does; the address.
 
     Raises:
-        ApiError: Coder refused.
+        PilotError: Coder refused the password.
+        ApiError: Coder refused for another reason.
     """
     outputs = session.outputs(secret=True)
     credentials = {"email": outputs["email"], "password": outputs["password"]}
-    answer = Api(url=session.settings.site.coder_url).call("POST", "/api/v2/users/login", credentials)
+    try:
+        answer = Api(url=session.settings.site.coder_url).call("POST", "/api/v2/users/login", credentials)
+    except ApiError as error:
+        if error.status != HTTPStatus.UNAUTHORIZED:
+            raise
+        raise PilotError(changed_password(outputs["email"])) from None
     token = str(answer["session_token"]) if isinstance(answer, dict) else ""
     Api(url=session.settings.site.coder_url, token=token).call("POST", "/api/v2/users/logout")
     return str(outputs["email"])
@@ -416,16 +423,17 @@ def _no_postgres(trial: Trial) -> str:
 
 def _ports(trial: Trial) -> str:
     found = engine.docker("ps", "--quiet", "--filter", f"label={STACK_LABEL}={trial.site.name}").split()
+    allowed = {LOOPBACK, trial.session.settings.kubernetes.agent_address}
     published = []
     for each in engine.inspect(*found):
         name = each["Name"].removeprefix("/")
         for bindings in each["NetworkSettings"]["Ports"].values():
             for binding in bindings or []:
                 published.append(f"{name} on {binding['HostIp']}:{binding['HostPort']}")
-                if name != trial.site.coder_container or binding["HostIp"] != LOOPBACK:
+                if name != trial.site.coder_container or binding["HostIp"] not in allowed:
                     raise BrokenError(f"published: {published[-1]}")
-    address = _own_address()
-    if address and not trial.session.settings.tailnet.enabled and _is_open(address, trial.site.port):
+    address, on_tailnet = _own_address(), trial.session.settings.tailnet.enabled
+    if address not in {"", *allowed} and not on_tailnet and _is_open(address, trial.site.port):
         raise BrokenError(f"Coder answers on {address}:{trial.site.port}")
     return ", ".join(published)
 

@@ -90,14 +90,24 @@ def _why_unusable(account: pilot_file.Account, admin: Api) -> str:
 
 
 def _unknown_token(email: str) -> str:
-    command = "pulumi config set --secret adminPassword"
-    if not passphrase_variable():
-        command = f"{PASSPHRASE_VARIABLES[1]}={PASSPHRASE.name} {command}"
     return (
         f"Coder does not take our API token any more: the password of {email} was changed there, the account suspended "
         f"or the token removed. `make up` makes a new one, and sets the password back to that of "
-        f"`make password WHO=admin`; to keep your own, first `{command}`"
+        f"`make password WHO=admin`; {_to_keep('adminPassword')}"
     )
+
+
+def changed_password(email: str) -> str:
+    """What to do where Coder refuses the password of the account for every day."""
+    return (
+        f"Coder refuses the password of {email}, which was changed there: `make up` sets it back to that of "
+        f"`make password`; {_to_keep('password')}"
+    )
+
+
+def _to_keep(key: str) -> str:
+    variable = "" if passphrase_variable() else f"{PASSPHRASE_VARIABLES[1]}={PASSPHRASE.name} "
+    return f"to keep your own, first `{variable}pulumi config set --secret {key}`"
 
 
 def agents(workspace: Mapping[str, Any]) -> list[dict[str, Any]]:

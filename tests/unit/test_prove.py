@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.server
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 
 from pilot import editor, proof, prove
 from pilot.prove import BrokenError, KnownError, NotTriedError, Outcome, Trial
-from stack.jobs.coder import Api
+from pilot.session import Session
+from stack.jobs.coder import Api, ApiError
 
 EDITOR = "code-server--demo--dev.localhost:7080"
 
@@ -74,6 +76,48 @@ def test_a_header_that_leads_to_another_app_is_a_failure_but_of_a_coder_that_is_
     with pytest.raises(BrokenError) as found:
         prove._no_other_app(trial)
     assert type(found.value) is raised
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed", "broken"),
+    [("127.0.0.1", None, False), ("192.0.2.7", None, True), ("192.0.2.7", "192.0.2.7", False),
+     ("192.0.2.8", "192.0.2.7", True)],
+)  # fmt: skip
+def test_coder_is_published_on_loopback_and_on_the_address_for_the_cluster_alone(
+    monkeypatch: pytest.MonkeyPatch, address: str, allowed: str | None, broken: bool
+) -> None:
+    settings = argparse.Namespace(
+        kubernetes=argparse.Namespace(agent_address=allowed), tailnet=argparse.Namespace(enabled=False)
+    )
+    site = argparse.Namespace(name="coder", coder_container="coder-server", port=7080)
+    trial = argparse.Namespace(session=argparse.Namespace(settings=settings), site=site)
+    published = {"7080/tcp": [{"HostIp": each, "HostPort": "7080"} for each in ("127.0.0.1", address)], "1/tcp": None}
+    container = {"Name": "/coder-server", "NetworkSettings": {"Ports": published}}
+    monkeypatch.setattr(prove.engine, "docker", lambda *_: "id")
+    monkeypatch.setattr(prove.engine, "inspect", lambda *_: [container])
+    # Where it is published, it answers.
+    monkeypatch.setattr(prove, "_own_address", lambda: allowed or "")
+    monkeypatch.setattr(prove, "_is_open", lambda *_: True)
+    with pytest.raises(BrokenError, match=address) if broken else contextlib.nullcontext():
+        assert f"coder-server on {address}:7080" in prove._ports(cast(Trial, trial))
+
+
+def test_a_password_that_was_changed_in_coder_is_named_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        settings = argparse.Namespace(site=argparse.Namespace(coder_url="http://127.0.0.1:1"))
+
+        def outputs(self, *, secret: bool) -> dict[str, str]:
+            assert secret
+            return {"email": "dev@x", "password": "old", "apiToken": "t", "adminEmail": "admin@x"}
+
+    def refuse(*_: object) -> None:
+        raise ApiError(401, "Incorrect email or password.")
+
+    monkeypatch.setattr(prove.Api, "call", refuse)
+    ((outcome,), _) = prove.prove(cast(Session, Refusing()))
+    assert not outcome.kept
+    assert outcome.found.startswith("Coder refuses the password of dev@x")
+    assert outcome.found.endswith("pulumi config set --secret password`")
 
 
 def test_it_is_not_tried_where_apps_are_paths(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
