@@ -19,8 +19,8 @@ up: ## bring the pilot up, or put it right (STACK=local) [NEW_STATE=yes] [TAKE_O
 	@$(PILOT) up $(if $(filter yes,$(NEW_STATE)),--new-state) $(if $(filter yes,$(TAKE_OVER)),--take-over) \
 		$(if $(filter yes,$(NEW_DATABASE)),--new-database)
 
-down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes]
-	@$(PILOT) down $(if $(filter yes,$(WITHOUT_DUMP)),--without-dump)
+down: ## retire the pilot; homes, database and backups stay [WITHOUT_DUMP=yes] [YES=yes, with purgeOnDestroy]
+	@$(PILOT) down $(if $(filter yes,$(WITHOUT_DUMP)),--without-dump) $(if $(filter yes,$(YES)),--yes)
 
 import: ## copy a project into a home: FROM=<container:path|volume:path|path> NAME=demo [TO=folder] [YES=yes] [ARGS=--editor]
 	@$(PILOT) import --to "$(TO)" $(if $(filter yes,$(YES)),--yes) $(ARGS) -- "$(FROM)" "$(NAME)"
@@ -73,10 +73,10 @@ room: ## stop idle workspaces until so much memory is available: SIZE=20GiB
 check: ## lint, types, unit tests, policy: under 30 s
 	@ci/check.sh
 
-test: ## everything, end to end too
+test: ## end to end too, all that fits a quarter of an hour
 	@ci/test.sh
 
-drills: ## the long end-to-end tests as well
+drills: ## everything: the long end-to-end tests as well
 	@ci/test.sh --drills
 
 speed: ## measure what up and a workspace's start cost, on a machine at rest

@@ -17,7 +17,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "preview": "say what `up` would change; changes nothing",
     "status": "show containers, workspaces, their deadlines and memory",
     "workspace": "create a workspace, or start it, and print its code-server URL",
-    "password": "print the admin's password",
+    "password": "print your password, or the administrator's",
     "doctor": "say whether `up` would work, and how to fix what is missing",
     "prove": "try every promise on the running pilot, with a workspace that is deleted again",
     "outdated": "say which pins and images have moved on, and which have known holes",

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         with world.report(session):
             print(
                 f"restored {file.name}: users, workspaces and templates are those of then; "
-                "`make password` is the admin's"
+                "`make password` prints your password, `make password WHO=admin` the administrator's"
             )
     return code
 

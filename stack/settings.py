@@ -309,7 +309,7 @@ class Verdict:
     max_failed_percent: Annotated[int, Key("verdictMaxFailedPercent", _whole(0, 100))]
     """`make verdict` accepts so many failed builds, in percent."""
     max_stopped_runs: Annotated[int, Key("verdictMaxStoppedRuns", _whole(0, 1000))]
-    """`make verdict` accepts so many runs of Claude that autostop ended while they worked."""
+    """`make verdict` accepts so many runs of Claude that a stop by autostop or for memory ended while they worked."""
 
 
 @dataclass(frozen=True, kw_only=True)
