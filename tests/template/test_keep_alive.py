@@ -149,7 +149,7 @@ def test_a_busy_claude_is_reported_as_working(
     )
     assert set(fake_coder.states()) == {"working"}
     assert fake_coder.tokens == {"agent-token"}
-    assert status_file(workspace_env).read_text().startswith("working for 0 min")
+    wait_until(lambda: status_file(workspace_env).read_text().startswith("working for 0 min"))
 
 
 def test_what_a_claude_started_counts_as_its_work(start: Start, watch: Start, fake_coder: FakeCoder) -> None:
@@ -371,12 +371,18 @@ def test_after_the_cap_a_busy_claude_is_reported_no_more(
 ) -> None:
     watch(cap_s=3)
     start("claude", BUSY)
-    fake_coder.wait_for(lambda: "idle" in fake_coder.states())
-    assert 2 <= fake_coder.states().count("working") <= 4
+
+    def past_the_limit() -> bool:
+        return status_file(workspace_env).read_text() == "working, but past the keep-alive limit\n"
+
+    # Waited for: on a machine without a core to spare it has less than a tenth of one for a while, and counts as idle.
+    wait_until(past_the_limit)
+    fake_coder.wait_for(lambda: fake_coder.states()[-1] == "idle")
+    assert 1 <= fake_coder.states().count("working") <= 4
     told = len(fake_coder.requests)
     samples_pass(workspace_env, 3)
     assert len(fake_coder.requests) == told
-    assert status_file(workspace_env).read_text() == "working, but past the keep-alive limit\n"
+    wait_until(past_the_limit)
 
 
 def test_a_short_rest_does_not_begin_the_cap_anew(

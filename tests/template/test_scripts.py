@@ -382,7 +382,7 @@ if [[ $1 == --install-extension ]]; then
   exit "${INSTALL_EXIT:-0}"
 fi
 for word in "$@"; do [[ $word == 127.0.0.1:* ]] && port=${word##*:}; done
-cd "$(mktemp -d)" && touch healthz && echo $$ >"$HOME/pid"
+mkdir -p "$HOME/site" && cd "$HOME/site" && touch healthz && echo $$ >"$HOME/pid"
 exec python3 -m http.server --bind 127.0.0.1 "$port"
 """
 
