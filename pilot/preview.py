@@ -69,7 +69,8 @@ def fresh_session(stack: str, folder: Path) -> Session:
 
 
 def _preview(session: Session, plan: Path | None, drift: bool) -> int:
-    options = ("--refresh", "--expect-no-changes") if drift else ()
+    # The program lays what the state names, such as the template's files, and a fresh checkout has none of it yet.
+    options = ("--refresh", "--run-program", "--expect-no-changes") if drift else ()
     if plan is None:
         return session.pulumi("preview", "--suppress-outputs", *options)
     with plan.open("w") as stream:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.clone_fixture import COMMAND_TIMEOUT_S, STACK, Clone, cloned
 from tests.e2e.parts import CODER_VERSION
@@ -234,11 +235,13 @@ def test_review_tells_what_a_change_replaces_and_what_breaks_the_policy(clone: C
 @pytest.mark.drill
 @pytest.mark.usefixtures("up")
 def test_the_weekly_look_finds_a_limit_that_somebody_changed(clone: Clone, tmp_path: Path) -> None:
-    # As .github/workflows/box.yml does it: in a checkout of its own, with the state and the passphrase of the pilot's.
+    # In a checkout of its own, as on the runner: the workflow's step gives it state and passphrase of the pilot's.
     runner = dataclasses.replace(clone, directory=tmp_path / "runner")
     subprocess.run(["git", "clone", "--quiet", clone.directory, runner.directory], check=True, timeout=60)
-    for name in (".pulumi-state", ".passphrase"):
-        (runner.directory / name).symlink_to(clone.directory / name)
+    workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "box.yml").read_text())
+    (step,) = [each for each in workflow["jobs"]["preview"]["steps"] if "passphrase" in each.get("name", "")]
+    variables = {**clone.variables, "PILOT_CHECKOUT": str(clone.directory)}
+    subprocess.run(["bash", "-ec", step["run"]], cwd=runner.directory, env=variables, check=True, timeout=60)
     settings = (clone.directory / f"Pulumi.{STACK}.yaml").read_text()
     (runner.directory / f"Pulumi.{STACK}.yaml").write_text(settings.replace(".local/", f"{clone.directory}/.local/"))
 
