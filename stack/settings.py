@@ -39,6 +39,8 @@ _KUBERNETES_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _KUBERNETES_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What bash's `readonly -p` lists: a workspace could not be given another value.
+_READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
 
 
 class SettingsError(Exception):
@@ -519,6 +521,8 @@ def _variables(text: str) -> Mapping[str, str]:
         )
     # Numbers and booleans too: that is what `pulumi config set --path` makes of `8080` and `true`.
     texts = {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
+    if kept := sorted(_READ_ONLY & texts.keys()):
+        raise ValueError(f"other names than {', '.join(kept)}, which bash keeps read-only")
     if expanded := [name for name, item in texts.items() if "$" in item]:
         # The values may be secret.
         raise ValueError(f"values without `$`, which a workspace would expand; {', '.join(expanded)} has one")

@@ -18,10 +18,11 @@ if [[ -n ${BASH_EXECUTION_STRING-} ]]; then
   exec bash "$BINARY_DIR/entrypoint.sh"
 fi
 
-readonly stop_grace_s=${CODER_PILOT_STOP_GRACE_S:-10}
+# None is readonly, or a secret of its name would not reach the agent.
+stop_grace_s=${CODER_PILOT_STOP_GRACE_S:-10}
 # For the terminals and what holds them, once the programs have ended.
-readonly terminals_grace_s=2
-readonly term_bit=$((1 << 14))
+terminals_grace_s=2
+term_bit=$((1 << 14))
 
 refuse() {
   local message="This image cannot be a workspace: $1" attempt
@@ -144,19 +145,22 @@ name_the_author() {
 mkdir -p "$CODER_PILOT_STATE_DIR"
 name_the_author || echo "Git could not be told whose workspace this is; the reason is above." >&2
 
-# Here and not in a variable of the container, which everybody with the engine's socket can read. Written by `up`.
-if [[ -r $CODER_PILOT_SECRETS_DIR/environment ]]; then
-  # shellcheck source=/dev/null
-  . "$CODER_PILOT_SECRETS_DIR/environment"
-fi
-
-# The image may come with a proxy.
-export no_proxy="${no_proxy:+$no_proxy,}${NO_PROXY:+$NO_PROXY,}$CODER_PILOT_NO_PROXY"
-export NO_PROXY=$no_proxy
-
 # With job control: without it a program in the background, and all that it starts, would ignore Ctrl-C.
 set -m
-sh "$BINARY_DIR/init.sh" &
+# In a shell of its own, for a secret may have the name of something in this script.
+(
+  # Here and not in a variable of the container, which everybody with the engine's socket can read. Written by `up`.
+  if [[ -r $CODER_PILOT_SECRETS_DIR/environment ]]; then
+    # A name that bash keeps read-only it complains of, and goes on.
+    # shellcheck source=/dev/null
+    . "$CODER_PILOT_SECRETS_DIR/environment" || true
+  fi
+
+  # The image may come with a proxy.
+  export no_proxy="${no_proxy:+$no_proxy,}${NO_PROXY:+$NO_PROXY,}$CODER_PILOT_NO_PROXY"
+  export NO_PROXY=$no_proxy
+  exec sh "$BINARY_DIR/init.sh"
+) &
 agent=$!
 set +m
 trap 'stop; exit 0' TERM

@@ -720,6 +720,16 @@ def test_every_program_gets_the_secrets_of_the_settings_and_the_containers_envir
     )
 
 
+@pytest.mark.parametrize("name", ["UID", "stop_grace_s", "terminals_grace_s", "term_bit", "agent", "status"])
+def test_no_name_of_a_secret_keeps_the_agent_from_its_start_and_its_other_secrets(
+    script: Script, tmp_path: Path, name: str
+) -> None:
+    workspace_secrets.write(tmp_path, {"ANTHROPIC_API_KEY": "key", "ZONE": "last", name: "secret"})
+    agent = f'echo "$ANTHROPIC_API_KEY $ZONE ${{{name}-}}"'
+    value = os.getuid() if name == "UID" else "secret"
+    assert _agent(script, tmp_path, agent, CODER_PILOT_SECRETS_DIR=str(tmp_path)) == f"key last {value}\n"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Container:
     """An entrypoint that is process 1, as in a container."""

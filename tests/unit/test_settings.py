@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,15 @@ def test_a_bad_value_is_refused_with_what_is_allowed_and_what_mends_it(key: str,
     assert f"{key} is {json.dumps(value)}, " in line
     assert "allowed is" in line
     assert f"`pulumi config set {key} <value>`" in line
+
+
+def test_a_variable_that_bash_keeps_read_only_is_refused_by_its_name() -> None:
+    shown = subprocess.run(["bash", "-c", "readonly -p"], capture_output=True, text=True, check=True, timeout=60)
+    kept = re.findall(r"^declare -\w+ (\w+)=", shown.stdout, re.MULTILINE)
+    assert {"UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS"} <= set(kept)
+    for name in kept:
+        with pytest.raises(settings.SettingsError, match=f"other names than {name}, which bash keeps read-only: run"):
+            _parse(serviceEnvironment=Encrypted(plain=json.dumps({"A": "s3cret", name: "s3cret"})))
 
 
 @pytest.mark.parametrize(
