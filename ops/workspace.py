@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 
 PILOT = json.loads(r"""{}""")  # `make leave` fills it in.
-HOME, INNER = "/home/coder", 8080
+HOME, INNER, SCRIPT = "/home/coder", 8080, "coder-pilot.script"
 LABELS = {"stack": "coder-pilot.stack", "id": "coder.workspace_id", "owner": "coder.owner",
           "name": "coder.workspace_name", "folder": "coder-pilot.folder"}  # fmt: skip
 LISTED = "|".join(["{{.Name}}", *(f'{{{{.Label "{label}"}}}}' for label in LABELS.values())])
@@ -47,18 +47,17 @@ def container(workspace: dict) -> str:
     return f"{PILOT['stack']}.{workspace['owner']}.{workspace['name']}".lower()  # As Coder calls it: one of them runs.
 
 
-def port_of(workspace: dict) -> int | None:
-    """Where the editor of one that runs is."""
-    shown = run("docker", "port", container(workspace), f"{INNER}/tcp", check=False)
-    return int(shown.splitlines()[0].rpartition(":")[2]) if shown else None
+def port_of(workspace: dict, *more: str) -> str:
+    """Where the editor of one that runs is; with "-a" of one that ended, too."""
+    return run("docker", "ps", *more, f"--filter=name=^{container(workspace)}$", f'--format={{{{.Label "{SCRIPT}"}}}}')
 
 
-def free_port(workspace: dict) -> int:
+def free_port(workspace: dict) -> str:
     """The same one every time, if nobody else has it."""
     for port in (7100 + (sum(workspace["volume"].encode()) * 7 + offset) % 800 for offset in range(800)):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
-                return port
+                return str(port)
     sys.exit("error: no port from 7100 to 7899 is free")
 
 
@@ -76,7 +75,7 @@ def labels(workspace: dict) -> list[str]:
     return [f"--label={label}={told[key]}" for key, label in LABELS.items()]
 
 
-def tell(name: str, workspace: dict, port: int) -> None:
+def tell(name: str, workspace: dict, port: str) -> None:
     folder = f"?folder={workspace['folder']}"
     print(f"editor    http://{workspace['name'].lower()}.localhost:{port}/{folder}")
     print(f"over SSH  ssh -L {port}:localhost:{port} {socket.gethostname()}")
@@ -93,12 +92,12 @@ def up(name: str, workspace: dict, repository: str = "") -> None:
     box, image, port = container(workspace), workspace["image"], free_port(workspace)
     if not run("docker", "image", "ls", "--quiet", image):
         sys.exit(f"error: the image {image} is gone: `make up` and `make leave`, in the pilot's checkout, build it")
-    run("docker", "rm", "--force", box, check=False)
+    down(workspace)
     run("docker", "run", "--detach", "--init", f"--name={box}", f"--publish=127.0.0.1:{port}:{INNER}",
         f"--volume={workspace['volume']}:{HOME}", f"--hostname={workspace['name'].lower()}", f"--env=HOME={HOME}",
         f"--memory={workspace['memory']}", f"--memory-swap={workspace['memory']}", f"--cpus={workspace['cpus']}",
         f"--env-file={password_file(workspace)}", f"--env=CODE_SERVER_COOKIE_SUFFIX={workspace['volume']}",
-        *PILOT["options"], *labels(workspace), f"--label=coder-pilot.script={port}", "--entrypoint=code-server", image,
+        *PILOT["options"], *labels(workspace), f"--label={SCRIPT}={port}", "--entrypoint=code-server", image,
         "--auth=password", f"--bind-addr=0.0.0.0:{INNER}", *PILOT["editor"])  # fmt: skip
     run("docker", "exec", box, "mkdir", "-p", workspace["folder"], check=False)
     for key in ("user.name", "user.email"):
@@ -115,7 +114,7 @@ def up(name: str, workspace: dict, repository: str = "") -> None:
 
 
 def down(workspace: dict) -> None:
-    if PILOT["tailscale"] and (port := port_of(workspace)):
+    if PILOT["tailscale"] and (port := port_of(workspace, "-a")):
         run(*PILOT["tailscale"], "serve", f"--https={port}", "off", check=False)
     for command in ("stop", "rm") if run("docker", "ps", "-aq", f"--filter=name=^{container(workspace)}$") else ():
         run("docker", command, container(workspace))

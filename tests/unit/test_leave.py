@@ -32,8 +32,8 @@ case "$1 $2" in
   "volume ls") cat {folder}/volumes ;;
   "ps --all") cat {folder}/server ;;
   "image ls") echo image ;;
-  "port "*) cat {folder}/port ;;
-  "ps -aq") cat {folder}/port ;;
+  "ps --filter="*) cat {folder}/port ;;
+  "ps -a" | "ps -aq") cat {folder}/port {folder}/ended ;;
   "run --detach") echo "no space" >&2; exit 1 ;;
 esac
 """
@@ -51,7 +51,7 @@ def script(tmp_path: Path) -> Callable[..., str]:
         f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\necho \'{{"Self": {{"DNSName": "box.example.ts.net."}}}}\'\n'
     )
     (tmp_path / "tailscale").chmod(0o755)
-    for name in ("server", "port"):
+    for name in ("server", "port", "ended"):
         (tmp_path / name).write_text("")
     # Ours, an adopted one without labels, one of `new`, and one of another pilot.
     (tmp_path / "volumes").write_text(
@@ -110,7 +110,7 @@ def test_the_folder_and_the_owner_of_a_new_home_are_in_its_labels_and_used_again
     (made,) = [line for line in calls if line.startswith("volume create")]
     assert "--label=coder-pilot.folder=/home/coder/repo" in made
     assert "--label=coder.owner=workspace" in made
-    (tmp_path / "port").write_text("127.0.0.1:7123\n")
+    (tmp_path / "port").write_text("7123\n")
     assert "http://new.localhost:7123/?folder=/home/coder/repo\n" in script("up", "new")
 
 
@@ -122,7 +122,7 @@ def test_its_commands_are_for_the_stack_that_was_left(script: Callable[..., str]
 def test_the_tailnet_reaches_one_that_is_up_and_no_longer_one_that_is_parked(
     script: Callable[..., str], tmp_path: Path
 ) -> None:
-    (tmp_path / "port").write_text("127.0.0.1:7123\n")
+    (tmp_path / "port").write_text("7123\n")
     said = script("up", "old")
     assert "editor    http://old.localhost:7123/?folder=/home/coder\n" in said
     assert "tailnet   https://box.example.ts.net:7123/?folder=/home/coder\n" in said
@@ -132,6 +132,17 @@ def test_the_tailnet_reaches_one_that_is_up_and_no_longer_one_that_is_parked(
     assert "--socket=/s serve --bg --https=7123 http://127.0.0.1:7123" in calls
     assert calls[calls.index("--socket=/s serve --https=7123 off") :][2:] == ["stop coder.me.old", "rm coder.me.old"]
     assert not [line for line in calls if line.startswith("run ")]
+
+
+@pytest.mark.parametrize("command", ["down", "up"])
+def test_the_tailnet_no_longer_reaches_the_port_of_one_that_ended_by_itself(
+    script: Callable[..., str], tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "ended").write_text("7123\n")
+    script(command, "old")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert "--socket=/s serve --https=7123 off" in calls
+    assert "rm coder.me.old" in calls[calls.index("--socket=/s serve --https=7123 off") :]
 
 
 @pytest.mark.parametrize(
