@@ -69,7 +69,9 @@ def inspect(*names: str, host: str | None = None) -> list[dict[str, Any]]:
         raise JobError("the command `docker` is not on PATH: install Docker's command line") from None
     except subprocess.TimeoutExpired:
         raise JobError(f"`docker inspect` did not end within {CALL_TIMEOUT_S} s") from None
-    if any("no such object" not in line.lower() for line in done.stderr.splitlines()):
+    # The client warns of its own files, and does what it was asked for all the same.
+    reasons = [line.lower() for line in done.stderr.splitlines() if not line.startswith("WARNING")]
+    if done.returncode != 0 and not (reasons and all("no such object" in line for line in reasons)):
         raise JobError(f"`docker inspect` failed: {done.stderr.strip()}")
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return found

@@ -455,6 +455,25 @@ def test_an_engine_that_does_not_answer_is_not_taken_for_one_that_has_nothing(
         workspace_world._present(["coder-x-home"])
 
 
+WARNING = "WARNING: Error loading config file: open /home/me/.docker/config.json: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("said", "code"), [([WARNING], 0), ([WARNING, "Error: No such object: ours:2"], 1), (["something new"], 0)]
+)
+def test_a_warning_of_the_client_is_no_failure(fake_docker: Callable[[str], None], said: list[str], code: int) -> None:
+    lines = "".join(f"echo '{line}' >&2; " for line in said)
+    fake_docker(f"""echo '[{{"Id": "1"}}]'; {lines}exit {code}""")
+    assert engine.inspect("base:1", "ours:2") == [{"Id": "1"}]
+
+
+@pytest.mark.parametrize("says", [f"echo '{WARNING}' >&2", "true"])
+def test_a_failure_that_names_no_object_is_one(fake_docker: Callable[[str], None], says: str) -> None:
+    fake_docker(f"echo '[]'; {says}; exit 1")
+    with pytest.raises(engine.JobError, match="`docker inspect` failed"):
+        engine.inspect("base:1")
+
+
 def test_a_purge_lists_homes_of_every_name_that_the_pilot_had_and_nobody_elses(
     fake_docker: Callable[[str], None],
 ) -> None:
