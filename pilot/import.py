@@ -39,7 +39,7 @@ SHOWN = 10
 KIB = 1024
 PLACE_TIMEOUT_S = 600
 STAGED = ".import-"
-"""What the name of a copy begins with until it is in its place."""
+"""What the name of a copy begins with until it is in its place; the rest is chosen at random."""
 
 # Staged beside the target, in the same volume: to move it there is one step. What is there already stays.
 LOOK = """
@@ -82,6 +82,7 @@ mv {MANIFEST}.new {MANIFEST}
 """
 OF_THE_USER = (SETTINGS, "User/keybindings.json", "User/tasks.json", "User/snippets")
 _FOLDER = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
+_COPY = re.compile(rf"{re.escape(STAGED)}[0-9a-f]{{16}}(/|\Z)")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -462,7 +463,7 @@ def _project(session: Session, arguments: argparse.Namespace, workspace: coder.W
 
 def _is_no_copy(path: str) -> bool:
     """A home that is copied into itself has the copy in it."""
-    return not path.startswith(STAGED)
+    return not _COPY.match(path)
 
 
 def _folder(to: str) -> str:

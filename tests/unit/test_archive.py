@@ -43,6 +43,21 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("path", "copied"),
+    [
+        (".import-0123456789abcdef", False),
+        (".import-0123456789abcdef/notes", False),
+        (".import-notes", True),
+        (".import-notes/0123456789abcdef", True),
+        (".import-0123456789abcdef0", True),
+        ("sub/.import-0123456789abcdef", True),
+    ],
+)
+def test_only_a_copy_that_is_under_way_is_left_out_of_a_project(path: str, *, copied: bool) -> None:
+    assert command._is_no_copy(path) == copied
+
+
 def test_a_copy_has_the_same_checksum_and_everything_belongs_to_its_new_owner(project: Path) -> None:
     stream = packed(project)
     before = archive.read(io.BytesIO(stream))
