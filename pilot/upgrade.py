@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from pilot import backup, converge, prove, state
 from pilot.arguments import add_stack
@@ -11,6 +12,7 @@ from stack.jobs import engine
 from stack.settings import Settings
 
 PULL_TIMEOUT_S = 30 * 60
+WORKSPACE_IMAGES = "workspaceImages"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
         state.say(f"pulling {tag}")
         engine.docker("pull", "--quiet", tag, timeout_s=PULL_TIMEOUT_S)
     after = _images([tag for _, tag in tags])
-    moved = [(key, tag) for key, tag in tags if before.get(tag) and before[tag] != after.get(tag)]
-    state.say(f"moved: {', '.join(tag for _, tag in moved)}" if moved else "no tag has moved")
+    moved = {tag: was for _, tag in tags if (was := before.get(tag)) and was != after.get(tag)}
+    state.say(f"moved: {', '.join(moved)}" if moved else "no tag has moved")
     code = converge.converge(session, "--refresh") or prove.run(arguments)
     if moved:
-        before_it = ", ".join(f"`pulumi config set {key} {before[tag]}`" for key, tag in moved)
         state.say(
-            f"what was here before: {before_it}. `make up` goes back to it; where a newer one "
-            f"has changed the database, docs/runbooks.md, Upgrade Coder, tells the way, with {dump}"
+            f"what was here before: {_way_back(session.settings, moved)}. `make up` goes back to it; "
+            f"where a newer one has changed the database, docs/runbooks.md, Upgrade Coder, tells the way, with {dump}"
         )
     return code
 
@@ -46,9 +47,18 @@ def tags_of(settings: Settings) -> list[tuple[str, str]]:
     images = [
         ("coderImage", settings.control_plane.image),
         ("postgresImage", settings.database.image),
-        *(("workspaceImages", each) for each in settings.workspaces.images),
+        *((WORKSPACE_IMAGES, each) for each in settings.workspaces.images),
     ]
     return [(key, each) for key, each in images if "@" not in each and not each.startswith(BUILT_IMAGE_PREFIX)]
+
+
+def _way_back(settings: Settings, moved: Mapping[str, str]) -> str:
+    """The commands that set what was here before; `moved` has it by tag."""
+    values = {key: moved[tag] for key, tag in tags_of(settings) if tag in moved}
+    if WORKSPACE_IMAGES in values:
+        # One setting for all of them, also for those that have not moved.
+        values[WORKSPACE_IMAGES] = ",".join(moved.get(each, each) for each in settings.workspaces.images)
+    return ", ".join(f"`pulumi config set {key} {value}`" for key, value in values.items())
 
 
 def _images(tags: list[str]) -> dict[str, str]:

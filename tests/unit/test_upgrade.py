@@ -20,12 +20,12 @@ TAGS = {"coderImage": "ghcr.io/coder/coder:v2.38.8", "postgresImage": "postgres:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What happened, in its order; the engine has another Coder after the pull."""
+    """What happened, in its order; the engine has others but for Postgres after the pull."""
     happened: list[str] = []
 
     def images(*tags: str) -> list[dict[str, Any]]:
         pulled = any(each.startswith("pull") for each in happened)
-        digests = {tag: "new" if pulled and "coder" in tag else "old" for tag in tags}
+        digests = {tag: "new" if pulled and "postgres" not in tag else "old" for tag in tags}
         return [
             {"Id": digest, "RepoTags": [tag], "RepoDigests": [f"{tag.split(':')[0]}@sha256:{digest}"]}
             for tag, digest in digests.items()
@@ -54,9 +54,13 @@ def test_the_backup_comes_before_the_pull_and_the_proof_after_the_up(
     assert said == [
         "looked", "backup", *(f"pull --quiet {each}" for each in TAGS.values()), "up ('--refresh',)", "prove",
     ]  # fmt: skip
-    told = capsys.readouterr()
-    assert "`pulumi config set coderImage ghcr.io/coder/coder@sha256:old`" in told.out + told.err
-    assert "postgresImage postgres@" not in told.out + told.err
+    printed = capsys.readouterr()
+    told = printed.out + printed.err
+    assert "`pulumi config set coderImage ghcr.io/coder/coder@sha256:old`" in told
+    # With what has not moved: it is one setting.
+    images = "base@sha256:old,coder-pilot/workspace:1,base@sha256:1"
+    assert f"`pulumi config set workspaceImages {images}`" in told
+    assert "postgresImage postgres@" not in told
 
 
 def test_without_a_backup_nothing_is_pulled(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
