@@ -77,7 +77,7 @@ class Site:
     port: Annotated[int, Key("port", _whole(1, 65535))]
     """TCP port on 127.0.0.1, and on the tailnet for http, where Coder answers; if it changes, update workspaces."""
     data_dir: Annotated[str, Key("dataDir", _data_dir)]
-    """Where the database and the backups live on the Docker host; relative to the checkout, or absolute."""
+    """Where database and backups are: absolute, or relative to the checkout, where Git sees nothing of them."""
     docker_host: Annotated[str, Key("dockerHost", _docker_host)]
     """The engine's address; only unix://, for everything else here happens on the same machine."""
     docker_socket: Annotated[str, Key("dockerSocket", _absolute)]

@@ -1,11 +1,13 @@
 """Make the data directory, and refuse one that the wanted Postgres cannot read.
 
 `remove` is run when the stack is destroyed and its containers are gone, and notes that. With PURGE=true it removes what
-the pilot made in the directory, and the directory where nothing else is in it.
+the pilot made in the directory, and the directory where nothing else is in it. With IN_CHECKOUT Git is told to see
+nothing of it: in it are secrets.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ from stack.jobs import backups, disk, engine, names, pilot_file, program, worksp
 POSTGRES = "postgres"
 KEEPERS = (names.SAMPLES, f"{names.SAMPLES}{names.ROTATED}", names.STOPS, names.KEEPER_STATUS)
 """What the keeper writes."""
+IGNORE_FILE = ".gitignore"
+IGNORED = "# The pilot's data and secrets.\n*\n"
 
 
 def image_major(image: str) -> int:
@@ -67,6 +71,9 @@ def remove(directory: Path, image: str) -> None:
         "--entrypoint", "rm", image, "-rf", f"/data/{POSTGRES}", f"/data/{backups.FOLDER}",
         f"/data/{workspace_secrets.FOLDER}", *(f"/data/{each}" for each in KEEPERS),
     )  # fmt: skip
+    ignore = directory / IGNORE_FILE
+    if ignore.exists() and ignore.read_text() == IGNORED:
+        ignore.unlink()
     (directory / pilot_file.NAME).unlink()
     try:
         directory.rmdir()
@@ -85,6 +92,8 @@ def main() -> None:
     try:
         (directory / POSTGRES).mkdir(parents=True, exist_ok=True)
         (directory / backups.FOLDER).mkdir(mode=0o700, exist_ok=True)
+        if "IN_CHECKOUT" in os.environ and not (directory / IGNORE_FILE).exists():
+            (directory / IGNORE_FILE).write_text(IGNORED)
     except OSError as error:
         if disk.is_meant(str(error)):
             raise engine.JobError(disk.explained(str(error), directory)) from None

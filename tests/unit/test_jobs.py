@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -816,6 +818,40 @@ def test_a_directory_of_another_major_is_refused_and_left_alone(
         data_directory.main()
     assert [(each.name, each.read_text()) for each in cluster.iterdir()] == ([("PG_VERSION", found)] if found else [])
     assert stat.S_IMODE((tmp_path / "data" / "backups").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("own", [None, "node_modules\n"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_git_sees_nothing_of_a_data_directory_in_the_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str | None, *, inside: bool
+) -> None:
+    data, commands = tmp_path / "data", []
+    ignore = data / ".gitignore"
+    if own:
+        data.mkdir()
+        ignore.write_text(own)
+    for name, value in {"DATA_DIRECTORY": str(data), "POSTGRES_IMAGE": "postgres:17", "PURGE": "true"}.items():
+        monkeypatch.setenv(name, value)
+    if inside:
+        monkeypatch.setenv("IN_CHECKOUT", "true")
+    monkeypatch.setattr(
+        engine, "docker", lambda *words, **_: commands.append(words) or "postgres (PostgreSQL) 17.2 (Debian)"
+    )
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True, timeout=60)
+    for _ in range(2):
+        data_directory.main()
+        pilot_file.update(str(data), token_generation=1)
+    shown = subprocess.run(
+        ["git", "-C", str(tmp_path), "status", "--porcelain", "--untracked-files=all"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert (shown.stdout == "") == (inside and own is None)
+    assert (ignore.read_text() if ignore.exists() else None) == (data_directory.IGNORED if shown.stdout == "" else own)
+    monkeypatch.setattr(sys, "argv", ["data_directory", "remove"])
+    for folder in (data / "postgres", data / "backups"):
+        folder.rmdir()
+    data_directory.main()
+    assert data.exists() == (own is not None)
 
 
 def test_an_image_that_is_no_postgres_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
