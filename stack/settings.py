@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Generic, Literal, TypeVar, cast, get_type_hints
 
 from stack.jobs import names
@@ -485,8 +485,11 @@ def _absolute(text: str) -> str:
 
 
 def _data_dir(text: str) -> str:
-    if not text or text == "/":
+    # The checkout itself is none.
+    if str(PurePosixPath(text)) in (".", "/"):
         raise ValueError("a folder of the pilot's own")
+    if text.startswith("~"):
+        raise ValueError(f"a path with {Path.home()} in place of its ~, which nothing expands here")
     return text
 
 

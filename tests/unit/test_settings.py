@@ -121,6 +121,8 @@ def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str
         ("port", "http"),
         ("dataDir", ""),
         ("dataDir", "/"),
+        ("dataDir", "./"),
+        ("dataDir", "~/coder"),
         ("accessUrl", "coder.example.org"),
         ("accessUrl", "https://coder.example.org/path"),
         ("accessUrl", "http://127.0.0.1:7080//"),
@@ -249,6 +251,11 @@ def test_a_missing_key_is_refused() -> None:
 def test_a_default_above_its_cap_is_refused(changes: dict[str, str], cap: str) -> None:
     with pytest.raises(settings.SettingsError, match=f"pulumi config set {cap}"):
         _parse(**changes)
+
+
+def test_a_home_folder_is_written_out_in_the_path_of_the_data() -> None:
+    with pytest.raises(settings.SettingsError, match=f"with {Path.home()} in place of its ~"):
+        _parse(dataDir="~/coder")
 
 
 def test_the_tailnets_https_port_is_refused_for_coder_only_where_the_tailnet_is_on() -> None:

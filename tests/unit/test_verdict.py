@@ -62,7 +62,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def call(url: str, *words: str, token: str = TOKEN, **settings: str) -> Done:
         verdict_keys = ("verdictMinDays", "verdictMinNetGibHPerDay", "verdictMaxFailedPercent", "verdictMaxStoppedRuns")
-        settings = {**dict.fromkeys(verdict_keys, "5"), "port": url.rpartition(":")[2], "dataDir": ".", **settings}
+        settings = {**dict.fromkeys(verdict_keys, "5"), "port": url.rpartition(":")[2], "dataDir": "data", **settings}
         _project(tmp_path, **settings)
         monkeypatch.setenv("CODER_TOKEN", token)
         out, err = io.StringIO(), io.StringIO()
