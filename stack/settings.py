@@ -154,8 +154,8 @@ class Workspaces:
 
     images: Annotated[tuple[str, ...], Key("workspaceImages", _images)]
     """Images that a workspace may have: a list, or separated by commas; the first is the default."""
-    memory_mb: Annotated[int, Key("workspaceMemory", memory_mb)]
-    """A workspace's memory limit unless it asks for another, in MiB ("4GiB", "512MiB")."""
+    memory_mb: Annotated[int, Key("workspaceMemory", _workspace_memory_mb)]
+    """A workspace's memory limit unless it asks for another, in MiB ("4GiB", "512MiB"), at least 512MiB."""
     memory_cap_mb: Annotated[int, Key("workspaceMemoryCap", memory_mb)]
     """The most that a workspace may ask for, in MiB."""
     cpus: Annotated[int, Key("workspaceCpus", _whole(1, 512))]
@@ -360,17 +360,22 @@ def duration_ms(text: str) -> int:
     return total_min * 60_000
 
 
-def memory_mb(text: str) -> int:
+def memory_mb(text: str, lowest: int = 64) -> int:
     """MiB of "512MiB" or "4GiB".
 
     Raises:
-        ValueError: `text` is neither, or below 64 MiB.
+        ValueError: `text` is neither, or below `lowest` MiB.
     """
     match = _MEMORY.fullmatch(text.strip())
     total_mb = int(match[1]) * (1024 if match[2] == "GiB" else 1) if match else 0
-    if total_mb < 64:
-        raise ValueError('at least 64MiB, whole MiB or GiB, written "512MiB" or "4GiB"')
+    if total_mb < lowest:
+        raise ValueError(f'at least {lowest}MiB, whole MiB or GiB, written "512MiB" or "4GiB"')
     return total_mb
+
+
+def _workspace_memory_mb(text: str) -> int:
+    # An editor alone takes 256.
+    return memory_mb(text, 512)
 
 
 def _reserve(text: str) -> str:
@@ -543,7 +548,8 @@ def _node_address(text: str) -> str:
     return text
 
 
-_url = _matching(re.compile(r"https?://[^/\s?#]+(/[^\s?#]*)?"), "an http:// or https:// address")
+# The agent would expand `$` in it, as in the values of serviceEnvironment.
+_url = _matching(re.compile(r"https?://[^/\s?#$]+(/[^\s?#$]*)?"), "an http:// or https:// address without `$`")
 # Terminals wrap long ones, and what is copied then has line breaks, which no HTTP header may have.
 _token = _matching(re.compile(r"[!-~]+"), "one word without spaces and line breaks")
 

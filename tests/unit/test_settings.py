@@ -159,6 +159,7 @@ def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str
         ("keepAliveMax", "90m"),
         ("workspaceMemory", "4"),
         ("workspaceMemory", "1MiB"),
+        ("workspaceMemory", "511MiB"),
         ("workspaceCpus", "0"),
         ("workspaceCpus", "1.5"),
         ("tailnet", "yes"),
@@ -172,6 +173,8 @@ def test_a_domain_of_ones_own_is_refused_without_what_it_needs(changes: dict[str
         ("serviceEnvironment", '{"A": null}'),
         ("serviceEnvironment", '{"A": "$HOME"}'),
         ("anthropicBaseUrl", "localhost:4000"),
+        ("anthropicBaseUrl", "http://litellm/$HOME"),
+        ("anthropicBaseUrl", "http://$HOST:4000"),
         # Of these a program would take the time for UTC.
         ("timezone", "Europe/Berlim"),
         ("timezone", "Europe"),
