@@ -77,9 +77,10 @@ def restore(container: str, role: str, database: str, file: Path) -> None:
     Raises:
         engine.JobError: the dump could not be read; the database is what it was.
     """
-    fresh = f"{database}_restored"
+    fresh, old = f"{database}_restored", f"{database}_before"
     maintenance = ["--username", role, "--maintenance-db", "template1"]
-    _in_container(container, ["dropdb", "--if-exists", "--force", *maintenance, fresh])
+    for left in (fresh, old):
+        _in_container(container, ["dropdb", "--if-exists", "--force", *maintenance, left])
     _in_container(container, ["createdb", "--template", "template0", *maintenance, fresh])
     with file.open("rb") as stream:
         _in_container(
@@ -87,9 +88,15 @@ def restore(container: str, role: str, database: str, file: Path) -> None:
             ["pg_restore", "--exit-on-error", "--no-owner", "--username", role, "--dbname", fresh],
             stdin=stream,
         )
-    _in_container(container, ["dropdb", "--if-exists", "--force", *maintenance, database])
-    rename = f"ALTER DATABASE {fresh} RENAME TO {database}"
-    _in_container(container, ["psql", "--quiet", "--username", role, "--dbname", "template1", "--command", rename])
+    # One command is one transaction: whatever ends it, there is a database of the name, and a whole one.
+    swap = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'; "  # noqa: S608  constant
+        f"ALTER DATABASE {database} RENAME TO {old}; ALTER DATABASE {fresh} RENAME TO {database}"
+    )
+    _in_container(container, ["psql", "--quiet", "--username", role, "--dbname", "template1", "--command", swap])
+    # What is left of it the next restore drops.
+    with contextlib.suppress(engine.JobError):
+        _in_container(container, ["dropdb", "--if-exists", "--force", *maintenance, old])
 
 
 def prune(data_directory: str, kept: int) -> list[str]:

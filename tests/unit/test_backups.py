@@ -1,9 +1,14 @@
-"""The newest backups stay, no Coder is put on a database that a newer one moved, and only what is ours is removed."""
+"""The newest backups stay, a restore is whole or not at all, no Coder is put on a database that a newer one moved, and
+only what is ours is removed."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +73,52 @@ def test_a_dump_of_something_else_is_no_backup(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(engine.JobError, match="is no backup of a Coder"):
         backups.dump("c", "coder", "coder", str(tmp_path), name="x")
     assert list((tmp_path / backups.FOLDER).iterdir()) == []
+
+
+class Postgres:
+    """Databases by name, each with the text that stands for its contents; ends itself at a command."""
+
+    def __init__(self, ends_at: int) -> None:
+        self.databases = {"coder": "old"}
+        self._left = ends_at
+
+    def __call__(self, _: str, command: Sequence[str], **__: Any) -> str:
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        program, name = command[0], command[-1]
+        if program == "dropdb":
+            assert "--force" in command
+            self.databases.pop(name, None)
+        elif program == "createdb":
+            assert name not in self.databases
+            self.databases[name] = "empty"
+        elif program == "pg_restore":
+            self.databases[name] = "dump"
+        else:
+            # One command of psql is one transaction.
+            assert program == "psql"
+            now = dict(self.databases)
+            for old, new in re.findall(r"ALTER DATABASE (\w+) RENAME TO (\w+)", name):
+                assert new not in now
+                now[new] = now.pop(old)
+            self.databases = now
+        return ""
+
+
+@pytest.mark.parametrize("ends_at", range(8))
+def test_a_restore_that_is_cut_short_leaves_a_whole_database_and_the_next_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_at: int
+) -> None:
+    (tmp_path / "x.dump").touch()
+    postgres = Postgres(ends_at)
+    monkeypatch.setattr(backups, "_in_container", postgres)
+    with contextlib.suppress(KeyboardInterrupt):
+        backups.restore("c", "coder", "coder", tmp_path / "x.dump")
+    assert postgres.databases["coder"] in ("old", "dump")
+    postgres._left = 100
+    backups.restore("c", "coder", "coder", tmp_path / "x.dump")
+    assert postgres.databases == {"coder": "dump"}
 
 
 @pytest.mark.parametrize(
