@@ -4,6 +4,8 @@ now is dumped first, unless the data directory is empty. Homes are Docker volume
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pilot import converge, state, world
@@ -12,6 +14,7 @@ from pilot.configuration import PilotError
 from pilot.session import Session, open_session
 from stack.jobs import backups, engine, pilot_file, postgres
 from stack.jobs.names import DATABASE, ROLE, TOKEN_PREFIX
+from stack.settings import Site
 
 STOP_GRACE_S = 30
 
@@ -51,6 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
+@contextlib.contextmanager
+def coder_stopped(site: Site) -> Iterator[None]:
+    """Stop Coder; where what is done meanwhile fails, or is interrupted, it is started again."""
+    try:
+        engine.docker("stop", "--time", str(STOP_GRACE_S), site.coder_container, timeout_s=2 * STOP_GRACE_S)
+        yield
+    except BaseException:
+        engine.docker("start", site.coder_container)
+        raise
+
+
 def restore(session: Session, file: Path) -> int:
     """Put the dump in the place of the running database and converge; the exit code of the `up`.
 
@@ -58,12 +72,8 @@ def restore(session: Session, file: Path) -> int:
         engine.JobError: the dump could not be read; the database is what it was.
     """
     site = session.settings.site
-    engine.docker("stop", "--time", str(STOP_GRACE_S), site.coder_container, timeout_s=2 * STOP_GRACE_S)
-    try:
+    with coder_stopped(site):
         backups.restore(site.postgres_container, ROLE, DATABASE, file)
-    except engine.JobError:
-        engine.docker("start", site.coder_container)
-        raise
     # The dump's token has the name that ours has, and not its value.
     converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
     # The admin's account is found again by its address.

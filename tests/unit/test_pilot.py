@@ -39,7 +39,7 @@ from pilot import (
 )
 from pilot.configuration import PilotError
 from pilot.doctor import Finding, Subject
-from stack.jobs import certificate, workspace_world
+from stack.jobs import backups, certificate, engine, workspace_world
 from stack.jobs import port as ports
 from stack.jobs import world as engine_world
 from stack.jobs.coder import Api, ApiError
@@ -83,6 +83,24 @@ def test_a_restore_looks_at_its_file_before_anything_else(
     for name, told in {"nonsense.dump": "is no dump", "absent.dump": "there is no dump"}.items():
         with pytest.raises(PilotError, match=told):
             restore.run(argparse.Namespace(stack="x", file=tmp_path / name))
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, JobError])
+def test_coder_is_started_again_after_a_restore_that_failed_or_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, problem: type[BaseException]
+) -> None:
+    done: list[str] = []
+
+    def cut_short(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(engine, "docker", lambda *words, **_: done.append(f"{words[0]} {words[-1]}") or "")
+    monkeypatch.setattr(backups, "restore", cut_short)
+    site = SimpleNamespace(coder_container="coder-server", postgres_container="coder-postgres")
+    opened: Any = SimpleNamespace(settings=SimpleNamespace(site=site))
+    with pytest.raises(problem):
+        restore.restore(opened, Path("x.dump"))
+    assert done == ["stop coder-server", "start coder-server"]
 
 
 def test_a_passphrase_is_made_once_and_for_the_owner_alone(project: Path) -> None:
