@@ -30,7 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise PilotError("no file is given: run `make restore FILE=<dataDir>/backups/<time>.dump`")
     if not file.is_file():
         raise PilotError(f"there is no dump {str(file)!r}: run `make restore FILE=<dataDir>/backups/<time>.dump`")
-    if not backups.looks_like_dump(file):
+    try:
+        is_dump = backups.looks_like_dump(file)
+    except OSError as error:
+        raise PilotError(f"{file} cannot be read: {error.strerror}; nothing was touched") from None
+    if not is_dump:
         raise PilotError(f"{file} is no dump of `make backup`, nothing was touched: choose a <dataDir>/backups/*.dump")
     # What is restored takes the place of the empty one.
     converge.say_words(["NEW_DATABASE"])
@@ -38,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     site = session.settings.site
     converge.refuse_other_owner(session)
     converge.recover(session)
+    if file.resolve().parent == (Path(site.data_dir) / backups.FOLDER).resolve():
+        # Until it is read: the dumps that are made meanwhile would push it out. Not only until this command ends, for
+        # the same one goes on where it was cut short.
+        pilot_file.update(site.data_dir, restoring=file.resolve().name)
     there = engine.state(site.coder_container) is not None
     if not (there and postgres.ready(site.postgres_container, ROLE, DATABASE)) and (code := converge.converge(session)):
         return code
@@ -77,7 +85,7 @@ def restore(session: Session, file: Path) -> int:
     # The dump's token has the name that ours has, and not its value.
     converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
     # The admin's account is found again by its address.
-    pilot_file.update(site.data_dir, admin=None)
+    pilot_file.update(site.data_dir, admin=None, restoring=None)
     for each in converge.templates(session):
         pilot_file.record_template(site.data_dir, each.prefix, converge.find_template(site, each))
     state.forget_template(session)

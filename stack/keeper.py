@@ -29,7 +29,7 @@ BUNDLE = Bundle(
             path: CHECKOUT / path
             for path in (
                 "stack/__init__.py", "stack/jobs/__init__.py",
-                *(f"stack/jobs/{each}.py" for each in ("backups", "disk", "engine", "names")),
+                *(f"stack/jobs/{each}.py" for each in ("backups", "disk", "engine", "names", "pilot_file")),
             )
         },
     },

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from stack.jobs import disk, engine
+from stack.jobs import disk, engine, pilot_file
 
 FOLDER = "backups"
 DUMP_SUFFIX = ".dump"
@@ -103,13 +103,15 @@ def prune(data_directory: str, kept: int) -> list[str]:
     """Remove all but the newest `kept` backups, each with the state beside it; the names of those removed.
 
     Those from the future, made under a clock that was wrong, count as the oldest: they must not push out newer ones.
+    One that is still to be read stays, however old.
     """
     folder = Path(data_directory) / FOLDER
     # What somebody else put there is not ours to count or to remove.
     ours = (file for file in folder.glob(f"*{DUMP_SUFFIX}") if _OWN_NAME.fullmatch(file.name))
     now = timestamp()
     dumps = sorted(ours, key=lambda file: (file.name.removesuffix(DUMP_SUFFIX) <= now, file.name))
-    gone = dumps[: max(0, len(dumps) - kept)]
+    held = pilot_file.held_dumps(data_directory)
+    gone = [file for file in dumps[: max(0, len(dumps) - kept)] if file.name not in held]
     for file in gone:
         file.unlink()
         file.with_name(file.name.removesuffix(DUMP_SUFFIX) + STATE_SUFFIX).unlink(missing_ok=True)

@@ -7,7 +7,8 @@ For example:
      "adoption": {"template": "<UUID>", "home": "docker_volume.home_volume"},
      "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"},
      "member": {"id": "<UUID>", "username": "dev", "email": "dev@framework.local", "password_digest": "<hex>"},
-     "proved": {"coder": "2.30.0", "postgres": "17.6", "at": "2026-01-01T12:00:00+00:00", "passed": true}}
+     "proved": {"coder": "2.30.0", "postgres": "17.6", "at": "2026-01-01T12:00:00+00:00", "passed": true},
+     "restoring": "20260101T000000.000Z.dump"}
 """
 
 from __future__ import annotations
@@ -104,6 +105,11 @@ def last_data_directory(checkout: Path, stack: str) -> str:
 
 def _data_directory_file(checkout: Path, stack: str) -> Path:
     return checkout / names.STATE / f"{stack}.data-directory"
+
+
+def held_dumps(data_directory: str) -> list[object]:
+    """The names of the dumps that are still to be read: by a restore that has not ended."""
+    return [read(data_directory).get("restoring")]
 
 
 def token_generation(data_directory: str) -> int:

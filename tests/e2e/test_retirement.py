@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import time
 import urllib.error
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stack.jobs import pilot_file
+from stack.jobs import backups, pilot_file
 from tests.e2e.parts import CODER_IMAGE, CODER_VERSION, POSTGRES_IMAGE
 from tests.e2e.pilot_fixture import Pilot, docker, eventually
 from tests.e2e.retirement_fixture import (
@@ -35,6 +36,7 @@ from tests.e2e.retirement_fixture import (
     variables,
 )  # fmt: skip
 
+BACKUPS_KEPT = 7
 NEVER_READY = 'if [ "$1" = version ]; then exec /opt/coder.real "$@"; fi; echo "this server is broken" >&2; exit 1'
 
 
@@ -261,6 +263,31 @@ def test_a_backup_is_restored_into_an_empty_data_directory(
         pilot.transition(workspace["id"], "start")
     finally:
         shutil.rmtree(lost, ignore_errors=True)
+
+
+@pytest.mark.drill
+def test_the_oldest_of_a_full_set_of_backups_is_restored_while_the_pilot_is_down(
+    pilot: Pilot, owned: Belongings
+) -> None:
+    oldest = Path(command(pilot, "backup").strip())
+    # As restores leave them that are killed.
+    for left in ("coder_restored", "coder_before"):
+        sql(pilot, f"CREATE DATABASE {left}")
+    for each in oldest.parent.glob("*.dump"):
+        if each != oldest:
+            each.unlink()
+    command(pilot, "down")
+    # The one of `down` is a second; what the `up` of the restore dumps takes the place of the oldest.
+    for _ in range(BACKUPS_KEPT - 2):
+        shutil.copy2(oldest, oldest.with_name(f"{backups.timestamp()}.dump"))
+        time.sleep(0.002)
+    command(pilot, "restore", str(oldest))
+    assert_whole(pilot, owned)
+    assert sql(pilot, "SELECT datname FROM pg_database WHERE datname LIKE 'coder_%'") == []
+    assert len(list(oldest.parent.glob("*.dump"))) > BACKUPS_KEPT
+    command(pilot, "backup")
+    assert not oldest.exists()
+    assert len(list(oldest.parent.glob("*.dump"))) == BACKUPS_KEPT
 
 
 def test_a_dump_that_is_none_or_only_half_leaves_everything_as_it_was(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -83,6 +84,56 @@ def test_a_restore_looks_at_its_file_before_anything_else(
     for name, told in {"nonsense.dump": "is no dump", "absent.dump": "there is no dump"}.items():
         with pytest.raises(PilotError, match=told):
             restore.run(argparse.Namespace(stack="x", file=tmp_path / name))
+
+    def closed(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(backups, "looks_like_dump", closed)
+    with pytest.raises(PilotError, match="cannot be read: Permission denied; nothing was touched"):
+        restore.run(argparse.Namespace(stack="x", file=tmp_path / "nonsense.dump"))
+
+
+def test_the_oldest_dump_is_restored_though_each_up_and_the_keeper_remove_the_oldest_until_it_is_read(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project / "data" / backups.FOLDER
+    folder.mkdir(parents=True)
+    oldest, newer = (folder / f"2026010{day}T000000.000Z.dump" for day in (1, 2))
+    for each in (oldest, newer):
+        each.write_bytes(b"PGDMP")
+    read: list[Path] = []
+
+    def dump(*_: object) -> int:
+        (folder / f"{backups.timestamp()}.dump").touch()
+        backups.prune(str(folder.parent), 1)
+        return 0
+
+    def restored(*words: Any) -> None:
+        read.append(words[-1])
+        if len(read) == 1:
+            raise KeyboardInterrupt
+
+    site = SimpleNamespace(data_dir=str(folder.parent), coder_container="c", postgres_container="p")
+    opened = SimpleNamespace(settings=SimpleNamespace(site=site))
+    monkeypatch.setattr(restore, "open_session", lambda _: opened)
+    for name in ("refuse_other_owner", "recover", "ask", "say_words"):
+        monkeypatch.setattr(restore.converge, name, lambda *_: None)
+    monkeypatch.setattr(restore.converge, "templates", lambda _: ())
+    monkeypatch.setattr(restore.converge, "converge", dump)
+    monkeypatch.setattr(restore.converge, "up", dump)
+    monkeypatch.setattr(restore.state, "forget_template", lambda _: None)
+    monkeypatch.setattr(restore.world, "report", contextlib.nullcontext)
+    monkeypatch.setattr(engine, "state", lambda _: None)
+    monkeypatch.setattr(engine, "docker", lambda *_, **__: "")
+    monkeypatch.setattr(backups, "check", lambda _, file: file.read_bytes())
+    monkeypatch.setattr(backups, "dump", lambda *_, **__: folder / "before.dump")
+    monkeypatch.setattr(backups, "restore", restored)
+    with pytest.raises(KeyboardInterrupt):
+        restore.run(argparse.Namespace(stack="x", file=oldest))
+    assert (oldest.exists(), newer.exists()) == (True, False)
+    assert restore.run(argparse.Namespace(stack="x", file=oldest)) == 0
+    assert read == [oldest, oldest]
+    assert not oldest.exists()
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, JobError])
