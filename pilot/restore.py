@@ -85,7 +85,7 @@ def restore(session: Session, file: Path) -> int:
     # The dump's token has the name that ours has, and not its value.
     converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
     # The admin's account is found again by its address.
-    pilot_file.update(site.data_dir, admin=None, restoring=None)
+    pilot_file.update(site.data_dir, admin=None, restoring=None, upgrade=None)
     for each in converge.templates(session):
         pilot_file.record_template(site.data_dir, each.prefix, converge.find_template(site, each))
     state.forget_template(session)

@@ -8,7 +8,8 @@ For example:
      "admin": {"id": "<UUID>", "username": "admin", "email": "admin@framework.local", "password_digest": "<hex>"},
      "member": {"id": "<UUID>", "username": "dev", "email": "dev@framework.local", "password_digest": "<hex>"},
      "proved": {"coder": "2.30.0", "postgres": "17.6", "at": "2026-01-01T12:00:00+00:00", "passed": true},
-     "restoring": "20260101T000000.000Z.dump"}
+     "restoring": "20260101T000000.000Z.dump",
+     "upgrade": {"major": 17, "kept": "postgres-17-20260101T000000.000Z", "dump": "20260101T000000.000Z.dump"}}
 """
 
 from __future__ import annotations
@@ -43,6 +44,18 @@ class Account:
     """Of Coder's own salted hash: it shows that the password was changed, and nobody can try passwords on it."""
     name: str = ""
     """The full name: the setting that was applied last, "" where it left Coder's alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """An upgrade of Postgres that is under way; names in the data directory, for that may be moved."""
+
+    major: int
+    """The Postgres that it comes from."""
+    kept: str
+    """The folder to which its data were moved."""
+    dump: str
+    """What is to be restored, in the backups."""
 
 
 def read(data_directory: str) -> dict[str, Any]:
@@ -107,9 +120,21 @@ def _data_directory_file(checkout: Path, stack: str) -> Path:
     return checkout / names.STATE / f"{stack}.data-directory"
 
 
+def upgrade(data_directory: str) -> Upgrade | None:
+    """The upgrade of Postgres that was begun and has not ended."""
+    value = read(data_directory).get("upgrade")
+    try:
+        begun = Upgrade(**value) if isinstance(value, dict) else None
+    except TypeError:
+        return None
+    # Noted before the data are moved: until they are, and where they were put back, all is as it was.
+    return begun if begun and (Path(data_directory) / begun.kept).is_dir() else None
+
+
 def held_dumps(data_directory: str) -> list[object]:
-    """The names of the dumps that are still to be read: by a restore that has not ended."""
-    return [read(data_directory).get("restoring")]
+    """The names of the dumps that are still to be read: by a restore, or an upgrade of Postgres, that has not ended."""
+    begun = upgrade(data_directory)
+    return [read(data_directory).get("restoring"), begun and begun.dump]
 
 
 def token_generation(data_directory: str) -> int:

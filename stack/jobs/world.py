@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.jobs import engine, names, pilot_file, port, program, workspace_secrets
+from stack.jobs import backups, engine, names, pilot_file, port, program, workspace_secrets
 
 MEBIBYTE = 1 << 20
 NANO = 10**9
@@ -199,6 +199,18 @@ def _has_database(data_directory: str) -> bool:
 def has_account(data_directory: str) -> bool:
     """Whether an `up` made the first user of the database that is here: an empty one gives that to whoever comes."""
     return pilot_file.admin(data_directory) is not None and _has_database(data_directory)
+
+
+def _cut_short(declared: Declared) -> str | None:
+    """Where the data were moved away for another Postgres, and the new one has not got them yet."""
+    begun = pilot_file.upgrade(declared.data_directory)
+    if begun is None:
+        return None
+    return (
+        f"an upgrade of Postgres was cut short, and the database is still without what is in {begun.kept} and in "
+        f"{backups.FOLDER}/{begun.dump} of {declared.data_directory}; nothing was touched. `make upgrade-postgres` "
+        "goes on with it; with the old postgresImage set again, it goes back"
+    )
 
 
 def _lost_database(declared: Declared) -> str | None:
@@ -388,7 +400,7 @@ def _refusal(declared: Declared, live: Mapping[str, Record], record: Record) -> 
         or _strangers(declared, live, record)
         or _other_place(declared, live, record)
         or _second_server(declared, live)
-        or (None if begun else _lost_database(declared))
+        or (None if begun else _cut_short(declared) or _lost_database(declared))
         or _taken_port(declared, live)
     )
 

@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ from tests.e2e.retirement_fixture import (
     left_over,
     new_state,
     sql,
+    variables,
 )  # fmt: skip
 from tests.e2e.workspace_fixture import editor_answers
 from toolchain.paths import CHECKOUT
@@ -578,6 +580,20 @@ def _postgres_image(major: int, name: str, directory: Path) -> str:
     return image
 
 
+def _kill_upgrade_postgres(pilot: Pilot, moment: Callable[[], object]) -> None:
+    """Begin `make upgrade-postgres`, and kill it with its `pulumi` at the moment; no `up` may follow then."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pilot", "upgrade-postgres", "--stack", pilot.stack], cwd=CHECKOUT, env=variables(pilot),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        eventually(moment, timeout_s=180, interval_s=0.01, what="the moment")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+    assert "an upgrade of Postgres was cut short" in command(pilot, "up", check=False)
+
+
 @pytest.mark.parametrize(("old_major", "new_major"), [(15, 17), (17, 18)])
 def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
     make_pilot: Callable[..., Pilot], tmp_path: Path, old_major: int, new_major: int
@@ -592,6 +608,17 @@ def test_the_data_of_another_major_of_postgres_is_moved_by_one_command(
 
     old.write_config(postgresImage=images[new_major])
     assert f"is of Postgres {old_major}" in old.up(check=False)
+    # Whatever is cut short, nobody gets an empty Coder: before there is a new database, and before it has the dump.
+    _kill_upgrade_postgres(old, lambda: list(old.data.glob(f"postgres-{old_major}-*")))
+    assert "an upgrade of Postgres was cut short" in old.pulumi("preview", check=False)
+    assert "an upgrade of Postgres was cut short" in command(old, "doctor", check=False)
+    made = f"SELECT 1 FROM templates WHERE current_setting('server_version_num')::int / 10000 = {new_major}"
+    _kill_upgrade_postgres(old, lambda: sql(old, made))
+    old.write_config(postgresImage=images[old_major])
+    assert f"gone back to the data of Postgres {old_major}" in command(old, "upgrade-postgres")
+    assert_whole(old, before)
+    old.write_config(postgresImage=images[new_major])
+    _kill_upgrade_postgres(old, lambda: sql(old, made))
     command(old, "upgrade-postgres")
     assert sql(old, "SHOW server_version")[0].startswith(f"{new_major}.")
     assert_whole(old, before)

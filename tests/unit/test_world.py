@@ -268,6 +268,7 @@ def test_the_file_of_secrets_is_missed_while_the_pilot_lives_and_not_once_it_is_
 
 
 OTHER = "/home/me/second:local"
+CUT_SHORT: dict[str, Any] = {"major": 17, "kept": "postgres-17-x", "dump": "x.dump"}
 
 
 @pytest.mark.parametrize(
@@ -279,6 +280,8 @@ OTHER = "/home/me/second:local"
         ({"docker_host": "unix:///other.sock"}, "pulumi config set dockerHost unix:///other.sock"),
         ({"mount": "/srv/old/postgres"}, "sudo mv -T /srv/old"),
         ({"empty": True, "homes": "coder-1-home\ncoder-2-home"}, "coder-1-home, coder-2-home"),
+        ({"upgrade": CUT_SHORT}, "`make upgrade-postgres` goes on"),
+        ({"upgrade": CUT_SHORT, "empty": True, "homes": "coder-1-home"}, "`make upgrade-postgres` goes on"),
         ({"stranger": "coder"}, "docker rename coder-server"),
     ],
 )
@@ -286,7 +289,8 @@ OTHER = "/home/me/second:local"
 def test_what_would_leave_data_behind_or_is_anothers_is_refused_and_nothing_is_touched(
     run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path, mode: str, wrong: dict[str, Any], told: str
 ) -> None:
-    for key in wrong.keys() & {"owner", "docker_host"}:
+    (tmp_path / CUT_SHORT["kept"]).mkdir()
+    for key in wrong.keys() & {"owner", "docker_host", "upgrade"}:
         pilot_file.update(str(tmp_path), **{key: wrong[key]})
     if wrong.get("empty"):
         (tmp_path / "postgres" / "PG_VERSION").unlink()
@@ -372,6 +376,16 @@ def test_the_owners_words_let_an_up_go_on(run: Callable[..., tuple[dict[str, Any
     for name in words:
         pilot_file.update(str(tmp_path), owner=OTHER)
         assert run(homes="coder-1-home", **{**words, name: ""})[0]["problem"] is not None, name
+
+
+def test_an_upgrade_of_postgres_may_go_on_itself_and_is_none_until_the_data_are_moved(
+    run: Callable[..., tuple[dict[str, Any], list[str]]], tmp_path: Path
+) -> None:
+    pilot_file.update(str(tmp_path), upgrade=CUT_SHORT)
+    assert run()[0]["problem"] is None
+    (tmp_path / CUT_SHORT["kept"]).mkdir()
+    assert run()[0]["problem"] is not None
+    assert run(**{world.WORDS["NEW_DATABASE"]: "yes"})[0]["problem"] is None
 
 
 def test_an_empty_directory_is_refused_where_the_last_one_has_the_database(
