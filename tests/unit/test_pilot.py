@@ -790,6 +790,9 @@ def test_a_destroy_that_could_not_dump_is_not_repaired(
         stack="x", settings=_subject().settings, environment={}, config_file=project / "x", published=False
     )
     monkeypatch.setattr(down, "open_session", lambda _: opened)
+    monkeypatch.setattr(down.state, "clear_lock", lambda _: None)
+    # Whatever else is on this machine's engine.
+    monkeypatch.setattr(down.converge, "refuse_other_owner", lambda _: None)
     monkeypatch.setattr(down.converge, "recover", lambda _: None)
     monkeypatch.setattr(down.converge, "converge", lambda _: did.append("repaired") or 1)
     monkeypatch.setattr(down.state, "resources", lambda _: [{"urn": "a::retire", "inputs": {"environment": {}}}])
