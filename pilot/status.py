@@ -16,7 +16,7 @@ from keeper.engine import Engine, EngineError
 from pilot import drift, health, keeper, proof, world
 from pilot.arguments import add_stack
 from pilot.configuration import PilotError
-from pilot.server import admin
+from pilot.server import admin, agents
 from pilot.session import Session, open_session
 from stack.jobs import coder, disk, engine
 from stack.jobs.coder import Api
@@ -68,7 +68,7 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     rows = [
         [
             f"{each['owner_name']}/{each['name']}",
-            each["latest_build"]["status"],
+            _state(each),
             deadline(each["latest_build"], datetime.datetime.now(datetime.UTC)),
             _in_use(each, of_workspace, memory),
             claude.get(each["id"], ""),
@@ -98,6 +98,13 @@ def _show(session: Session, looked: Callable[[], World | None], *, homes: bool) 
     if told := disk.full(session.settings.site.data_dir):
         print(f"\n{told}")
     return 0
+
+
+def _state(workspace: Mapping[str, Any]) -> str:
+    """Coder's word for it, and whether a start script failed, such as the clone."""
+    status = str(workspace["latest_build"]["status"])
+    failed = any(agent["lifecycle_state"] == "start_error" for agent in agents(workspace))
+    return f"{status}, a start script failed" if failed and status == "running" else status
 
 
 def _in_use(

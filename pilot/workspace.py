@@ -24,6 +24,8 @@ READY_TIMEOUT_S = 10 * 60
 POLL_INTERVAL_S = 0.5
 LOG_TAIL_LINES = 15
 EDITOR_TIMEOUT_S = 60
+SCRIPTS_TIMEOUT_S = 60
+"""A clone may take half an hour, and the editor shows it meanwhile."""
 BUILDING = ("pending", "running")
 
 # Coder's own rule for names.
@@ -54,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         api, workspace = _find(own, of_admin, arguments.name)
         if workspace is None:
             member(session)
-            _say(f"{arguments.name}: creating")
             called = arguments.template or pilot_file.template_name(session.settings.site.data_dir)
             workspace = create(api, arguments.name, called, arguments.repo)
+            _say(f"{arguments.name}: creating")
         else:
             if arguments.repo:
                 _say(f"{arguments.name} exists, REPO is not looked at: change the repository in its settings")
@@ -78,8 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 _start(api, workspace)
         ready = _wait(api, workspace["id"])
+        failed = _failed_scripts(api, ready)
+        for line in failed:
+            _say(line)
         print(editor.address(api, ready, session.outputs()["url"]))
-    return 0
+    return 1 if failed else 0
 
 
 def _own(session: Session, of_admin: Api) -> contextlib.AbstractContextManager[Api | None]:
@@ -276,6 +281,33 @@ def _step(api: Api, workspace: dict[str, Any]) -> str:
     apps = [app for agent in agents(workspace) for app in agent["apps"] if app["slug"] == editor.APP]
     healthy = apps and all(app["health"] == "healthy" for app in apps)
     return "ready" if healthy and editor.answers(api, workspace) else "waiting for code-server"
+
+
+def _failed_scripts(api: Api, workspace: Mapping[str, Any]) -> list[str]:
+    """What a start script said last that failed, such as the clone; [] where all of them are well.
+
+    Waits for them, but not for a clone that takes longer than SCRIPTS_TIMEOUT_S.
+    """
+    deadline_s = time.monotonic() + SCRIPTS_TIMEOUT_S
+    said = False
+    while any(agent["lifecycle_state"] in ("created", "starting") for agent in agents(workspace)):
+        if time.monotonic() > deadline_s:
+            _say(f"{workspace['name']}: its scripts still run, the clone for one; the workspace's page has their log")
+            return []
+        if not said:
+            _say(f"{workspace['name']}: waiting for its scripts")
+            said = True
+        time.sleep(POLL_INTERVAL_S)
+        workspace = _record(api.call("GET", f"/api/v2/workspaces/{workspace['id']}"))
+    failed = [agent for agent in agents(workspace) if agent["lifecycle_state"] == "start_error"]
+    if not failed:
+        return []
+    logs = [api.call("GET", f"/api/v2/workspaceagents/{agent['id']}/logs") for agent in failed]
+    lines = [str(each["output"]) for log in logs if isinstance(log, list) for each in log if each["level"] == "error"]
+    return [
+        f"{workspace['name']}: it runs, but one of its start scripts failed:",
+        *(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]),
+    ]
 
 
 def _record(answer: object) -> dict[str, Any]:

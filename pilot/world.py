@@ -38,7 +38,7 @@ def report(session: Session) -> Iterator[None]:
 
 
 def lines(world: World, settings: Settings) -> list[str]:
-    """One line for each workspace with which something is wrong, and for each container that Coder does not know."""
+    """One line for each workspace with which something is wrong, each container and home that Coder does not know."""
     return [f"{found} -> {fix}" for found, fix in findings(world, settings)]
 
 
@@ -53,6 +53,13 @@ def findings(world: World, settings: Settings) -> list[tuple[str, str]]:
         *(
             (f"{name} is of no workspace that Coder knows", f"`docker rm --force {name}` ends it, its home stays")
             for name in workspace_world.strangers(world, settings.site.name)
+        ),
+        *(
+            (
+                f"{volume}, once the home of {title}, is of no workspace that Coder knows",
+                f"`make import FROM={volume}:<folder> NAME=<workspace>` copies out of it, `docker volume rm` ends it",
+            )
+            for volume, title in world.strays.items()
         ),
     ]
 

@@ -14,7 +14,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -142,6 +142,8 @@ class World:
     """Those of the volumes, networks and images that the workspaces need which are there."""
     absent: frozenset[str] = frozenset()
     """Of the objects of workspaces on a cluster, by their paths, those which it does not have."""
+    strays: Mapping[str, str] = field(default_factory=dict)
+    """The stack's home volumes of which Coder has no workspace, with owner/name at their creation: a dump was older."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,11 +284,27 @@ def look(stack: str, cluster: Cluster | None = None) -> World:
     Raises:
         engine.JobError: the database or the engine does not answer.
     """
+    # Homes come first: a workspace is in the database before it has one, and until after it is gone.
+    homes = _homes(stack)
     rows = postgres.query(names.postgres_container(stack), names.ROLE, names.DATABASE, WORKSPACES)
     # In this order: what a build makes is there before the database says that it ended.
     workspaces = [_workspace(json.loads(row)) for row in rows if row]
     absent = _absent(cluster, workspaces) if cluster else frozenset[str]()
-    return World(workspaces=workspaces, containers=_containers(), present=_present(_needed(workspaces)), absent=absent)
+    containers = _containers()
+    strays = homes.keys() - {each.home for each in workspaces}
+    present = _present(_needed(workspaces) | strays)
+    return World(
+        workspaces=workspaces, containers=containers, present=present, absent=absent,
+        strays={each: homes[each] for each in sorted(strays & present)},
+    )  # fmt: skip
+
+
+def _homes(stack: str) -> dict[str, str]:
+    """The stack's home volumes, with owner/name at their creation."""
+    form = '{{.Name}}\t{{.Label "coder.owner"}}/{{.Label "coder.workspace_name"}}'
+    labels = (f"label={names.STACK_LABEL}={stack}", f"label={names.WORKSPACE_LABEL}")
+    shown = engine.docker("volume", "ls", *(f"--filter={each}" for each in labels), "--format", form)
+    return {volume: title for volume, _, title in (line.partition("\t") for line in shown.splitlines())}
 
 
 def _workspace(row: Mapping[str, Any]) -> Workspace:

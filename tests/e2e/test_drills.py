@@ -321,7 +321,10 @@ def test_a_restore_names_the_containers_that_coder_does_not_know_any_more(make_p
     pilot.transition(workspace["id"], "start")
     late = f"{pilot.name}.admin.late"
     told = f"{late} is of no workspace that Coder knows -> `docker rm --force {late}` ends it, its home stays"
-    assert told in command(pilot, "restore", dump)
+    said = command(pilot, "restore", dump)
+    assert told in said
+    assert ", once the home of admin/late, is of no workspace that Coder knows -> `make import FROM=coder-" in said
+    assert "was changed in Coder" not in said
     unknown = f"admin/demo: Coder does not know its container {pilot.name}.admin.demo"
     eventually(lambda: unknown in command(pilot, "status"), timeout_s=60, what="the dump's word of the agent is old")
     command(pilot, "workspace", "demo")

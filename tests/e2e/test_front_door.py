@@ -258,6 +258,16 @@ def test_the_weekly_look_finds_a_limit_that_somebody_changed(clone: Clone, tmp_p
 
 
 @pytest.mark.usefixtures("up")
+def test_a_clone_that_failed_is_no_success(clone: Clone) -> None:
+    done = clone.make("workspace", "NAME=lost", "REPO=http://127.0.0.1:1/lost", check=False)
+    assert done.returncode != 0
+    assert "lost: it runs, but one of its start scripts failed:" in done.stderr
+    assert "http://127.0.0.1:1/lost could not be cloned; the reason is above." in done.stderr
+    assert "//code-server--lost--dev." in done.stdout
+    assert " running, a start script failed " in clone.make("status").stdout
+
+
+@pytest.mark.usefixtures("up")
 def test_down_takes_the_containers_and_keeps_the_data(clone: Clone) -> None:
     clone.make("workspace", "NAME=demo")
     volumes = docker("volume", "ls", "--quiet", "--filter", f"label=coder-pilot.stack={clone.name}")

@@ -414,7 +414,9 @@ def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     return make
 
 
-def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callable[[str], None], tmp_path: Path) -> None:
+def test_a_look_takes_one_query_and_three_calls_to_the_engine(
+    fake_docker: Callable[[str], None], tmp_path: Path
+) -> None:
     variables = {
         "workspace_network": "coder-workspaces", "agent_url": "http://coder:7080",
         "workspace_images": '["base:1"]', "built_images": '{"base:1": "ours:2"}',
@@ -444,7 +446,7 @@ def test_a_look_takes_one_query_and_two_calls_to_the_engine(fake_docker: Callabl
     assert found.workspaces == [RUNS]
     assert found.containers == {ID: dataclasses.replace(CONTAINER, created_s=999.0)}
     assert found.present == {names.home_volume(ID)}
-    assert (tmp_path / "calls").read_text().split() == ["exec", "ps", "inspect"]
+    assert (tmp_path / "calls").read_text().split() == ["volume", "exec", "ps", "inspect"]
 
 
 def test_an_engine_that_does_not_answer_is_not_taken_for_one_that_has_nothing(
@@ -525,3 +527,59 @@ def test_a_purge_lists_claims_of_workspaces_that_the_database_has_and_nobody_els
 def test_a_purge_without_the_database_goes_by_labels(fake_docker: Callable[[str], None]) -> None:
     fake_docker('case "$1" in exec) exit 1;; volume) echo "coder-w1-home|coder|w1"; echo "coder-w2-home|was|w2";; esac')
     assert retire.doomed("coder").lines() == ["volume coder-w1-home"]
+
+
+def test_a_home_of_no_workspace_is_named_with_what_copies_out_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    homes = {names.home_volume(ID): "admin/demo", "coder-lost-home": "dev/d3", "coder-deleted-home": "dev/d4"}
+
+    def docker(*arguments: str, **_: object) -> str:
+        assert arguments[0] in ("volume", "ps")
+        return "\n".join(f"{name}\t{title}" for name, title in homes.items()) if arguments[0] == "volume" else ""
+
+    monkeypatch.setattr(engine, "docker", docker)
+    # One goes between the two questions.
+    monkeypatch.setattr(engine, "inspect", lambda *wanted: [{"Name": each} for each in wanted if "deleted" not in each])
+    monkeypatch.setattr(workspace_world.postgres, "query", lambda *_: ["{}"])
+    monkeypatch.setattr(workspace_world, "_workspace", lambda _: RUNS)
+    found = workspace_world.look("coder")
+    assert found.strays == {"coder-lost-home": "dev/d3"}
+    (line,) = [each for each in world.lines(found, _settings()) if "once the home of" in each]
+    assert line.startswith("coder-lost-home, once the home of dev/d3, is of no workspace")
+    assert "`make import FROM=coder-lost-home:<folder>" in line
+
+
+def _agent(state: str) -> dict[str, Any]:
+    agents = [{"id": "a", "lifecycle_state": state}]
+    return {"id": ID, "name": "demo", "latest_build": {"resources": [{"agents": agents}]}}
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [(["starting", "ready"], []), (["starting", "start_error"], ["failed:", "fatal: x", "ERROR: y"])],
+)
+def test_a_clone_that_failed_is_told_with_its_reason_once_the_scripts_have_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], states: list[str], told: list[str]
+) -> None:
+    class Coder(Api):
+        def call(self, method: str, path: str, body: object = None, **_: object) -> Any:
+            if path == f"/api/v2/workspaces/{ID}":
+                return _agent(states[-1])
+            assert path == "/api/v2/workspaceagents/a/logs"
+            lines = [("info", "cloning"), ("error", "fatal: x"), ("error", "ERROR: y")]
+            return [{"level": level, "output": text} for level, text in lines]
+
+    monkeypatch.setattr(workspace, "POLL_INTERVAL_S", 0)
+    lines = workspace._failed_scripts(Coder(url=""), _agent(states[0]))
+    assert len(lines) == len(told)
+    assert all(line.endswith(each) for line, each in zip(lines, told, strict=True))
+    assert "demo: waiting for its scripts" in capsys.readouterr().err
+
+
+def test_a_clone_that_goes_on_keeps_nobody_from_the_editor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workspace, "SCRIPTS_TIMEOUT_S", -1)
+    assert workspace._failed_scripts(Api(url=""), _agent("starting")) == []
+    assert "its scripts still run" in capsys.readouterr().err
