@@ -48,6 +48,7 @@ def differences(settings: Settings, stack: str) -> list[str]:
         different = world.compare(parts, live, pilot_file.read(site.data_dir))
         found += [text for texts in different.values() for text in texts]
         found += [f"{each} is paused" for each in world.paused(parts, live)]
+        found += [f"{each} is stopped" for each in world.stopped(parts, live, different)]
         seen = coder(settings, world.started_at(live))
         found += [*seen["differences"], *([seen["problem"]] if seen["problem"] else [])]
     return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pilot import converge, state, world
@@ -84,9 +85,19 @@ def restore(session: Session, file: Path) -> int:
         backups.restore(site.postgres_container, ROLE, DATABASE, file)
     # The dump's token has the name that ours has, and not its value.
     converge.ask(site, f"DELETE FROM api_keys WHERE token_name LIKE '{TOKEN_PREFIX}%';")  # noqa: S608  a constant
-    # The admin's account is found again by its address.
-    pilot_file.update(site.data_dir, admin=None, restoring=None, upgrade=None)
+    # The admin's account is found again by its address; the other's password is the dump's, and nobody changed it.
+    pilot_file.update(site.data_dir, admin=None, member=_member_of_the_dump(site), restoring=None, upgrade=None)
     for each in converge.templates(session):
         pilot_file.record_template(site.data_dir, each.prefix, converge.find_template(site, each))
     state.forget_template(session)
     return converge.up(session)
+
+
+def _member_of_the_dump(site: Site) -> dict[str, str] | None:
+    """The account for every day as it was noted, with the password that it has in the dump, where that has it."""
+    member = pilot_file.member(site.data_dir)
+    if member is None:
+        return None
+    sql = f"SELECT {postgres.PASSWORD_DIGEST} FROM users WHERE id::text = {postgres.literal(member.id)};"  # noqa: S608
+    digests = converge.ask(site, sql)
+    return asdict(replace(member, password_digest=digests[0]) if digests else member)

@@ -95,6 +95,8 @@ def look(config: settings.Settings, address: Address) -> World:
             told.warn(f"{each}: it is made anew")
         for each in answer["paused"]:
             told.warn(f"{each} is paused: it goes on")
+        for each in answer["stopped"]:
+            told.warn(f"{each} is stopped: it is started")
         return site.docker_host
 
     return World(

@@ -7,7 +7,7 @@ with the world.
     python3 -m stack.jobs.world ensure    notes what is to be made anew, and removes what stands in its place
 
 Prints one JSON object:
-    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "paused": ["coder-keeper"],
+    {"generations": {"coder": 1}, "differences": ["coder-server is gone"], "paused": ["coder-keeper"], "stopped": [],
      "coder_started_at": "2026-01-01T12:00:00Z", "joined": ["coder.admin.demo"], "to_do": bool,
      "problem": str or null}
 A part's generation is one more than the last where the part differs, and so has it replaced. `coder_started_at` is ""
@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,7 @@ def _lost_database(declared: Declared) -> str | None:
     if not lines:
         return None
     return (
-        f"there is no database in {declared.data_directory}, but {'; and '.join(lines)}. Nothing was touched. With a "
+        f"there is no database in {declared.data_directory}, but {'; and '.join(lines)}; nothing was touched. With a "
         "dump, `make restore FILE=<dump>`; to begin with an empty database all the same, `make up NEW_DATABASE=yes`"
     )
 
@@ -366,6 +366,15 @@ def paused(declared: Declared, live: Mapping[str, Record]) -> list[str]:
     return [each["name"] for key, each in declared.containers.items() if key in live and live[key]["State"]["Paused"]]
 
 
+def stopped(declared: Declared, live: Mapping[str, Record], different: Mapping[str, Sequence[str]]) -> list[str]:
+    """Containers that were stopped, by their names, and are not made anew: stack/jobs/alive.py starts them."""
+    return [
+        each["name"]
+        for key, each in declared.containers.items()
+        if key in live and not different.get(key) and not live[key]["State"]["Running"]
+    ]
+
+
 def started_at(live: Mapping[str, Record]) -> str:
     """When Coder was started, "" unless it runs."""
     state = live["coder"]["State"] if "coder" in live else {}
@@ -419,7 +428,7 @@ def main() -> None:
     declared = Declared(**json.loads(program.variable("DECLARED")))
     record = pilot_file.read(declared.data_directory)
     answer: dict[str, Any] = {
-        "generations": dict(record.get("generations") or {}), "differences": [], "paused": [],
+        "generations": dict(record.get("generations") or {}), "differences": [], "paused": [], "stopped": [],
         "coder_started_at": "", "joined": [], "to_do": False, "problem": None,
     }  # fmt: skip
     try:
@@ -447,7 +456,7 @@ def _compare(declared: Declared, record: Record, answer: dict[str, Any], *, ensu
     if record.get("containers") and workspace_secrets.is_lost(declared.data_directory):
         different["workspace-secrets"] = ["the file with the secrets of workspaces is gone"]
     answer["differences"] = [text for texts in different.values() for text in texts]
-    answer["paused"] = paused(declared, found)
+    answer["paused"], answer["stopped"] = paused(declared, found), stopped(declared, found, different)
     answer["to_do"] = bool(unknown or of_another or different or answer["paused"])
     answer["coder_started_at"] = started_at(found)
     if "workspaces" not in different and "workspaces" in found:

@@ -68,9 +68,11 @@ def test_the_outputs_let_the_admin_in(pilot: Pilot) -> None:
 
 def test_coder_reports_no_error_of_itself(pilot: Pilot) -> None:
     report = pilot.call("GET", "/api/v2/debug/health")
+    # Slow, which it is on a machine without a core to spare.
+    slow = [each["code"] for each in report["database"]["warnings"]] == ["EDB02"]
     assert {name: each["severity"] for name, each in report.items() if isinstance(each, dict)} == {
-        "derp": "ok", "access_url": "ok", "websocket": "ok", "database": "ok", "workspace_proxy": "ok",
-        "provisioner_daemons": "ok",
+        "derp": "ok", "access_url": "ok", "websocket": "ok", "database": "warning" if slow else "ok",
+        "workspace_proxy": "ok", "provisioner_daemons": "ok",
     }  # fmt: skip
 
 

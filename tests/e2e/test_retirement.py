@@ -316,7 +316,7 @@ def test_purge_says_what_goes_and_deletes_everything_of_ours_and_nothing_else(
     try:
         refused = command(pilot, "down", check=False)
         assert f"workspace admin/demo, volume {volume}" in refused
-        assert "--yes" in refused
+        assert "make down YES=yes" in refused
         assert belongings(pilot) == owned
         command(pilot, "down", "--yes")
         volumes = docker("volume", "ls", "--format", "{{.Name}}").splitlines()

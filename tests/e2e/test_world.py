@@ -129,7 +129,7 @@ def _secrets_gone(lived: Lived) -> None:
         pytest.param(_another_in_its_place, "{name}-server was made by somebody else", marks=pytest.mark.drill),
         pytest.param(_template_edited, "changed in Coder (the active version)", marks=pytest.mark.drill),
         pytest.param(_paused, "is paused: it goes on", marks=pytest.mark.drill),
-        pytest.param(_both_stopped, "", marks=pytest.mark.drill),
+        pytest.param(_both_stopped, "{name}-server is stopped: it is started", marks=pytest.mark.drill),
         pytest.param(_control_network_gone, "the network {name}-control is gone", marks=pytest.mark.drill),
         pytest.param(_another_network_in_its_place, "was made by somebody else", marks=pytest.mark.drill),
         pytest.param(_postgres_gone, "{name}-postgres is gone", marks=pytest.mark.drill),

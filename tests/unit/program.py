@@ -33,8 +33,8 @@ LOCAL: Mapping[str, str] = {
 GENERATIONS = {"token": 1, "keeper-token": 1, "template-record": 0, "kubernetes-template-record": 0, "member": 0}
 ALIVE = {"answers": True, "generations": GENERATIONS, "differences": [], "problem": None}
 WORLD = {
-    "generations": {}, "differences": [], "paused": [], "coder_started_at": "", "joined": [], "to_do": False,
-    "problem": None,
+    "generations": {}, "differences": [], "paused": [], "stopped": [], "coder_started_at": "", "joined": [],
+    "to_do": False, "problem": None,
 }  # fmt: skip
 TAILNET = {"url": "https://framework.example.ts.net", "missing": [], "note": "sign in again"}
 RECORD = json.dumps({"incomplete": []})

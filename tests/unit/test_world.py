@@ -198,7 +198,7 @@ def test_a_difference_raises_the_parts_generation_once_noted_by_an_up_and_not_by
     assert run("look", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("ensure", change=gone)[0]["generations"] == {"workspaces": 1}
     assert run("look")[0] == {
-        "generations": {"workspaces": 1}, "differences": [], "paused": [],
+        "generations": {"workspaces": 1}, "differences": [], "paused": [], "stopped": [],
         "coder_started_at": "2026-01-01T12:00:00Z", "joined": [], "to_do": False, "problem": None,
     }  # fmt: skip
     assert pilot_file.read(str(tmp_path))["generations"] == {"workspaces": 1}
@@ -242,6 +242,19 @@ def test_a_look_tells_whether_an_up_has_anything_to_note_or_to_remove(
 ) -> None:  # fmt: skip
     pilot_file.update(str(tmp_path), **record)
     assert run("look", change=change, **{world.WORDS["TAKE_OVER"]: "yes"})[0]["to_do"] == to_do
+
+
+def test_a_container_that_is_stopped_is_named_unless_it_is_made_anew(
+    run: Callable[..., tuple[dict[str, Any], list[str]]],
+) -> None:
+    def stop(live: dict[str, Any]) -> None:
+        for each in ("coder", "postgres", "keeper"):
+            live[each]["State"].update(Running=False)
+        live["postgres"]["HostConfig"]["NanoCpus"] += 1
+
+    answer = run("look", change=stop)[0]
+    assert (answer["stopped"], answer["paused"]) == (["coder-server"], [])
+    assert [each.split()[0] for each in answer["differences"]] == ["coder-postgres", "coder-keeper"]
 
 
 def test_what_stands_in_the_place_of_a_part_goes_and_nobody_on_a_network_is_stopped(
