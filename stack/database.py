@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import quote
 
 import pulumi
@@ -10,7 +9,6 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from stack import containers, job, passwords, settings
-from stack.bundle import CHECKOUT
 from stack.jobs.names import DATABASE, POSTGRES_ALIAS, ROLE
 from stack.network import Networks
 from stack.world import World
@@ -51,7 +49,6 @@ class Database(pulumi.ComponentResource):
                 "POSTGRES_IMAGE": config.image,
                 "DOCKER_HOST": site.docker_host,
                 "PURGE": str(retirement.purge).lower(),
-                **({"IN_CHECKOUT": "true"} if Path(site.data_dir).resolve().is_relative_to(CHECKOUT) else {}),
             },
             delete=job.line("data_directory", "remove"),
             # The job runs the image: to download it is the provider's part, which takes its time.

@@ -1,13 +1,12 @@
 """Make the data directory, and refuse one that the wanted Postgres cannot read.
 
 `remove` is run when the stack is destroyed and its containers are gone, and notes that. With PURGE=true it removes what
-the pilot made in the directory, and the directory where nothing else is in it. With IN_CHECKOUT Git is told to see
+the pilot made in the directory, and the directory where nothing else is in it. In a checkout Git is told to see
 nothing of it: in it are secrets.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -17,6 +16,8 @@ from stack.jobs import backups, disk, engine, names, pilot_file, program, worksp
 POSTGRES = "postgres"
 KEEPERS = (names.SAMPLES, f"{names.SAMPLES}{names.ROTATED}", names.STOPS, names.KEEPER_STATUS)
 """What the keeper writes."""
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""Not of the program's environment for the job: in another checkout with the same state that would be a change."""
 IGNORE_FILE = ".gitignore"
 IGNORED = "# The pilot's data and secrets.\n*\n"
 
@@ -92,7 +93,7 @@ def main() -> None:
     try:
         (directory / POSTGRES).mkdir(parents=True, exist_ok=True)
         (directory / backups.FOLDER).mkdir(mode=0o700, exist_ok=True)
-        if "IN_CHECKOUT" in os.environ and not (directory / IGNORE_FILE).exists():
+        if directory.resolve().is_relative_to(CHECKOUT) and not (directory / IGNORE_FILE).exists():
             (directory / IGNORE_FILE).write_text(IGNORED)
     except OSError as error:
         if disk.is_meant(str(error)):

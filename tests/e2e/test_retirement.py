@@ -179,7 +179,7 @@ def test_an_admin_that_was_renamed_in_the_dashboard_goes_on_in_every_command(pil
 
     rename("chief")
     assert "chief/demo" in command(pilot, "status")
-    assert "/@chief/demo." in command(pilot, "workspace", "demo")
+    assert "--demo--chief." in command(pilot, "workspace", "demo")
     assert pilot.outputs()["adminPassword"] in command(pilot, "password", "--who", "admin")
     dump = command(pilot, "backup").strip()
     command(pilot, "restore", dump)

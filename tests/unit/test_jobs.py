@@ -832,8 +832,7 @@ def test_git_sees_nothing_of_a_data_directory_in_the_checkout(
         ignore.write_text(own)
     for name, value in {"DATA_DIRECTORY": str(data), "POSTGRES_IMAGE": "postgres:17", "PURGE": "true"}.items():
         monkeypatch.setenv(name, value)
-    if inside:
-        monkeypatch.setenv("IN_CHECKOUT", "true")
+    monkeypatch.setattr(data_directory, "CHECKOUT", tmp_path if inside else tmp_path / "checkout")
     monkeypatch.setattr(
         engine, "docker", lambda *words, **_: commands.append(words) or "postgres (PostgreSQL) 17.2 (Debian)"
     )

@@ -323,15 +323,6 @@ def test_purge_reaches_the_state_exactly_as_it_is_set(purge: str) -> None:
     assert len(asked) == (1 if purge == "true" else 0)
 
 
-@pytest.mark.parametrize(("data_dir", "inside"), [("data", True), (".local/data", True), ("/srv/pilot", False)])
-def test_a_data_directory_in_the_checkout_is_kept_from_git(
-    monkeypatch: pytest.MonkeyPatch, data_dir: str, *, inside: bool
-) -> None:
-    monkeypatch.chdir(CHECKOUT)
-    job = declare({**LOCAL, "dataDir": data_dir}).one("data-directory")
-    assert ("IN_CHECKOUT" in job.inputs["environment"]) == inside
-
-
 def test_importing_and_declaring_the_program_is_quick() -> None:
     """In a new process, for the import is the larger part; processor seconds, for others may be at work."""
     code = (
