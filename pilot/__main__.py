@@ -33,9 +33,12 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 def main(words: Sequence[str]) -> int:
     """Run one command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python3 -m pilot", description=__doc__)
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="; ".join(
-        f"{name}: {what}" for name, what in COMMANDS.items()))  # fmt: skip
+    listed = "\n".join(f"  {name:18}{what}" for name, what in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python3 -m pilot", description=__doc__, epilog=f"commands:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     name = parser.parse_args(words[:1]).command
     return _run(name, words[1:])
 

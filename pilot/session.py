@@ -202,10 +202,14 @@ def _has_own_passphrase() -> bool:
 
 def _write(file: Path, text: str) -> None:
     """Write a file for the owner alone, whole or not at all: a full disk would leave an empty one, which counts."""
-    partial = file.with_name(f"{file.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-    partial.replace(file)
+    # Another command may write it at the same time.
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(text)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def salted_file(stack: str) -> Path:

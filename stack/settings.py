@@ -494,7 +494,7 @@ def _data_dir(text: str) -> str:
     if str(PurePosixPath(text)) in (".", "/"):
         raise ValueError("a folder of the pilot's own")
     if text.startswith("~"):
-        raise ValueError(f"a path with {Path.home()} in place of its ~, which nothing expands here")
+        raise ValueError(f"a whole path, such as {Path.home()}/coder: nothing expands `~` here")
     return text
 
 

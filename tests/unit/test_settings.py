@@ -256,8 +256,8 @@ def test_a_default_above_its_cap_is_refused(changes: dict[str, str], cap: str) -
         _parse(**changes)
 
 
-def test_a_home_folder_is_written_out_in_the_path_of_the_data() -> None:
-    with pytest.raises(settings.SettingsError, match=f"with {Path.home()} in place of its ~"):
+def test_a_tilde_in_the_path_of_the_data_is_refused_with_what_to_write() -> None:
+    with pytest.raises(settings.SettingsError, match=f"such as {Path.home()}/coder: nothing expands"):
         _parse(dataDir="~/coder")
 
 
