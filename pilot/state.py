@@ -122,7 +122,7 @@ def deployment(session: Session) -> dict[str, Any]:
     """The state as its file has it, {} before the first `up`; `pulumi` would take half a second to tell.
 
     Raises:
-        PilotError: the file was cut short, and nothing whole is there to mend it with.
+        PilotError: the file was cut short, and `clear_lock` has not mended it, or could not.
     """
     file = STACKS / f"{session.stack}.json"
     try:
